@@ -1,0 +1,149 @@
+"""Image sets as arrays, cut into training, validation and test images.
+
+An image set is named by a frozen specification; :func:`load` returns its images as an :class:`ImageSplit`:
+
+>>> from schedrl import data
+>>> split = data.load(data.Digits(validation=200, test=200))
+>>> split.image_shape, split.levels, len(split.train)
+((1, 8, 8), 17, 1397)
+
+Files are looked for in the specification's ``root``, in the folder that the environment variable
+``SCHEDRL_DATA`` names, in ``./data``, and among what was downloaded earlier (in ``~/.cache/schedrl``, or
+under ``XDG_CACHE_HOME``). Nothing is downloaded without ``download=True``, and nothing is ever written into a
+data folder.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
+
+from schedrl.data.base import ImageData
+from schedrl.data.digits import Digits
+from schedrl.data.own import ImageFolder, Npz
+from schedrl.data.splits import ImageSplit, cut, level_centres
+from schedrl.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST
+from schedrl.errors import MissingDataError, SchedrlError, parse, unknown_name
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "AnyData",
+    "DataSpec",
+    "Digits",
+    "FashionMNIST",
+    "ImageData",
+    "ImageFolder",
+    "ImageSplit",
+    "Npz",
+    "get",
+    "level_centres",
+    "load",
+    "missing",
+    "names",
+]
+
+DataSpec = Digits | MNIST | FashionMNIST | CIFAR10 | ImageFolder | Npz
+"""Every image set."""
+
+AnyData = Annotated[DataSpec, Field(discriminator="name")]
+"""Every image set, as the type of a pydantic field: ``name`` decides which."""
+
+_BY_NAME: dict[str, type[DataSpec]] = {kind.model_fields["name"].default: kind for kind in get_args(DataSpec)}
+
+
+def names() -> list[str]:
+    """Names of all image sets, in alphabetical order.
+
+    Examples:
+        >>> names()
+        ['cifar10', 'digits', 'fashion-mnist', 'folder', 'mnist', 'npz']
+    """
+    return sorted(_BY_NAME)
+
+
+def get(name: str, **fields: Any) -> DataSpec:
+    """Build a specification from its name.
+
+    Args:
+        name: One of :func:`names`.
+        **fields: Fields of the specification.
+
+    Returns:
+        The specification, frozen and hashable.
+
+    Raises:
+        SchedrlError: If there is no such set or field, or a value is not allowed.
+
+    Examples:
+        >>> get("digits", limit=10).limit
+        10
+    """
+    if name not in _BY_NAME:
+        raise unknown_name("image set", name, _BY_NAME)
+    return parse(_BY_NAME[name], fields, f"image set '{name}'")
+
+
+def missing(spec: DataSpec) -> str | None:
+    """Say what is missing for a set, without loading it.
+
+    Args:
+        spec: The set.
+
+    Returns:
+        One line that says what is missing, where it was looked for and how to get it; None if nothing is
+        missing.
+    """
+    try:
+        spec.locate()
+    except SchedrlError as error:
+        return str(error)
+    return None
+
+
+def load(spec: DataSpec, *, download: bool = False) -> ImageSplit:
+    """Load an image set and cut it.
+
+    The last few sets stay in memory, so loading one again costs nothing, and the arrays are shared and
+    read-only. A set is read again when its files (for a folder: its own list of entries) have changed.
+
+    Args:
+        spec: The set, and how to cut it.
+        download: Download with torchvision what is nowhere to be found.
+
+    Returns:
+        The images, float32 [n, C, H, W] in [-1, 1].
+
+    Raises:
+        MissingDataError: If files are missing and ``download`` is False, or the download fails.
+        SchedrlError: If a file is damaged, or there are too few images.
+
+    Examples:
+        >>> load(Digits()).train.shape
+        (1297, 1, 8, 8)
+    """
+    try:
+        paths = spec.locate()
+    except MissingDataError:
+        if not download:
+            raise
+        spec.download()
+        paths = spec.locate()
+    stamps = tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in paths))
+    return _load(spec, paths, stamps)
+
+
+@lru_cache(maxsize=4)
+def _load(spec: DataSpec, paths: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> ImageSplit:
+    """Read and cut; ``stamps`` only tells one version of the files from another."""
+    return cut(
+        spec.name,
+        spec.read(paths),
+        validation=spec.validation,
+        test=spec.test,
+        split_seed=spec.split_seed,
+        limit=spec.limit,
+    )

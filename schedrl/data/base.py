@@ -1,0 +1,61 @@
+"""What every image set's specification has in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from schedrl.data.splits import Pixels
+from schedrl.errors import Spec
+
+__all__ = ["ImageData"]
+
+
+class ImageData(Spec):
+    """Base of the image sets. A new set is one subclass and its entry in :data:`schedrl.data.AnyData`.
+
+    Attributes:
+        name: Tag of the set, a ``Literal`` in each subclass.
+        validation: Number of images held out for validation, at least 1.
+        test: Number of images held out for testing, at least 1.
+        split_seed: Seed that alone decides which image goes where.
+        limit: Use at most so many training images; None uses all.
+        root: Folder to look for the files in, before ``$SCHEDRL_DATA`` and ``./data``.
+    """
+
+    name: str
+    validation: int = Field(default=250, ge=1)
+    test: int = Field(default=250, ge=1)
+    split_seed: int = Field(default=0, ge=0)
+    limit: int | None = Field(default=None, ge=1)
+    root: str | None = None
+
+    def locate(self) -> tuple[Path, ...]:
+        """Find the files without reading them.
+
+        Returns:
+            What :meth:`read` needs; empty if it needs no files.
+
+        Raises:
+            MissingDataError: In one line: what is missing, where it was looked for, how to get it.
+        """
+        return ()
+
+    def download(self) -> None:
+        """Download the files into the cache; sets that cannot be downloaded do nothing.
+
+        Raises:
+            MissingDataError: If the download fails.
+        """
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read all images.
+
+        Args:
+            paths: What :meth:`locate` returned.
+
+        Raises:
+            SchedrlError: If a file is damaged or not what it should be.
+        """
+        raise NotImplementedError

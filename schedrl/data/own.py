@@ -1,0 +1,220 @@
+"""The user's own images: a folder of pictures, or an array in an .npz file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from schedrl.data import files
+from schedrl.data.base import ImageData
+from schedrl.data.splits import Levels, Pixels
+from schedrl.errors import MissingDataError, SchedrlError
+
+__all__ = ["ImageFolder", "Npz"]
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+class _OwnData(ImageData):
+    """Images at a path of the user's."""
+
+    path: str = Field(min_length=1)
+
+    def _resolve(self, what: str) -> Path:
+        """The first place where ``path`` exists."""
+        path = Path(self.path).expanduser()
+        if path.is_absolute():
+            places = [(path, "path")]
+        else:
+            folders = files.search_places(self.root, extra=[(Path.cwd(), "working directory")])
+            places = [(folder / path, origin) for folder, origin in folders]
+        for candidate, _ in places:
+            if os.path.exists(candidate):
+                return candidate
+        looked = ", ".join(f"{candidate} ({origin})" for candidate, origin in places)
+        raise MissingDataError(
+            f"{self.name}: missing {what} '{self.path}'; looked for {looked}; "
+            f"correct path, root or SCHEDRL_DATA"
+        )
+
+
+class ImageFolder(_OwnData):
+    """The pictures in a folder and its subfolders, 256 levels, without labels.
+
+    A picture of another size is scaled with a Lanczos filter until it covers size x size pixels, then its
+    centre is cropped; the result has 256 levels again. Pictures are turned as their EXIF orientation says,
+    transparency is dropped, and of an animation the first frame counts. Order: by path below the folder.
+
+    Attributes:
+        path: The folder. A relative path is looked for in ``root``, the working directory, ``$SCHEDRL_DATA``
+            and ``./data``, in this order.
+        size: Height and width of the images in pixels.
+        channels: 1 for grey, 3 for colour; pictures are converted.
+    """
+
+    name: Literal["folder"] = "folder"
+    size: int = Field(ge=1, le=1024)
+    channels: Literal[1, 3] = 3
+
+    def locate(self) -> tuple[Path, ...]:
+        """Find the folder, and at least one picture in it."""
+        folder = self._resolve("folder")
+        if not folder.is_dir():
+            raise SchedrlError(f"{self.name}: {folder} is a file; path must be a folder of pictures")
+        if next(_pictures(folder), None) is None:
+            raise MissingDataError(
+                f"{self.name}: no pictures in {folder}; looked for files {' '.join(_SUFFIXES)}"
+            )
+        return (folder,)
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read, scale and crop every picture."""
+        (folder,) = paths
+        pictures = sorted(_pictures(folder), key=lambda picture: picture.relative_to(folder).as_posix())
+        images = np.empty((len(pictures), self.channels, self.size, self.size), dtype=np.uint8)
+        for image, picture in zip(images, pictures, strict=True):
+            image[:] = self._picture(picture)
+        return Pixels(images=images)
+
+    def _picture(self, path: Path) -> Levels:
+        """One picture as uint8 [C, size, size]."""
+        from PIL import Image, ImageOps
+
+        try:
+            with Image.open(path, formats=_FORMATS) as picture:
+                if picture.mode.startswith(("I", "F")):
+                    raise SchedrlError(
+                        f"{self.name}: picture {path} has more than 8 bits per channel (mode {picture.mode})"
+                    )
+                turned = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
+        except SchedrlError:
+            raise
+        except Exception as error:  # a damaged file can make Pillow's parsers raise almost anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise SchedrlError(f"{self.name}: cannot read picture {path} ({reason})") from None
+        fitted = ImageOps.fit(turned, (self.size, self.size), method=Image.Resampling.LANCZOS)
+        array = np.asarray(fitted, dtype=np.uint8)
+        return array.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Paths of the picture files below a folder, in no particular order; hidden files are left out."""
+
+    def fail(error: OSError) -> None:
+        raise SchedrlError(f"folder: cannot list {error.filename} ({error.strerror})")
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        for name in names:
+            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
+                yield Path(parent, name)
+
+
+class Npz(_OwnData):
+    """An array of images in a NumPy .npz archive, 256 levels, without labels; never unpickles anything.
+
+    uint8 arrays are taken as they are. In floating-point arrays ``low`` stands for black and ``high`` for
+    white; values in between are rounded to the nearest of 256 levels, values outside are an error.
+
+    Attributes:
+        path: The archive. A relative path is looked for in ``root``, the working directory, ``$SCHEDRL_DATA``
+            and ``./data``, in this order.
+        key: Name of the array in the archive.
+        layout: Axes of the array: "NHW", "NHWC" or "NCHW". None: three axes are NHW; of four, the one of the
+            second and the last that is 1 or 3 long is the channel, and if that does not decide it the layout
+            must be given.
+        low: Black in a floating-point array.
+        high: White in a floating-point array.
+    """
+
+    name: Literal["npz"] = "npz"
+    key: str = "images"
+    layout: Literal["NHW", "NHWC", "NCHW"] | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be less than high (low={self.low}, high={self.high})")
+        return self
+
+    def locate(self) -> tuple[Path, ...]:
+        """Find the archive."""
+        path = self._resolve("file")
+        if path.is_dir():
+            raise SchedrlError(f"{self.name}: {path} is a folder; path must be an .npz file")
+        return (path,)
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read the array, bring it to [n, C, H, W] and 256 levels."""
+        (path,) = paths
+        levels = self._levels(self._array(path))
+        layout = self.layout or self._guess_layout(levels.shape)
+        if levels.ndim != len(layout) or levels.size == 0:
+            raise self._bad(f"must be a non-empty array {layout} (got shape {levels.shape})")
+        if layout == "NHW":
+            levels = levels[:, None]
+        elif layout == "NHWC":
+            levels = levels.transpose(0, 3, 1, 2)
+        return Pixels(images=levels)
+
+    def _array(self, path: Path) -> npt.NDArray[Any]:
+        try:
+            with path.open("rb") as stream:
+                archive = np.load(stream, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise SchedrlError(f"{self.name}: {path} is an .npy file; write it with numpy.savez")
+                if self.key not in archive.files:
+                    keys = ", ".join(archive.files) or "nothing"
+                    raise SchedrlError(f"{self.name}: no key '{self.key}' in {path}; it has: {keys}")
+                array = archive[self.key]
+        except SchedrlError:
+            raise
+        # RuntimeError: an encrypted archive, or a compression that this Python does not know.
+        except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            reason = " ".join(str(error).split())
+            raise SchedrlError(
+                f"{self.name}: cannot read {path} as an .npz file without pickles ({reason})"
+            ) from None
+        if not isinstance(array, np.ndarray):  # np.load hands out foreign members as bytes
+            raise self._bad("is not a NumPy array")
+        return array
+
+    def _levels(self, array: npt.NDArray[Any]) -> Levels:
+        """Round to 256 levels."""
+        if array.dtype == np.uint8:
+            return array
+        if array.dtype.kind != "f":
+            raise self._bad(f"must be uint8 or floating-point (got {array.dtype})")
+        if array.size and not np.isfinite(array).all():
+            raise self._bad("has NaN or infinite values")
+        scaled = (array.astype(np.float64) - self.low) / (self.high - self.low)
+        # A millionth outside is rounding of whoever wrote the file.
+        if array.size and (scaled.min() < -1e-6 or scaled.max() > 1.0 + 1e-6):
+            raise self._bad(
+                f"has values from {array.min():g} to {array.max():g}; "
+                f"low={self.low:g} and high={self.high:g} must enclose them"
+            )
+        return np.rint(255.0 * np.clip(scaled, 0.0, 1.0)).astype(np.uint8)
+
+    def _guess_layout(self, shape: tuple[int, ...]) -> str:
+        if len(shape) == 3:
+            return "NHW"
+        if len(shape) != 4:
+            raise self._bad(f"must have three axes (NHW) or four (NHWC, NCHW) (got shape {shape})")
+        first, last = shape[1] in (1, 3), shape[3] in (1, 3)
+        if first == last:
+            raise self._bad(f"has shape {shape}, which may be NHWC or NCHW; set layout to one of them")
+        return "NCHW" if first else "NHWC"
+
+    def _bad(self, problem: str) -> SchedrlError:
+        return SchedrlError(f"{self.name}: array '{self.key}' of '{self.path}' {problem}")

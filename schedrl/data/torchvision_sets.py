@@ -1,0 +1,192 @@
+"""Image sets that torchvision knows, in its folder layout: MNIST, Fashion-MNIST, CIFAR-10."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from schedrl.data import files
+from schedrl.data.base import ImageData
+from schedrl.data.splits import Labels, Levels, Pixels
+from schedrl.errors import MissingDataError, SchedrlError
+
+__all__ = ["CIFAR10", "MNIST", "FashionMNIST"]
+
+
+class _TorchvisionData(ImageData):
+    """A set with an official test part: ``test`` is drawn from it, ``validation`` from the training part."""
+
+    validation: int = Field(default=5000, ge=1)
+    test: int = Field(default=10000, ge=1)
+
+    torchvision_name: ClassVar[str]
+    _alternative: ClassVar[str] = ""
+
+    def _found(self, folder: Path) -> tuple[list[Path], list[str]]:
+        """What :meth:`read` needs of a data folder, and the names of the files that it lacks."""
+        raise NotImplementedError
+
+    def locate(self) -> tuple[Path, ...]:
+        """Find the files in the first folder that has them all."""
+        places = [*files.search_places(self.root), (files.downloads_dir(), "downloads")]
+        candidates = [self._found(folder) for folder, _ in places]
+        # The first that lacks nothing; else the folder with most of the set tells best what is missing.
+        found, lacking = min(candidates, key=lambda candidate: len(candidate[1]))
+        if lacking:
+            raise MissingDataError(
+                f"{self.name}: missing {', '.join(lacking)}{self._alternative}; "
+                f"looked in {files.describe(places)}; "
+                f"set SCHEDRL_DATA to a folder that has them, or call with download=True / pass --download"
+            )
+        return tuple(found)
+
+    def download(self) -> None:
+        """Download with torchvision, into the cache, never into a data folder."""
+        from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
+
+        dataset: Any = getattr(datasets, self.torchvision_name)
+        target = files.downloads_dir()
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target, prefix=".part-", ignore_cleanup_errors=True) as part:
+                dataset(part, download=True)
+                files.merge_tree(Path(part), target)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            reason = " ".join(str(error).split())
+            raise MissingDataError(f"{self.name}: download into {target} failed ({reason})") from None
+
+
+class _IdxData(_TorchvisionData):
+    """A set in MNIST's four idx files, plain or as .gz."""
+
+    def _found(self, folder: Path) -> tuple[list[Path], list[str]]:
+        raw = Path(self.torchvision_name, "raw")
+        found, lacking = [], []
+        for part in ("train", "t10k"):
+            for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
+                versions = [folder / raw / name, folder / raw / f"{name}.gz"]
+                present = [path for path in versions if os.path.isfile(path)]
+                found += present[:1]
+                if not present:
+                    lacking.append(f"{(raw / name).as_posix()}[.gz]")
+        return found, lacking
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read the four idx files, unpacking what is only there as .gz."""
+        train_images, train_labels, test_images, test_labels = paths
+        images, labels = self._read_part(train_images, train_labels)
+        held_out, held_out_labels = self._read_part(test_images, test_labels)
+        return Pixels(images=images, labels=labels, test_images=held_out, test_labels=held_out_labels)
+
+    def _read_part(self, images: Path, labels: Path) -> tuple[Levels, Labels]:
+        from torchvision.datasets import mnist  # type: ignore[import-untyped, unused-ignore]
+
+        # torchvision's reader has assertions for damaged files, so it gets only files that were checked.
+        pictures = mnist.read_image_file(str(self._checked(images, (28, 28)))).numpy()
+        classes = mnist.read_label_file(str(self._checked(labels, ()))).numpy()
+        if len(pictures) != len(classes):
+            raise SchedrlError(f"{labels}: {len(classes)} labels for {len(pictures)} images")
+        return pictures[:, None], classes
+
+    def _checked(self, path: Path, shape: tuple[int, ...]) -> Path:
+        """Unpack a file if need be, and check that it holds uint8 items of this shape."""
+        plain = files.unpack_gz(path, self.torchvision_name) if path.suffix == ".gz" else path
+        length = 4 * (2 + len(shape))
+        try:
+            size = plain.stat().st_size
+            with plain.open("rb") as stream:
+                head = stream.read(length)
+        except OSError as error:
+            raise SchedrlError(f"{path}: cannot be read ({error.strerror})") from None
+        magic, n, *items = struct.unpack(f">{2 + len(shape)}I", head.ljust(length, b"\0"))
+        # The idx format: 0x08 for uint8, the number of axes, their lengths, the data.
+        if magic != 0x0801 + len(shape) or tuple(items) != shape or size != length + n * math.prod(shape):
+            kind = "28x28 uint8 images" if shape else "uint8 labels"
+            raise SchedrlError(
+                f"{path}: damaged: not an idx file of {kind}, or cut short; get the file again"
+            )
+        return plain
+
+
+class MNIST(_IdxData):
+    """70,000 handwritten digits, 1x28x28, 256 levels (LeCun, Cortes and Burges 1998).
+
+    Read from ``ROOT/MNIST/raw/*-ubyte``, or from the ``*-ubyte.gz`` files there, which are unpacked once into
+    the cache. Tests on the official 10,000 test images and validates on 5,000 of the training images.
+    """
+
+    name: Literal["mnist"] = "mnist"
+
+    torchvision_name: ClassVar[str] = "MNIST"
+
+
+class FashionMNIST(_IdxData):
+    """70,000 grey pictures of clothes, 1x28x28, 256 levels (Xiao, Rasul and Vollgraf 2017).
+
+    Read from ``ROOT/FashionMNIST/raw``; otherwise like :class:`MNIST`.
+    """
+
+    name: Literal["fashion-mnist"] = "fashion-mnist"
+
+    torchvision_name: ClassVar[str] = "FashionMNIST"
+
+
+class CIFAR10(_TorchvisionData):
+    """60,000 colour pictures of ten classes, 3x32x32, 256 levels (Krizhevsky 2009).
+
+    Read from ``ROOT/cifar-10-batches-py``, or from ``ROOT/cifar-10-python.tar.gz``, which is unpacked once
+    into the cache. The batches are pickles; they are opened only if they have the MD5 sums that torchvision
+    knows. Tests on the official 10,000 test images and validates on 5,000 of the training images.
+    """
+
+    name: Literal["cifar10"] = "cifar10"
+
+    torchvision_name: ClassVar[str] = "CIFAR10"
+
+    _folder: ClassVar[str] = "cifar-10-batches-py"
+    _archive: ClassVar[str] = "cifar-10-python.tar.gz"
+    _alternative: ClassVar[str] = f" (or {_archive})"
+    _members: ClassVar[tuple[str, ...]] = tuple(
+        f"cifar-10-batches-py/{name}"
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    )
+
+    def _found(self, folder: Path) -> tuple[list[Path], list[str]]:
+        lacking = [name for name in self._members if not os.path.isfile(folder / name)]
+        if lacking and os.path.isfile(folder / self._archive):
+            return [folder / self._archive], []
+        return [folder], lacking
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read the batches with torchvision."""
+        from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
+        from torchvision.datasets.utils import (  # type: ignore[import-untyped, unused-ignore]
+            check_integrity,
+        )
+
+        reader = datasets.CIFAR10
+
+        (path,) = paths
+        root = path if path.is_dir() else files.unpack_tar(path, self.torchvision_name, self._members)
+        sums = [*reader.train_list, *reader.test_list, [reader.meta["filename"], reader.meta["md5"]]]
+        for name, md5 in sums:
+            batch = root / self._folder / name
+            if not check_integrity(str(batch), md5):
+                raise SchedrlError(
+                    f"{batch}: damaged: its MD5 sum is not {md5}; remove it and get the set again"
+                )
+        train, test = (reader(str(root), train=part) for part in (True, False))
+        return Pixels(
+            images=train.data.transpose(0, 3, 1, 2),
+            labels=np.asarray(train.targets, dtype=np.int64),
+            test_images=test.data.transpose(0, 3, 1, 2),
+            test_labels=np.asarray(test.targets, dtype=np.int64),
+        )

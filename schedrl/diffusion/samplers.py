@@ -1,0 +1,127 @@
+"""Samplers as plain functions of a denoiser, a start and a descending list of noise levels.
+
+A level is the noise-to-signal ratio r = σ/α (the VE sigma). The last may be 0 and the first must be finite or, for
+DDIM and DDPM, infinite. A denoiser maps a state ``z = αx + σε`` and its log-SNR to an estimate of x.
+
+Number of network evaluations for N steps: DDIM and DDPM N; Heun 2N − 1 when the last level is 0, else 2N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Denoiser", "SamplerName", "ddim", "ddpm", "heun", "sample"]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""``denoise(z, logsnr) -> x0``; ``logsnr`` is a scalar tensor."""
+
+SamplerName = Literal["ddim", "ddpm", "heun"]
+
+DdpmVariance = Literal["small", "large"]
+
+
+def _amplitudes(sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """α and σ of each level in float64; exact at r = 0 and r = inf."""
+    r = torch.tensor(list(sigmas), dtype=torch.float64)
+    alpha = torch.where(r.isinf(), torch.zeros_like(r), 1.0 / (1.0 + r.square()).sqrt())
+    sigma = torch.where(r.isinf(), torch.ones_like(r), r / (1.0 + r.square()).sqrt())
+    return alpha, sigma
+
+
+def _logsnr(r: float, like: Tensor) -> Tensor:
+    return torch.tensor(-2.0 * torch.tensor(r, dtype=torch.float64).log().item()).to(like)
+
+
+def ddim(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Deterministic DDIM (Song et al. 2021, η = 0).
+
+    Args:
+        denoise: The clean-image estimate.
+        z: Start at ``sigmas[0]``, standard normal when that is infinite or large.
+        sigmas: N + 1 descending noise-to-signal ratios.
+
+    Returns:
+        The state at ``sigmas[-1]``; the clean image when that is 0.
+    """
+    alpha, sigma = _amplitudes(sigmas)
+    for k in range(len(sigmas) - 1):
+        x0 = denoise(z, _logsnr(sigmas[k], z))
+        noise = (z - float(alpha[k]) * x0) / float(sigma[k])
+        z = float(alpha[k + 1]) * x0 + float(sigma[k + 1]) * noise
+    return z
+
+
+def ddpm(
+    denoise: Denoiser, z: Tensor, sigmas: Sequence[float], noise: Sequence[Tensor], variance: DdpmVariance = "small"
+) -> Tensor:
+    """Ancestral sampling (Ho et al. 2020) from level to level.
+
+    Args:
+        denoise: The clean-image estimate.
+        z: Start at ``sigmas[0]``.
+        sigmas: N + 1 descending noise-to-signal ratios.
+        noise: N standard normal tensors shaped as ``z``; the last is not used when ``sigmas[-1]`` is 0.
+        variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β.
+    """
+    alpha, sigma = _amplitudes(sigmas)
+    for k in range(len(sigmas) - 1):
+        x0 = denoise(z, _logsnr(sigmas[k], z))
+        a, b = alpha[k], alpha[k + 1]
+        if float(b) == 1.0 and variance == "small":
+            z = x0
+            continue
+        step = a / b
+        beta = 1.0 - step.square()
+        mean_x0 = b * beta / sigma[k].square()
+        mean_z = step * sigma[k + 1].square() / sigma[k].square()
+        var = beta if variance == "large" else beta * sigma[k + 1].square() / sigma[k].square()
+        last = k == len(sigmas) - 2 and sigmas[-1] == 0.0
+        z = float(mean_x0) * x0 + float(mean_z) * z + (0.0 if last else float(var.sqrt())) * noise[k]
+    return z
+
+
+def heun(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
+    """Heun's second-order method on the probability-flow ODE in y = z/α (Karras et al. 2022, algorithm 1).
+
+    Args:
+        denoise: The clean-image estimate.
+        z: Start at ``sigmas[0]``, which must be finite.
+        sigmas: N + 1 descending noise-to-signal ratios; a step to 0 is one Euler step.
+    """
+    alpha, _ = _amplitudes(sigmas)
+    y = z / float(alpha[0])
+    for k in range(len(sigmas) - 1):
+        here, there = float(sigmas[k]), float(sigmas[k + 1])
+        slope = (y - denoise(float(alpha[k]) * y, _logsnr(here, z))) / here
+        ahead = y + (there - here) * slope
+        if there > 0.0:
+            slope_ahead = (ahead - denoise(float(alpha[k + 1]) * ahead, _logsnr(there, z))) / there
+            ahead = y + (there - here) * 0.5 * (slope + slope_ahead)
+        y = ahead
+    return float(alpha[-1]) * y
+
+
+def sample(
+    name: SamplerName, denoise: Denoiser, shape: Sequence[int], sigmas: Sequence[float], generator: torch.Generator
+) -> Tensor:
+    """Draw images with the named sampler from standard normal starts.
+
+    Args:
+        name: ``"ddim"``, ``"ddpm"`` or ``"heun"``.
+        denoise: The clean-image estimate.
+        shape: Shape of the result.
+        sigmas: N + 1 descending noise-to-signal ratios.
+        generator: Source of the start and, for DDPM, of the noise.
+    """
+    device = generator.device
+    z = torch.randn(tuple(shape), generator=generator, device=device)
+    if name == "ddim":
+        return ddim(denoise, z, sigmas)
+    if name == "heun":
+        return heun(denoise, z, sigmas)
+    noise = [torch.randn(z.shape, generator=generator, device=device) for _ in range(len(sigmas) - 1)]
+    return ddpm(denoise, z, sigmas, noise)

@@ -1,0 +1,276 @@
+"""What an agent may decide, and how a decision becomes a noise schedule.
+
+Each kind is a frozen model that a variant names by ``kind``. All are pure: from the actions of one sweep (and, for
+``gain``, the gain carried from phase to phase) follow the schedules of the next phase. ``encode`` is the way back:
+the actions that reproduce a given schedule as closely as the kind can, which is how a hand-made schedule acts as a
+policy in any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schedrl import schedules
+from schedrl.errors import SchedrlError, Spec
+from schedrl.schedules import AnySchedule, Schedule, conversions
+
+__all__ = ["ActionKind", "AnyAction", "ChoiceAction", "GainAction", "KernelAction", "KnotsAction", "Range"]
+
+Array = NDArray[np.float64]
+
+Range = tuple[float, float]
+"""Pinned log-SNR end points of the measurement: (data end, noise end)."""
+
+
+class ActionKind(Protocol):
+    """One way of deciding a schedule."""
+
+    @property
+    def kind(self) -> str:
+        """Name in the variant."""
+
+    @property
+    def num_knots(self) -> int:
+        """Environment steps in the sweep before each phase of training."""
+
+    @property
+    def initial_memory(self) -> float:
+        """What a run carries from phase to phase, at the start (the log of AVA's K for ``gain``, else 0)."""
+
+    def space(self) -> gym.spaces.Box | gym.spaces.Discrete:
+        """Action space of one run."""
+
+    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
+        """Decode a sweep.
+
+        Args:
+            sweep: ``[knots, runs, ...]`` actions.
+            memory: ``[runs]``, carried from the last phase.
+            limits: Log-SNR at the data and at the noise end of the measurement.
+
+        Returns:
+            One schedule per run, and the memory to carry on.
+        """
+
+    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[Any]:
+        """Action at ``knot`` that reproduces ``schedule``.
+
+        Raises:
+            SchedrlError: This kind cannot represent the schedule.
+        """
+
+
+class _BoxAction(Spec):
+    """Common part of the continuous kinds: a Box of [−1, 1], and 0 as the reference."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    @property
+    def num_knots(self) -> int:
+        return 1
+
+    @property
+    def initial_memory(self) -> float:
+        return 0.0
+
+    def space(self) -> gym.spaces.Box:
+        """Box of [−1, 1]."""
+        return gym.spaces.Box(-1.0, 1.0, (self.width,), np.float32)
+
+
+class KnotsAction(_BoxAction):
+    """The whole schedule at once: the share of training noise in each of ``bins`` equal cells of log-SNR.
+
+    The shares are softmax(log of the reference's shares + ``scale`` × action); their cumulative sum places the knots
+    of a monotone piecewise-linear λ(u). Action 0 is the reference, cut to the measured range.
+
+    Attributes:
+        bins: Cells between the measurement's end points.
+        scale: Change of a log share at action ±1.
+        reference: The schedule of action 0.
+    """
+
+    kind: Literal["knots"] = "knots"
+    bins: Annotated[int, Field(ge=2, le=200)] = 10
+    scale: Annotated[float, Field(gt=0.0, le=20.0)] = 2.0
+    reference: AnySchedule
+
+    @property
+    def width(self) -> int:
+        """Number of bins."""
+        return self.bins
+
+    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
+        """Decode shares into piecewise-linear schedules."""
+        logits = np.log(self._shares(self.reference, limits)) + self.scale * sweep[-1].astype(np.float64)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        edges = np.linspace(*limits, self.bins + 1)
+        return [schedules.PiecewiseLogSNR.from_density(edges, row) for row in shares], memory
+
+    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
+        """Logits of the schedule's own shares, relative to the reference."""
+        logits = np.log(self._shares(schedule, limits) / self._shares(self.reference, limits)) / self.scale
+        # Logits matter only up to a constant: centring uses the box best.
+        logits -= 0.5 * (logits.max() + logits.min())
+        return logits.clip(-1.0, 1.0).astype(np.float32)
+
+    def _shares(self, schedule: Schedule, limits: Range) -> Array:
+        edges = np.linspace(*limits, self.bins + 1)
+        shares = np.diff(schedule.fraction_above(edges))
+        # A floor keeps every share reachable: the logarithm of an empty cell is not an action.
+        shares = np.maximum(shares, 1e-4 * max(float(shares.sum()), 1e-12))
+        normalised: Array = shares / shares.sum()
+        return normalised
+
+
+class KernelAction(_BoxAction):
+    """Paper B's kernel: walk ``knots`` points in t, and at each set β from what is seen there.
+
+    At knot j the action gives log β_j = log β_j^ref + ``scale`` × action, and β_j holds for T/K steps. The reference
+    supplies β^ref such that action 0 at every knot passes through the reference's ᾱ at the knots.
+
+    Attributes:
+        knots: K, points in t.
+        num_train_timesteps: T, a multiple of K.
+        scale: Change of log β at action ±1.
+        reference: The schedule of action 0.
+    """
+
+    kind: Literal["kernel"] = "kernel"
+    knots: Annotated[int, Field(ge=1, le=1000)] = 10
+    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    scale: Annotated[float, Field(gt=0.0, le=20.0)] = 1.0
+    reference: AnySchedule
+
+    @property
+    def num_knots(self) -> int:
+        """K."""
+        return self.knots
+
+    def betas(self, sweep: NDArray[Any], limits: Range) -> Array:
+        """β at the knots walked so far: ``[knots, runs, 1]`` actions to ``[knots, runs]``."""
+        reference = self._knot_betas(self.reference, limits)[: len(sweep), None]
+        log_betas: Array = np.log(reference) + self.scale * sweep[..., 0].astype(np.float64)
+        return np.minimum(np.exp(log_betas), 0.999)
+
+    def log_alpha_bar(self, sweep: NDArray[Any], limits: Range) -> Array:
+        """log ᾱ reached after the knots walked so far, ``[runs]``."""
+        steps = self.num_train_timesteps / self.knots
+        reached: Array = steps * np.log1p(-self.betas(sweep, limits)).sum(axis=0)
+        return reached
+
+    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
+        """Piecewise-constant β."""
+        betas = self.betas(sweep, limits)
+        make = schedules.BetaKnots
+        return [make(betas=tuple(b), num_train_timesteps=self.num_train_timesteps) for b in betas.T.tolist()], memory
+
+    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
+        """Match the schedule's ᾱ at the next knot."""
+        wanted = self._knot_betas(schedule, limits)[knot] / self._knot_betas(self.reference, limits)[knot]
+        return np.array([np.clip(math.log(wanted) / self.scale, -1.0, 1.0)], dtype=np.float32)
+
+    def _knot_betas(self, schedule: Schedule, limits: Range) -> Array:
+        """Constant β between knots that passes through the schedule's ᾱ at them, cut to the measured range."""
+        u = np.arange(1, self.knots + 1) / self.knots
+        logsnr = schedule.logsnr(u).clip(limits[1], limits[0])
+        log_alpha_bar = np.concatenate([[0.0], conversions.log_alpha_bar_from_logsnr(logsnr)])
+        betas: Array = -np.expm1(np.diff(log_alpha_bar) * self.knots / self.num_train_timesteps)
+        return betas.clip(1e-8, 0.999)
+
+
+class GainAction(_BoxAction):
+    """Paper A's K: each phase changes log K in β(t) = β_init + K (1 − exp(−αt)).
+
+    Attributes:
+        beta_init: β_init.
+        alpha: α.
+        initial_gain: K at the start of an episode.
+        minimum: Least K.
+        maximum: Greatest K.
+        scale: Change of log K at action ±1.
+    """
+
+    kind: Literal["gain"] = "gain"
+    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
+    alpha: Annotated[float, Field(gt=0.0)] = 2.0
+    initial_gain: Annotated[float, Field(gt=0.0)] = 20.0
+    minimum: Annotated[float, Field(gt=0.0)] = 0.5
+    maximum: Annotated[float, Field(gt=0.0)] = 200.0
+    scale: Annotated[float, Field(gt=0.0)] = 1.5
+
+    @property
+    def initial_memory(self) -> float:
+        """log K at the start."""
+        return math.log(self.initial_gain)
+
+    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
+        """AVA's law at the new K."""
+        moved = memory + self.scale * sweep[-1][:, 0].astype(np.float64)
+        memory = moved.clip(math.log(self.minimum), math.log(self.maximum))
+        return [self.law(math.exp(log_gain)) for log_gain in memory.tolist()], memory
+
+    def law(self, gain: float) -> Schedule:
+        """AVA's law at a given K."""
+        return schedules.AVA(beta_init=self.beta_init, K=gain, alpha=self.alpha)
+
+    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
+        """The change of log K towards the K of an AVA law; other laws are out of reach."""
+        if not isinstance(schedule, schedules.AVA):
+            raise SchedrlError(f"action kind 'gain' can represent AVA's law only, not schedule '{schedule.name}'")
+        change = (math.log(schedule.K) - memory) / self.scale
+        return np.array([np.clip(change, -1.0, 1.0)], dtype=np.float32)
+
+
+class ChoiceAction(Spec):
+    """One of the named schedules, exactly.
+
+    Attributes:
+        schedules: What can be chosen.
+    """
+
+    kind: Literal["choice"] = "choice"
+    choices: Annotated[tuple[AnySchedule, ...], Field(min_length=2)]
+
+    @property
+    def num_knots(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def initial_memory(self) -> float:
+        """Nothing is carried."""
+        return 0.0
+
+    def space(self) -> gym.spaces.Discrete:
+        """One number per choice."""
+        return gym.spaces.Discrete(len(self.choices))
+
+    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
+        """Look the choice up."""
+        return [self.choices[int(index)] for index in sweep[-1]], memory
+
+    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.int64]:
+        """Place of the schedule among the choices."""
+        if schedule not in self.choices:
+            raise SchedrlError(f"action kind 'choice' does not offer schedule {schedule.model_dump_json()}")
+        return np.asarray(self.choices.index(schedule), dtype=np.int64)
+
+
+AnyAction = Annotated[KernelAction | KnotsAction | GainAction | ChoiceAction, Field(discriminator="kind")]
+"""Any action kind, chosen by ``kind``."""
+
+
+def stack_actions(actions: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Join per-run actions into one array ``[runs, ...]``."""
+    return np.stack([np.asarray(action) for action in actions])

@@ -1,0 +1,92 @@
+"""Registration of variants with Gymnasium. Light: neither torch nor the definitions' models are loaded for it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from schedrl.catalogue import folder
+
+if TYPE_CHECKING:
+    from schedrl.environments.variant import TrainingVariant
+
+__all__ = ["NAMESPACE", "definitions", "register", "register_catalogue"]
+
+NAMESPACE = "schedrl"
+"""Namespace of the shipped ids."""
+
+_ENTRY_POINTS = {
+    "training": (
+        "schedrl.environments.training:TrainingEnv",
+        "schedrl.environments.training:TrainingVectorEnv",
+    ),
+}
+
+_registered: dict[str, dict[str, Any]] = {}
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """Every registered variant as plain data, by id."""
+    return {key: dict(value) for key, value in sorted(_registered.items())}
+
+
+def register_catalogue() -> None:
+    """Register every file of ``envs/``. The package's tests validate their contents."""
+    for path in sorted(folder("envs").glob("*.toml")):
+        with path.open("rb") as file:
+            _register(tomllib.load(file))
+
+
+def register(variant: str | Path | TrainingVariant) -> str:
+    """Register an environment variant of your own for :func:`gymnasium.make`.
+
+    Args:
+        variant: A TOML file like those in ``envs/``, or a model.
+
+    Returns:
+        The id.
+
+    Raises:
+        SchedrlError: The file cannot be read or the definition is not valid.
+
+    Examples:
+        >>> import gymnasium, schedrl
+        >>> from schedrl.environments.variant import TrainingVariant
+        >>> variant = TrainingVariant(
+        ...     id="me/Mine-v0",
+        ...     data={"name": "digits"},
+        ...     action={"kind": "knots", "bins": 4, "reference": {"name": "cosine"}},
+        ... )
+        >>> schedrl.register(variant)
+        'me/Mine-v0'
+        >>> gymnasium.spec("me/Mine-v0").id
+        'me/Mine-v0'
+    """
+    from schedrl.environments.variant import TrainingVariant, read_definition
+    from schedrl.errors import SchedrlError, parse
+
+    if isinstance(variant, TrainingVariant):
+        model = variant
+    else:
+        path = Path(variant)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SchedrlError(f"variant file {path}: cannot be read: {error}") from None
+        model = parse(TrainingVariant, read_definition(text, str(path)), str(path))
+    _register(model.model_dump(mode="json"))
+    return model.id
+
+
+def _register(definition: Mapping[str, Any]) -> None:
+    single, vector = _ENTRY_POINTS[definition.get("family", "training")]
+    if definition["id"] in gym.registry:
+        del gym.registry[definition["id"]]
+    gym.register(
+        definition["id"], entry_point=single, vector_entry_point=vector, kwargs={"variant": dict(definition)}
+    )
+    _registered[definition["id"]] = dict(definition)

@@ -1,0 +1,225 @@
+"""Episodes of many training runs at once, without Gymnasium's conventions around them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl import data
+from schedrl.diffusion.local_variance import LocalDeviation
+from schedrl.diffusion.population import NoiseLaw, Population
+from schedrl.diffusion.process import alpha_sigma, to_epsilon
+from schedrl.environments.observations import RunView
+from schedrl.environments.variant import TrainingVariant
+from schedrl.metrics.bound import Bound, LawLoss
+from schedrl.schedules import Schedule, conversions
+
+__all__ = ["PhaseOutcome", "TrainingRuns"]
+
+Array = NDArray[np.float64]
+
+_TABLE = np.linspace(0.0, 1.0, 1025)
+"""Where a continuous law's quantile function is tabulated."""
+
+_LOCAL_IMAGES = 32
+"""Images whose local variance the kernel looks at."""
+
+_LOCAL_SEED = 7
+"""Seed of their fixed noise."""
+
+
+@dataclass(frozen=True)
+class PhaseOutcome:
+    """What one phase brought every run.
+
+    Attributes:
+        reward: ``[runs]`` float64, finite.
+        ended: ``[runs]`` bool, budget spent or diverged.
+        diverged: ``[runs]`` bool.
+    """
+
+    reward: Array
+    ended: NDArray[np.bool_]
+    diverged: NDArray[np.bool_]
+
+
+class TrainingRuns:
+    """``num_runs`` episodes of a variant, trained side by side.
+
+    Args:
+        variant: What an episode is.
+        num_runs: How many.
+        device: Where the networks are trained.
+
+    Raises:
+        SchedrlError: The data is missing or does not fit the variant.
+    """
+
+    def __init__(self, variant: TrainingVariant, num_runs: int, device: str = "cpu") -> None:
+        self.variant, self.num_runs = variant, num_runs
+        images = data.load(variant.data)
+        self.images = images
+        self.population = Population(variant.training, images.train, num_runs, device)
+        self.bound = Bound(variant.bound, images.validation, images.levels, device)
+        self._test: Bound | None = None
+        self._own_loss: LawLoss | None = None
+        if variant.reward.needs_own_loss:
+            chosen = images.validation[: variant.bound.images]
+            self._own_loss = LawLoss(chosen, variant.bound.levels, device)
+        local = images.train[:_LOCAL_IMAGES]
+        noise = np.random.default_rng(_LOCAL_SEED).standard_normal(local.shape, dtype=np.float32)
+        self.local_deviation = LocalDeviation(local, noise)
+        self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
+        worst = np.full(variant.bound.levels, variant.episode.divergence_error)
+        self.worst_bound = float(self.bound.bits_per_dim(worst))
+        # The head of every network starts at zero, so all runs begin with the same errors, whatever their weights.
+        self._initial_mse = self._untrained_mse()
+        runs, levels = num_runs, variant.bound.levels
+        self.phase = np.zeros(runs, dtype=np.int64)
+        self.seeds = np.zeros(runs, dtype=np.int64)
+        self.mse = np.ones((runs, levels))
+        self.current = np.zeros(runs)
+        self.memory = np.zeros(runs)
+        self.gradient_norm = np.ones(runs)
+        self.gradient_sum = np.zeros(runs)
+        self.gradient_weight = np.zeros(runs)
+        self.seconds = np.zeros(runs)
+        self.sweep: list[NDArray[Any]] = []
+        self.history: list[list[Schedule]] = [[] for _ in range(runs)]
+        self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(runs)]
+
+    def start(self, run: int, seed: int) -> None:
+        """Begin a new episode in ``run``."""
+        self.population.start(run, seed)
+        self.phase[run], self.seeds[run] = 0, seed
+        self.mse[run] = self._initial_mse
+        self.current[run] = self.bound.bits_per_dim(self._initial_mse)
+        self.memory[run] = self.variant.action.initial_memory
+        self.gradient_norm[run] = 1.0
+        self.gradient_sum[run] = self.gradient_weight[run] = self.seconds[run] = 0.0
+        self.history[run], self.losses[run] = [], []
+
+    def walk(self, actions: NDArray[Any]) -> bool:
+        """Take in one action per run; True when the sweep is complete and :meth:`train_phase` is due."""
+        self.sweep.append(actions.copy())
+        return len(self.sweep) == self.variant.action.num_knots
+
+    def view(self) -> RunView:
+        """What observations are made from."""
+        runs, action = self.num_runs, self.variant.action
+        reached = np.zeros(runs)
+        if action.kind == "kernel" and self.sweep:
+            reached = action.log_alpha_bar(np.stack(self.sweep), self.limits)
+        logsnr = conversions.logsnr_from_log_alpha_bar(reached) if self.sweep else np.full(runs, self.limits[0])
+        unseen = self.gradient_weight == 0.0
+        average = np.where(unseen, 1.0, self.gradient_sum / np.where(unseen, 1.0, self.gradient_weight))
+        return RunView(
+            time=np.full(runs, len(self.sweep) / action.num_knots),
+            sigma_local=self.local_deviation.at(reached),
+            logsnr=logsnr,
+            budget=1.0 - self.phase / self.variant.episode.phases,
+            mse=self.mse,
+            gradient_norm=self.gradient_norm,
+            gradient_average=average,
+            memory=self.memory,
+        )
+
+    def train_phase(self) -> PhaseOutcome:
+        """Train every run for one phase under the schedule its sweep made."""
+        began = time.perf_counter()
+        episode, reward = self.variant.episode, self.variant.reward
+        schedules, self.memory = self.variant.action.schedules(np.stack(self.sweep), self.memory, self.limits)
+        self.sweep = []
+        law = self.law(schedules)
+        record = self.population.train(law, episode.steps_per_phase)
+        value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
+        error = value.mse.mean(axis=1)
+        diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= episode.divergence_error))
+        own_loss = None
+        if self._own_loss is not None:
+            levels = np.stack([self.quantiles(s, self._own_loss.places) for s in schedules])
+            own_loss = self._own_loss.evaluate(self.population.predict_epsilon, levels)
+            diverged |= ~(own_loss <= episode.divergence_error)
+        after = np.where(diverged, self.worst_bound, value.bits_per_dim)
+        earned = reward.earned(self.current, after, own_loss)
+        penalty = reward.penalty(self.worst_bound, episode.divergence_error, episode.phases)
+        earned = np.where(diverged, penalty, earned)
+        self.mse = np.where(diverged[:, None], episode.divergence_error, value.mse)
+        self.current = after
+        self._average_gradients(record.gradient_norm.astype(np.float64))
+        self.phase += 1
+        for run, schedule in enumerate(schedules):
+            self.history[run].append(schedule)
+            self.losses[run].append(record.loss[:, run])
+        self.seconds += (time.perf_counter() - began) / self.num_runs
+        return PhaseOutcome(earned, diverged | (self.phase >= episode.phases), diverged)
+
+    def test_bounds(self) -> Array | None:
+        """Bounds on test images in bits/dim ``[runs]``, or None when the variant leaves them out."""
+        spec = self.variant.test_bound
+        if spec is None:
+            return None
+        if self._test is None:
+            self._test = Bound(spec, self.images.test, self.images.levels, self.population.device)
+        return self._test.evaluate(self.population.predict_epsilon, self.num_runs).bits_per_dim
+
+    def law(self, schedules: list[Schedule]) -> NoiseLaw:
+        """Training noise of each run under its schedule."""
+        steps = self.variant.timesteps
+        if steps is not None:
+            return NoiseLaw(np.stack([s.logsnr_steps(steps) for s in schedules]), discrete=True)
+        return NoiseLaw(np.stack([s.logsnr(_TABLE) for s in schedules]))
+
+    def quantiles(self, schedule: Schedule, u: Array) -> Array:
+        """λ of the training noise at the uniform numbers ``u``."""
+        steps = self.variant.timesteps
+        if steps is None:
+            return schedule.logsnr(u)
+        return schedule.logsnr_steps(steps)[(u * steps).astype(np.int64)]
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything needed to go on exactly: arrays, and plain JSON."""
+        arrays, meta = self.population.state()
+        arrays |= {name: getattr(self, name).copy() for name in _STATE}
+        meta |= {
+            "sweep": [actions.tolist() for actions in self.sweep],
+            "sweep_dtype": str(self.sweep[0].dtype) if self.sweep else "",
+            "history": [[s.model_dump(mode="json") for s in made] for made in self.history],
+        }
+        return arrays, meta
+
+    def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
+        """Continue from :meth:`state` (the loss curves of unfinished episodes are not kept)."""
+        from schedrl import schedules
+
+        self.population.restore(arrays, meta)
+        for name in _STATE:
+            setattr(self, name, np.array(arrays[name]))
+        self.sweep = [np.asarray(actions, dtype=meta["sweep_dtype"]) for actions in meta["sweep"]]
+        self.history = [[schedules.from_dict(s) for s in made] for made in meta["history"]]
+
+    def _average_gradients(self, norms: Array) -> None:
+        self.gradient_norm = np.sqrt(np.square(norms).mean(axis=0))
+        decay = self.variant.episode.gradient_decay
+        for row in norms:
+            self.gradient_sum = decay * self.gradient_sum + (1.0 - decay) * row
+            self.gradient_weight = decay * self.gradient_weight + (1.0 - decay)
+
+    def _untrained_mse(self) -> Array:
+        import torch
+
+        def nothing(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
+            alpha, sigma = alpha_sigma(logsnr, z.ndim)
+            return to_epsilon(self.variant.training.prediction_type, torch.zeros_like(z), z, alpha, sigma)
+
+        mse: Array = self.bound.evaluate(nothing, 1).mse[0]
+        return mse
+
+
+_STATE = (
+    "phase", "seeds", "mse", "current", "memory", "gradient_norm", "gradient_sum", "gradient_weight", "seconds",
+)  # fmt: skip

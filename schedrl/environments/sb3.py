@@ -1,0 +1,100 @@
+"""Stable-Baselines3 over a native vector environment (SB3 does not take Gymnasium's; see its issue 1608)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+__all__ = ["Sb3VectorEnv"]
+
+
+class Sb3VectorEnv(VecEnv):
+    """Adapter from a Gymnasium ``VectorEnv`` with SAME_STEP autoreset to SB3's ``VecEnv``.
+
+    Args:
+        env: The vector environment.
+        shared_seed: Seed every run alike, so that runs differ by their actions alone (common random numbers). For
+            training; evaluation uses independent seeds.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], *, shared_seed: bool = False) -> None:
+        if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+            raise ValueError("the vector environment must reset finished runs within the step (SAME_STEP)")
+        self.env, self.shared_seed = env, shared_seed
+        self._actions: np.ndarray[Any, Any] | None = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Remember the seeds of the next reset."""
+        if seed is None or not self.shared_seed:
+            return super().seed(seed)
+        self._seeds = [seed] * self.num_envs
+        return self._seeds
+
+    def reset(self) -> Any:
+        """Begin new episodes."""
+        seeded = any(seed is not None for seed in self._seeds)
+        observations, infos = self.env.reset(seed=list(self._seeds) if seeded else None)  # type: ignore[arg-type]
+        self.reset_infos = [_row(infos, run) for run in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: np.ndarray[Any, Any]) -> None:
+        """Remember the actions."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step."""
+        assert self._actions is not None
+        observations, rewards, ended, truncated, infos = self.env.step(self._actions)
+        rows = [_row(infos, run) for run in range(self.num_envs)]
+        for run in np.flatnonzero(ended | truncated):
+            row = rows[run]
+            row.update(row.pop("final_info"))
+            row["terminal_observation"] = row.pop("final_obs")
+            row["TimeLimit.truncated"] = bool(truncated[run] and not ended[run])
+        return observations, rewards.astype(np.float32), ended | truncated, rows
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The vector environment's attribute, once per run asked for."""
+        return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set the vector environment's attribute."""
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call the vector environment's method, once per run asked for."""
+        return [getattr(self.env, method_name)(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """Runs are never wrapped one by one."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray[Any, Any] | None]:
+        """Pictures of the runs, if the environment renders ``rgb_array``."""
+        frames: Iterable[Any] | None = self.env.render() if self.render_mode == "rgb_array" else None
+        return list(frames) if frames is not None else [None] * self.num_envs
+
+
+def _row(infos: dict[str, Any], run: int) -> dict[str, Any]:
+    """One run's own info out of a vector environment's."""
+    row: dict[str, Any] = {}
+    for key, values in infos.items():
+        if key.startswith("_") or not infos.get(f"_{key}", np.ones(run + 1, dtype=bool))[run]:
+            continue
+        value = _row(values, run) if isinstance(values, dict) else values[run]
+        row[key] = value.item() if isinstance(value, np.generic) else value
+    return row

@@ -1,0 +1,304 @@
+"""Gymnasium environments in which the schedule of a diffusion training run is decided while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from schedrl.environments.rendering import RunPicture, draw_line, draw_picture
+from schedrl.environments.runs import TrainingRuns
+from schedrl.environments.variant import TrainingVariant, apply_overrides
+from schedrl.errors import SchedrlError
+
+__all__ = ["TrainingEnv", "TrainingVectorEnv"]
+
+Observation = NDArray[np.float32]
+RENDER_MODES = ("rgb_array", "ansi")
+
+
+class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+    """Many training environments whose networks are trained as one population.
+
+    Meaning, spaces and rewards are those of :class:`TrainingEnv`, per run. A finished run begins a new episode within
+    the same step; its last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``.
+
+    ``reset(seed=s)`` seeds run i with ``s + i``; ``reset(seed=[s, s, ...])`` seeds them alike, and they then share
+    images, noise and initial weights in every episode (common random numbers) for as long as none diverges alone.
+
+    Args:
+        num_envs: Number of runs.
+        variant: The definition, as a model or as plain data.
+        render_mode: ``"rgb_array"``, ``"ansi"`` or None.
+        device: Torch device of the networks.
+        autoreset_mode: ``SAME_STEP`` or ``DISABLED``.
+        timing: Put ``seconds`` of the training into the last info. Off by default: wall-clock time is the one thing a
+            seed does not fix.
+        overrides: Fields of the variant to change; see :func:`schedrl.environments.variant.apply_overrides`.
+
+    Raises:
+        SchedrlError: Bad definition, missing data, unknown render mode.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": list(RENDER_MODES),
+        "render_fps": 1,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        variant: TrainingVariant | Mapping[str, Any],
+        render_mode: str | None = None,
+        device: str = "cpu",
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        timing: bool = False,
+        **overrides: Any,
+    ) -> None:
+        definition = variant.model_dump(mode="json") if isinstance(variant, TrainingVariant) else variant
+        self.variant = apply_overrides(definition, overrides)
+        if render_mode not in (None, *RENDER_MODES):
+            raise SchedrlError(f"render_mode: must be one of {', '.join(RENDER_MODES)} (got {render_mode!r})")
+        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+        self.num_envs, self.render_mode, self.timing = num_envs, render_mode, timing
+        self.runs = TrainingRuns(self.variant, num_envs, device)
+        self.single_action_space = self.variant.action.space()
+        self.single_observation_space = self.variant.observation.space()
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._autoreset = autoreset_mode is AutoresetMode.SAME_STEP
+        self._ready = False
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Name of every entry of an observation."""
+        return self.variant.observation.names
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin new episodes in all runs.
+
+        Args:
+            seed: One seed for run 0, counted up for the others; or one seed per run; or None to go on drawing.
+            options: Not used.
+        """
+        seeds = self._spread(seed)
+        for run, run_seed in enumerate(seeds):
+            if run_seed is not None or self._rngs[run] is None:
+                self._rngs[run], _ = seeding.np_random(run_seed)
+        if seeds[0] is not None or self._np_random is None:
+            self._np_random, self._np_random_seed = seeding.np_random(seeds[0])
+        self.runs.sweep = []
+        for run in range(self.num_envs):
+            self._begin(run)
+        self._ready = True
+        infos: dict[str, Any] = {}
+        for run in range(self.num_envs):
+            infos = self._add_info(infos, {"observation_names": self.observation_names}, run)
+        return self.observe(), infos
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Take one action per run; the last of a sweep trains a phase.
+
+        Raises:
+            SchedrlError: An action is not finite, out of range or wrongly shaped, or :meth:`reset` was not called.
+        """
+        if not self._ready:
+            raise SchedrlError("call reset() before step()")
+        actions = self._checked(actions)
+        never = np.zeros(self.num_envs, dtype=np.bool_)
+        if not self.runs.walk(actions):
+            return self.observe(), np.zeros(self.num_envs), never.copy(), never, {}
+        outcome = self.runs.train_phase()
+        infos = self._phase_info(outcome.diverged)
+        if outcome.ended.any():
+            self._finish(outcome.ended, outcome.diverged, infos)
+        return self.observe(), outcome.reward, outcome.ended.copy(), never, infos
+
+    def observe(self) -> Observation:
+        """The present observations ``[runs, entries]``."""
+        return self.variant.observation.observe(self.runs.view())
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture or a line per run, as ``render_mode`` says."""
+        if self.render_mode is None:
+            return None
+        return tuple(self.render_run(run) for run in range(self.num_envs))
+
+    def render_run(self, run: int) -> Any:
+        """The picture or line of one run."""
+        picture = RunPicture.of(self.runs, run)
+        return draw_line(picture) if self.render_mode == "ansi" else draw_picture(picture)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything needed to go on exactly: arrays, and plain JSON."""
+        arrays, meta = self.runs.state()
+        return arrays, {**meta, "rngs": [rng.bit_generator.state if rng else None for rng in self._rngs]}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        self.runs.restore(arrays, meta)
+        for run, state in enumerate(meta["rngs"]):
+            rng, _ = seeding.np_random(0)
+            rng.bit_generator.state = state
+            self._rngs[run] = rng
+        self._ready = True
+
+    def _begin(self, run: int) -> None:
+        rng = self._rngs[run]
+        assert rng is not None
+        self.runs.start(run, int(rng.integers(2**31)))
+
+    def _spread(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None or isinstance(seed, (int, np.integer)):
+            return [None if seed is None else int(seed) + run for run in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise SchedrlError(f"seed: {self.num_envs} environments need {self.num_envs} seeds (got {len(seed)})")
+        return list(seed)
+
+    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
+        space = self.action_space
+        array = np.asarray(actions)
+        if array.shape != space.shape:
+            raise SchedrlError(f"action: shape must be {space.shape} (got {array.shape})")
+        if not np.isfinite(array).all():
+            raise SchedrlError("action: every entry must be finite (got NaN or infinity)")
+        single = self.single_action_space
+        if isinstance(single, gym.spaces.Discrete):
+            if not np.issubdtype(array.dtype, np.integer):
+                raise SchedrlError(f"action: must be integers (got dtype {array.dtype})")
+            low, high = 0, int(single.n) - 1
+        else:
+            low, high = -1, 1
+        if (array < low).any() or (array > high).any():
+            worst = array.ravel()[np.argmax(np.abs(array - 0.5 * (low + high)))]
+            raise SchedrlError(f"action: entries must lie in [{low}, {high}] (got {worst})")
+        return array
+
+    def _phase_info(self, diverged: NDArray[np.bool_]) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for run in range(self.num_envs):
+            values = {"bound": float(self.runs.current[run]), "diverged": bool(diverged[run])}
+            infos = self._add_info(infos, values, run)
+        return infos
+
+    def _finish(self, ended: NDArray[np.bool_], diverged: NDArray[np.bool_], infos: dict[str, Any]) -> None:
+        """Add the last infos of the runs that ended, and begin their next episodes."""
+        survivors = ended & ~diverged
+        tests = self.runs.test_bounds() if survivors.any() else None
+        finals = {int(run): self._final_info(int(run), bool(diverged[run]), tests) for run in np.flatnonzero(ended)}
+        if not self._autoreset:
+            for run, final in finals.items():
+                infos.update(self._add_info(infos, final, run))
+            return
+        last = self.observe()
+        for run, final in finals.items():
+            infos.update(self._add_info(infos, {"final_obs": last[run], "final_info": final}, run))
+            self._begin(run)
+
+    def _final_info(self, run: int, diverged: bool, tests: NDArray[np.float64] | None) -> dict[str, Any]:
+        import json
+
+        runs = self.runs
+        info: dict[str, Any] = {
+            "bound": float(runs.current[run]),
+            "diverged": diverged,
+            "optimizer_steps": int(runs.phase[run]) * self.variant.episode.steps_per_phase,
+            "schedule": json.dumps([s.model_dump(mode="json") for s in runs.history[run]]),
+        }
+        if self.variant.test_bound is not None:
+            # A run without a finite bound is reported at the bound that counts as diverged.
+            info["test_bound"] = runs.worst_bound if diverged or tests is None else float(tests[run])
+        if self.timing:
+            info["seconds"] = float(runs.seconds[run])
+        return info
+
+
+class TrainingEnv(gym.Env[Observation, Any]):
+    """One training run of a small diffusion network, its noise schedule decided by the agent.
+
+    ### Description
+    An episode trains a U-Net from scratch on an image set, in phases of a fixed number of optimizer steps. Before
+    each phase the agent decides the schedule: the noise levels the network trains on. It is a vector environment of
+    one; training many at once (:func:`gymnasium.make_vec`) is several times faster per run.
+
+    ### Action Space
+    By ``action.kind`` of the variant, see :mod:`schedrl.environments.actions`: ``kernel`` Box(1), one step per knot;
+    ``knots`` Box(bins), ``gain`` Box(1), ``choice`` Discrete, one step per phase. Boxes are [−1, 1] and 0 is the
+    variant's reference schedule.
+
+    ### Observation Space
+    Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``; meanings in
+    :class:`schedrl.environments.observations.ObservationSpec`.
+
+    ### Rewards
+    ``bound``: decrease of the validation bound over the phase in bits/dim, 0 within a sweep; the return is the first
+    bound minus the last. ``own_loss``: paper B's printed reward, which can be gamed.
+
+    ### Starting State
+    ``reset(seed=s)`` alone fixes initial weights, batches and noise, bit for bit on one machine. The split into
+    train, validation and test images is part of the variant (``data.split_seed``), so that no episode trains on
+    images another one is tested on.
+
+    ### Episode End
+    ``terminated`` when the budget is spent, or when the run diverges (non-finite loss, or an error beyond
+    ``episode.divergence_error``): then the reward is a finite penalty below any surviving run's, and
+    ``info["diverged"]`` is true. ``truncated`` is always False.
+
+    ### Info
+    After a phase ``bound`` and ``diverged``; at the end also ``test_bound``, ``schedule`` (a JSON list, one entry per
+    phase), ``optimizer_steps`` and, with ``timing=True``, ``seconds``.
+
+    ### Arguments
+    Every field of the variant, by name; ``render_mode``; ``device``; ``timing``.
+
+    ### Version History
+    v0: first version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 1}
+
+    def __init__(self, **arguments: Any) -> None:
+        self.vector = TrainingVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
+        self.variant, self.render_mode = self.vector.variant, self.vector.render_mode
+        self.action_space = self.vector.single_action_space
+        self.observation_space = self.vector.single_observation_space
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Name of every entry of an observation."""
+        return self.vector.observation_names
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin a new episode; ``seed`` fixes it entirely."""
+        super().reset(seed=seed)
+        observations, _ = self.vector.reset(seed=seed)
+        return observations[0], {"observation_names": self.observation_names}
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take one action; the last of a sweep trains a phase."""
+        observations, rewards, ended, _, infos = self.vector.step(np.asarray(action)[None])
+        info = {key: _plain(values[0]) for key, values in infos.items() if not key.startswith("_")}
+        return observations[0], float(rewards[0]), bool(ended[0]), False, info
+
+    def render(self) -> Any:
+        """A picture (``rgb_array``) or a line (``ansi``) of the run."""
+        return None if self.render_mode is None else self.vector.render_run(0)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

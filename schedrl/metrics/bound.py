@@ -1,0 +1,162 @@
+"""The variational bound on a fixed grid of noise levels: what every schedule is judged by.
+
+Kingma et al. (VDM, 2021): the continuous-time bound depends on the schedule only through its end points. Between
+pinned end points λ_max and λ_min it is, per dimension,
+
+    prior + reconstruction + ½ ∫ E‖ε − ε̂(z_λ)‖² dλ / D,
+
+of which the network moves only the last term. Here that integral is the midpoint rule on a fixed λ grid, with fixed
+images and fixed noise. No schedule, batch or action can change how it is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schedrl.diffusion.process import alpha_sigma
+from schedrl.metrics.spec import BoundSpec
+
+__all__ = ["Bound", "BoundValue", "EpsilonPredictor", "LawLoss"]
+
+EpsilonPredictor = Callable[[Tensor, Tensor], Tensor]
+"""``predict(z, logsnr) -> epsilon`` for z ``[runs, batch, C, H, W]`` and logsnr ``[runs, batch]``."""
+
+_NOISE_SEED = 20_210_701
+"""Seed of the evaluation noise: the same numbers in every measurement of a shape, whoever measures."""
+
+_CHUNK = 128
+"""Noised images a run evaluates at once; bounds memory, independent of the number of runs."""
+
+
+@dataclass(frozen=True)
+class BoundValue:
+    """Measured bounds.
+
+    Attributes:
+        bits_per_dim: ``[runs]`` float64.
+        mse: ``[runs, levels]`` float64, mean squared error of ε̂ at each level.
+    """
+
+    bits_per_dim: NDArray[np.float64]
+    mse: NDArray[np.float64]
+
+
+class Bound:
+    """The bound of given images, with its noise drawn once.
+
+    Args:
+        spec: End points and grid.
+        images: ``[n, C, H, W]`` in [−1, 1], at the centres of ``levels`` grey levels.
+        levels: Number of grey levels of the data.
+        device: Where it is evaluated.
+    """
+
+    def __init__(
+        self, spec: BoundSpec, images: NDArray[np.float32], levels: int, device: str | torch.device = "cpu"
+    ) -> None:
+        self.spec = spec
+        chosen = images[: spec.images]
+        rng = np.random.default_rng(_NOISE_SEED)
+        noise = rng.standard_normal((spec.levels, *chosen.shape), dtype=np.float32)
+        logsnr = torch.from_numpy(spec.grid.astype(np.float32))
+        alpha, sigma = alpha_sigma(logsnr, 5)
+        self._noise = torch.from_numpy(noise).to(device)
+        self._z = (alpha * torch.from_numpy(np.array(chosen)) + sigma * torch.from_numpy(noise)).to(device)
+        self._logsnr = logsnr.to(device)
+        self.constant = prior_bits(chosen, spec.logsnr_min) + reconstruction_bits(chosen, levels, spec.logsnr_max, rng)
+        """Prior and reconstruction terms in bits/dim: set by the data and the end points alone."""
+
+    def bits_per_dim(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bound from the error at each level, ``[..., levels]`` to ``[...]``."""
+        span = self.spec.logsnr_max - self.spec.logsnr_min
+        return self.constant + 0.5 * span * mse.mean(axis=-1) / math.log(2.0)
+
+    def evaluate(self, predict: EpsilonPredictor, num_runs: int) -> BoundValue:
+        """Measure the bound of every run of a population."""
+        levels, count = self._z.shape[:2]
+        mse = torch.empty(num_runs, levels, dtype=torch.float64)
+        for level in range(levels):
+            total = torch.zeros(num_runs, dtype=torch.float64, device=self._z.device)
+            for begin in range(0, count, _CHUNK):
+                z, noise = (t[level, begin : begin + _CHUNK] for t in (self._z, self._noise))
+                logsnr = self._logsnr[level].expand(num_runs, len(z))
+                error = predict(z.expand(num_runs, *z.shape), logsnr) - noise
+                total += error.square().flatten(1).sum(dim=1).double()
+            mse[:, level] = total / self._noise[level].numel()
+        values = mse.numpy()
+        return BoundValue(self.bits_per_dim(values), values)
+
+
+class LawLoss:
+    """Mean ε error of each run under *its own* training law: paper B's literal reward, negated.
+
+    It is measured on the given images with fixed noise at the midpoints of equal shares of the law. It is not
+    comparable between laws (it falls as noise rises); it exists to show that.
+
+    Args:
+        images: ``[n, C, H, W]`` in [−1, 1].
+        levels: Number of points of the law, each on its own share of the images.
+        device: Where it is evaluated.
+    """
+
+    def __init__(self, images: NDArray[np.float32], levels: int, device: str | torch.device = "cpu") -> None:
+        self._x0 = torch.from_numpy(np.array(images)).to(device)
+        noise = np.random.default_rng(_NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
+        self._noise = torch.from_numpy(noise).to(device)
+        self.places = (np.arange(len(images)) % levels + 0.5) / levels
+        """The u of each image's noise level, ``[n]``."""
+
+    def evaluate(self, predict: EpsilonPredictor, logsnr: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean squared error ``[runs]`` with image ``j`` of run ``i`` noised to ``logsnr[i, j]``."""
+        levels = torch.from_numpy(logsnr.astype(np.float32)).to(self._x0.device)
+        total = torch.zeros(len(levels), dtype=torch.float64, device=self._x0.device)
+        for begin in range(0, len(self._x0), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            alpha, sigma = alpha_sigma(levels[:, part], 5)
+            z = alpha * self._x0[part] + sigma * self._noise[part]
+            error = predict(z, levels[:, part]) - self._noise[part]
+            total += error.square().flatten(1).sum(dim=1).double()
+        return (total / self._noise.numel()).cpu().numpy()
+
+
+def prior_bits(images: NDArray[np.float32], logsnr_min: float) -> float:
+    """KL of the noised data at λ_min from N(0, I), in bits per dimension.
+
+    Exact: ½(σ² + α²x² − 1 − log σ²) per pixel, averaged.
+
+    Examples:
+        >>> bool(prior_bits(np.ones((1, 1, 2, 2), np.float32), -20.0) < 1e-8)
+        True
+    """
+    alpha2 = 1.0 / (1.0 + math.exp(-logsnr_min))
+    sigma2 = 1.0 - alpha2
+    mean_square = float(np.square(images.astype(np.float64)).mean())
+    return 0.5 * (sigma2 + alpha2 * mean_square - 1.0 - math.log(sigma2)) / math.log(2.0)
+
+
+def reconstruction_bits(
+    images: NDArray[np.float32], levels: int, logsnr_max: float, rng: np.random.Generator
+) -> float:
+    """−log₂ p(x | z) at λ_max per dimension, p proportional to the Gaussian likelihood over the grey levels.
+
+    As VDM (Kingma et al. 2021, eq. 8): a decoder without parameters. One draw of z per pixel from ``rng``.
+    """
+    ratio = math.exp(-0.5 * logsnr_max)  # noise-to-signal: z / alpha = x + ratio * noise
+    centres = np.linspace(-1.0, 1.0, levels)
+    x = images.astype(np.float64).ravel()
+    y = x + ratio * rng.standard_normal(x.size)
+    total = 0.0
+    for begin in range(0, x.size, 65_536):
+        part = slice(begin, begin + 65_536)
+        logits = -0.5 * np.square((y[part, None] - centres) / ratio)
+        own = -0.5 * np.square((y[part] - x[part]) / ratio)
+        top = logits.max(axis=1)
+        total += float((top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - own).sum())
+    return total / x.size / math.log(2.0)

@@ -1,0 +1,85 @@
+"""Noise schedules (what noise a network trains on) and sampling grids (where a sampler steps).
+
+A :class:`Schedule` and a :class:`Grid` are frozen, hashable values with a JSON form. The arithmetic is
+float64 NumPy; conversions between noise levels live in :mod:`schedrl.schedules.conversions`.
+
+Examples:
+    >>> from schedrl import schedules
+    >>> schedule = schedules.get("cosine")
+    >>> schedule.logsnr([0.25, 0.75]).round(3)
+    array([ 1.711, -1.78 ])
+    >>> schedules.grid("karras", n=10, rho=7.0).num_steps
+    10
+"""
+
+from schedrl.schedules.base import LOGSNR_LIMIT, MAX_BETA, ContinuousSchedule, Schedule
+from schedrl.schedules.beta_laws import AVA, BetaSchedule, Linear, PrintedLinear, ScaledLinear
+from schedrl.schedules.continuous_laws import (
+    EDM,
+    VE,
+    VPSDE,
+    Cosine,
+    Karras,
+    Laplace,
+    Sigmoid,
+    Tangent,
+    UniformLogSNR,
+)
+from schedrl.schedules.free_form import BetaKnots, Betas, PiecewiseLogSNR
+from schedrl.schedules.grid_laws import (
+    AnyGridLaw,
+    ExponentialGrid,
+    GridLaw,
+    KarrasGrid,
+    PowerSigmaGrid,
+    PowerTimeGrid,
+    TangentGrid,
+    UniformLogSNRGrid,
+    UniformTimeGrid,
+    grid,
+    grid_names,
+)
+from schedrl.schedules.grids import Grid
+from schedrl.schedules.registry import AnySchedule, from_dict, from_json, get, names, schedule_type
+
+__all__ = [
+    "AVA",
+    "EDM",
+    "LOGSNR_LIMIT",
+    "MAX_BETA",
+    "VE",
+    "VPSDE",
+    "AnyGridLaw",
+    "AnySchedule",
+    "BetaKnots",
+    "BetaSchedule",
+    "Betas",
+    "ContinuousSchedule",
+    "Cosine",
+    "ExponentialGrid",
+    "Grid",
+    "GridLaw",
+    "Karras",
+    "KarrasGrid",
+    "Laplace",
+    "Linear",
+    "PiecewiseLogSNR",
+    "PowerSigmaGrid",
+    "PowerTimeGrid",
+    "PrintedLinear",
+    "ScaledLinear",
+    "Schedule",
+    "Sigmoid",
+    "Tangent",
+    "TangentGrid",
+    "UniformLogSNR",
+    "UniformLogSNRGrid",
+    "UniformTimeGrid",
+    "from_dict",
+    "from_json",
+    "get",
+    "grid",
+    "grid_names",
+    "names",
+    "schedule_type",
+]
