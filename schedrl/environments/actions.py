@@ -204,9 +204,9 @@ class GainAction(_BoxAction):
     kind: Literal["gain"] = "gain"
     beta_init: Annotated[float, Field(gt=0.0)] = 0.1
     alpha: Annotated[float, Field(gt=0.0)] = 2.0
-    initial_gain: Annotated[float, Field(gt=0.0)] = 20.0
-    minimum: Annotated[float, Field(gt=0.0)] = 0.5
-    maximum: Annotated[float, Field(gt=0.0)] = 200.0
+    initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
+    minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
+    maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
     scale: Annotated[float, Field(gt=0.0)] = 1.5
 
     @property

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from schedrl.errors import Spec
 
-__all__ = ["LIMIT", "FeatureName", "ObservationSpec", "RunView"]
+__all__ = ["LIMIT", "LOG_GAIN_UNIT", "FeatureName", "ObservationSpec", "RunView"]
 
 Array = NDArray[np.float64]
 
 LIMIT = 5.0
 """Observations are clipped to ± this; every feature is scaled to lie well inside."""
+
+LOG_GAIN_UNIT = 3.0
+"""log K per unit of ``log_gain``: every K that an action can reach stays inside ± ``LIMIT``."""
 
 FeatureName = Literal[
     "time", "sigma_local", "logsnr", "budget", "bound_bins", "gradient_norm", "gradient_average", "log_gain"
@@ -61,7 +64,7 @@ _FEATURES: dict[str, Callable[[RunView], Array]] = {
     "budget": lambda view: view.budget,
     "gradient_norm": lambda view: np.log(np.maximum(view.gradient_norm, 1e-8)),
     "gradient_average": lambda view: np.log(np.maximum(view.gradient_average, 1e-8)),
-    "log_gain": lambda view: view.memory,
+    "log_gain": lambda view: view.memory / LOG_GAIN_UNIT,
 }
 
 
@@ -70,7 +73,7 @@ class ObservationSpec(Spec):
 
     ``time`` t/T in [0, 1); ``sigma_local`` of images in [−1, 1]; ``logsnr`` λ/10; ``budget`` in [0, 1];
     ``bound_bins`` log ε error in each group of levels, data end first; ``gradient_norm`` and ``gradient_average``
-    natural logs; ``log_gain`` log K. All clipped to ±5.
+    natural logs; ``log_gain`` log K / 3. All clipped to ±5.
 
     Attributes:
         features: Their names; the paper's bare kernel sees ``("time", "sigma_local")``.

@@ -14,7 +14,7 @@ from schedrl.catalogue import folder
 if TYPE_CHECKING:
     from schedrl.environments.variant import TrainingVariant
 
-__all__ = ["NAMESPACE", "definitions", "register", "register_catalogue"]
+__all__ = ["NAMESPACE", "definitions", "register", "register_catalogue", "variant_of"]
 
 NAMESPACE = "schedrl"
 """Namespace of the shipped ids."""
@@ -32,6 +32,32 @@ _registered: dict[str, dict[str, Any]] = {}
 def definitions() -> dict[str, dict[str, Any]]:
     """Every registered variant as plain data, by id."""
     return {key: dict(value) for key, value in sorted(_registered.items())}
+
+
+def variant_of(env_id: str, overrides: Mapping[str, Any] | None = None) -> TrainingVariant:
+    """The variant behind a registered id, without making the environment.
+
+    Args:
+        env_id: Gymnasium id.
+        overrides: Fields to change, named as for :func:`gymnasium.make`.
+
+    Raises:
+        SchedrlError: There is no such id or field, or a value is not allowed.
+
+    Examples:
+        >>> import schedrl
+        >>> variant_of("schedrl/DigitsKnots-v0", {"episode.steps_per_phase": 50}).optimizer_steps
+        50
+        >>> variant_of("schedrl/DigitKnots-v0")
+        Traceback (most recent call last):
+        schedrl.errors.SchedrlError: unknown environment 'schedrl/DigitKnots-v0'; did you mean 'schedrl/Dig...
+    """
+    from schedrl.environments.variant import apply_overrides
+    from schedrl.errors import unknown_name
+
+    if env_id not in _registered:
+        raise unknown_name("environment", env_id, _registered)
+    return apply_overrides(_registered[env_id], overrides or {})
 
 
 def register_catalogue() -> None:

@@ -1,0 +1,110 @@
+"""Episodes of a policy on given seeds, many at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.variant import TrainingVariant
+from schedrl.policies.baselines import Policy, State
+
+__all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate"]
+
+MAX_RUNS = 64
+"""Most runs trained side by side; bounds memory."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One episode.
+
+    Attributes:
+        seed: That it was reset with.
+        test_bound: On test images at the end, bits/dim; None when the variant leaves it out.
+        bound: On validation images at the end, bits/dim.
+        episode_return: Sum of rewards.
+        diverged: Whether it ended early; its bounds then are those at which a run counts as diverged.
+        optimizer_steps: Spent.
+        seconds: Wall-clock time, this run's share of the population's.
+        schedule: The schedule of every phase, as plain data.
+    """
+
+    seed: int
+    test_bound: float | None
+    bound: float
+    episode_return: float
+    diverged: bool
+    optimizer_steps: int
+    seconds: float
+    schedule: list[dict[str, Any]]
+
+
+def chunks(seeds: Sequence[int]) -> list[list[int]]:
+    """Seeds in groups that are trained side by side."""
+    return [list(seeds[begin : begin + MAX_RUNS]) for begin in range(0, len(seeds), MAX_RUNS)]
+
+
+def evaluate(
+    policy: Policy, variant: TrainingVariant, seeds: Sequence[int], *, device: str = "cpu"
+) -> list[RunResult]:
+    """One episode per seed, the policy acting without exploration.
+
+    Every run has its own seed, so the results are independent draws; two policies on the same seeds are pairs. The
+    policy's ``state`` is handed back to it, and ``episode_start`` says where an episode begins, as in SB3's
+    ``evaluate_policy``.
+
+    Args:
+        policy: Anything with SB3's ``predict``.
+        variant: The environment.
+        seeds: Seeds of ``reset``.
+        device: Torch device of the networks.
+
+    Returns:
+        One result per seed, in order.
+
+    Raises:
+        SchedrlError: The data is missing or does not fit.
+    """
+    return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device)]
+
+
+def _evaluate(policy: Policy, variant: TrainingVariant, seeds: list[int], device: str) -> list[RunResult]:
+    env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device)
+    try:
+        observation, _ = env.reset(seed=seeds)
+        state: State | None = None
+        start = np.ones(len(seeds), dtype=np.bool_)
+        earned = np.zeros(len(seeds))
+        results: dict[int, RunResult] = {}
+        while len(results) < len(seeds):
+            action, state = policy.predict(observation, state=state, episode_start=start, deterministic=True)
+            observation, reward, ended, _, infos = env.step(action)
+            start = ended
+            # A run that diverged early goes on with further episodes; only its first counts.
+            open_runs = np.array([run not in results for run in range(len(seeds))])
+            earned += np.where(open_runs, reward, 0.0)
+            for run in np.flatnonzero(ended & open_runs).tolist():
+                results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run)
+    finally:
+        env.close()
+    return [results[run] for run in range(len(seeds))]
+
+
+def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> RunResult:
+    measured = "test_bound" in final and bool(final["_test_bound"][run])
+    return RunResult(
+        seed=seed,
+        test_bound=float(final["test_bound"][run]) if measured else None,
+        bound=float(final["bound"][run]),
+        episode_return=earned,
+        diverged=bool(final["diverged"][run]),
+        optimizer_steps=int(final["optimizer_steps"][run]),
+        seconds=float(final["seconds"][run]),
+        schedule=json.loads(str(final["schedule"][run])),
+    )

@@ -1,0 +1,260 @@
+"""A comparison: which agents, in which forms, on which seeds; run so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schedrl import data
+from schedrl.benchmark.evaluation import RunResult, chunks, evaluate
+from schedrl.benchmark.forms import Form, forms_of, measured_variant
+from schedrl.benchmark.store import Result, ResultStore
+from schedrl.environments.variant import TrainingVariant
+from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.policies.agents import Agent, TrainedAgent
+from schedrl.policies.factory import make_policy
+
+__all__ = ["FIRST_SEED", "NUM_SEEDS", "Entry", "Measurement", "Plan", "held_out_seeds", "make_plan", "run_plan"]
+
+FIRST_SEED = 1_000_000
+"""First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
+generator, so no episode of a training begins like a held-out one. That a trained agent keeps to this is checked."""
+
+NUM_SEEDS = 20
+"""Held-out seeds of a comparison."""
+
+
+def held_out_seeds(count: int = NUM_SEEDS, first: int = FIRST_SEED) -> list[int]:
+    """Seeds of a comparison.
+
+    Examples:
+        >>> held_out_seeds(3)
+        [1000000, 1000001, 1000002]
+    """
+    if count < 1:
+        raise SchedrlError(f"seeds: must be at least 1 (got {count})")
+    return list(range(first, first + count))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An agent in a comparison.
+
+    Attributes:
+        label: Its name in the table.
+        agent: What it is.
+    """
+
+    label: str
+    agent: Agent
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row of the table to be: an entry in one form.
+
+    Attributes:
+        entry: The agent.
+        form: How it is measured.
+        variant: The environment in which.
+        agent_hash: Hash of the agent.
+        search_steps: What finding it cost, in optimizer steps.
+    """
+
+    entry: Entry
+    form: Form
+    variant: TrainingVariant
+    agent_hash: str
+    search_steps: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be measured.
+
+    Attributes:
+        variant: The environment that the comparison is about.
+        seeds: Held-out seeds.
+        measurements: The rows.
+        notes: What was left out, and why, for people.
+    """
+
+    variant: TrainingVariant
+    seeds: list[int]
+    measurements: list[Measurement]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a comparison stands.
+
+    Attributes:
+        done: Runs measured or found in the store.
+        total: Runs in the plan.
+        doing: The row at work.
+    """
+
+    done: int
+    total: int
+    doing: str
+
+
+def make_plan(
+    variant: TrainingVariant, entries: Sequence[Entry], seeds: Sequence[int], forms: Sequence[Form]
+) -> Plan:
+    """Check everything that can be checked before any work, and lay the work out.
+
+    Args:
+        variant: The environment.
+        entries: The agents.
+        seeds: Held-out seeds.
+        forms: Forms asked for; an agent without an exact form acts in any case.
+
+    Raises:
+        SchedrlError: Data is missing, an agent's files are damaged or do not fit, two rows share a label, a seed was
+            used in training, there is no test bound, or nothing is left to measure.
+    """
+    if variant.test_bound is None:
+        raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are compared")
+    if (problem := data.missing(variant.data)) is not None:
+        raise MissingDataError(problem)
+    labels = [entry.label for entry in entries]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise SchedrlError(f"two agents are called '{label}'; name one of them: other-name=FOLDER")
+    measurements: list[Measurement] = []
+    skipped: dict[str, list[str]] = {}
+    for entry in entries:
+        offered = forms_of(entry.agent)
+        for form in offered if len(offered) == 1 else [form for form in offered if form in forms]:
+            try:
+                measurements.append(_measurement(entry, form, variant, seeds))
+            except SchedrlError as error:
+                # A hand-made law that the actions cannot express has its exact form; anything else is a mistake.
+                if len(offered) == 1 or form == "exact":
+                    raise
+                skipped.setdefault(_reason(str(error), entry), []).append(entry.label)
+    notes = [f"no form `action` for {', '.join(names)}: {reason}" for reason, names in skipped.items()]
+    if not measurements:
+        raise SchedrlError("; ".join(["nothing to measure", *notes]))
+    return Plan(variant, list(seeds), measurements, notes)
+
+
+def run_plan(
+    plan: Plan, store: ResultStore, *, device: str = "cpu", listen: Callable[[Step], None] | None = None
+) -> list[Result]:
+    """Measure what the store does not hold yet.
+
+    Args:
+        plan: The work.
+        store: Where results go, as they come.
+        device: Torch device of the networks.
+        listen: Told of every step.
+
+    Returns:
+        The plan's results, measured now or earlier.
+    """
+    total, done = len(plan.seeds) * len(plan.measurements), 0
+    for row in plan.measurements:
+        keys = {seed: _key(row, plan.variant, seed) for seed in plan.seeds}
+        missing = [seed for seed, key in keys.items() if key not in store]
+        done += len(plan.seeds) - len(missing)
+        for part in chunks(missing):
+            if listen is not None:
+                listen(Step(done, total, f"{row.entry.label} ({row.form})"))
+            policy = make_policy(row.entry.agent, row.variant, seed=part[0])
+            store.append(
+                _as_result(row, plan.variant, run, device)
+                for run in evaluate(policy, row.variant, part, device=device)
+            )
+            done += len(part)
+    if listen is not None:
+        listen(Step(done, total, "done"))
+    wanted = {_key(row, plan.variant, seed) for row in plan.measurements for seed in plan.seeds}
+    return [result for result in store.results if result.key in wanted]
+
+
+def _measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequence[int]) -> Measurement:
+    measured = measured_variant(entry.agent, variant, form)
+    make_policy(entry.agent, measured)  # complains if it cannot act there
+    if not isinstance(entry.agent, TrainedAgent):
+        definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
+        return Measurement(entry, form, measured, _hash(definition.encode()), 0)
+    from schedrl.policies.agent_files import WEIGHTS, read_description
+
+    folder = Path(entry.agent.path)
+    description = read_description(folder)
+    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
+    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
+        raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
+    weights = (folder / WEIGHTS).read_bytes()
+    return Measurement(entry, form, measured, _hash(weights), description.optimizer_steps)
+
+
+def _key(row: Measurement, variant: TrainingVariant, seed: int) -> tuple[str, str, str, str, str, int]:
+    return row.entry.label, row.agent_hash, row.form, variant.id, variant.fingerprint(), seed
+
+
+def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, device: str) -> Result:
+    fields: dict[str, Any] = {
+        "agent": row.entry.label,
+        "kind": row.entry.agent.kind,
+        "agent_hash": row.agent_hash,
+        "form": row.form,
+        "env_id": variant.id,
+        "fingerprint": variant.fingerprint(),
+        "protocol": row.variant.protocol_fingerprint(),
+        "reward": variant.reward.kind,
+        "seed": run.seed,
+        "test_bound": run.test_bound,
+        "bound": run.bound,
+        "return": run.episode_return,
+        "diverged": run.diverged,
+        "optimizer_steps": run.optimizer_steps,
+        "search_steps": row.search_steps,
+        "seconds": round(run.seconds, 3),
+        "schedule": run.schedule,
+        "versions": _versions(),
+        "hardware": hardware(device),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Result.model_validate(fields)
+
+
+def hardware(device: str) -> str:
+    """The processor or GPU behind a torch device, for people."""
+    if not device.startswith("cpu"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    except OSError:
+        pass  # not Linux
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _versions() -> dict[str, str]:
+    from schedrl.policies.agent_files import versions
+
+    return {**versions(), "python": platform.python_version()}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _reason(text: str, entry: Entry) -> str:
+    """A message without the agent's own name, so that agents left out for one reason share a note."""
+    head, separator, _ = text.partition(", not schedule ")
+    return head if separator else text.replace(f"agent '{entry.agent.name}'", "it")

@@ -1,0 +1,208 @@
+"""A trained agent on disk: ``policy.safetensors``, ``agent.json`` and a card. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from schedrl.environments.variant import TrainingVariant
+from schedrl.errors import AgentFileError, Spec
+from schedrl.files import dump_json, write_arrays, write_text
+from schedrl.policies.baselines import State
+from schedrl.policies.ppo_spec import PPOSpec
+
+__all__ = [
+    "WEIGHTS",
+    "AgentFile",
+    "LearnedPolicy",
+    "build_network",
+    "load_agent",
+    "read_description",
+    "save_agent",
+    "versions",
+]
+
+FORMAT: Literal[1] = 1
+WEIGHTS, DESCRIPTION, CARD = "policy.safetensors", "agent.json", "README.md"
+
+
+class AgentFile(Spec):
+    """Contents of ``agent.json``.
+
+    Attributes:
+        format: Version of the layout.
+        algo: The algorithm.
+        variant: The environment it was trained in, whole.
+        hyperparameters: Of the algorithm.
+        seed: Of the training.
+        timesteps: Environment steps taken.
+        optimizer_steps: Inner optimizer steps its training spent, over all runs: what learning cost.
+        seconds: Wall-clock time of the training.
+        versions: Of the software it was made with.
+    """
+
+    format: Literal[1] = FORMAT
+    algo: Literal["ppo"] = "ppo"
+    variant: TrainingVariant
+    hyperparameters: PPOSpec
+    seed: int
+    timesteps: int = Field(ge=0)
+    optimizer_steps: int = Field(ge=0)
+    seconds: float = Field(ge=0.0)
+    versions: dict[str, str]
+
+
+class LearnedPolicy:
+    """A trained policy network, acting.
+
+    Args:
+        network: SB3's policy.
+        description: What is known of it.
+    """
+
+    def __init__(self, network: ActorCriticPolicy, description: AgentFile) -> None:
+        self.network, self.description = network, description
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Actions of the network."""
+        actions, _ = self.network.predict(observation, deterministic=deterministic)
+        return actions, None
+
+
+def save_agent(folder: Path, network: ActorCriticPolicy, description: AgentFile) -> None:
+    """Write an agent's three files into ``folder``, each whole or not at all.
+
+    Raises:
+        SchedrlError: The folder cannot be written.
+    """
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    write_arrays(folder / WEIGHTS, weights)
+    write_text(folder / DESCRIPTION, dump_json(description.model_dump(mode="json")))
+    write_text(folder / CARD, _card(description))
+
+
+def load_agent(folder: str | Path, variant: TrainingVariant | None = None) -> LearnedPolicy:
+    """Load a trained agent.
+
+    Args:
+        folder: Where :func:`save_agent` wrote it.
+        variant: The environment it shall act in; its spaces must be those it was trained with.
+
+    Raises:
+        AgentFileError: A file is missing or damaged, or the agent does not fit the environment.
+    """
+    path = Path(folder)
+    description = read_description(path)
+    _check_fit(path, description, variant)
+    network = build_network(description)
+    try:
+        weights = load_tensors((path / WEIGHTS).read_bytes())
+        network.load_state_dict(weights)
+    except OSError as error:
+        raise AgentFileError(f"agent {path}: {WEIGHTS} cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise AgentFileError(
+            f"agent {path}: {WEIGHTS} is damaged or belongs to another agent: {reason}"
+        ) from None
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise AgentFileError(f"agent {path}: {WEIGHTS} holds values that are not finite")
+    network.set_training_mode(False)
+    return LearnedPolicy(network, description)
+
+
+def build_network(description: AgentFile) -> ActorCriticPolicy:
+    """The policy network an agent file describes, its weights untrained."""
+    spec, variant = description.hyperparameters, description.variant
+    return ActorCriticPolicy(
+        variant.observation.space(),
+        variant.action.space(),
+        lambda _: spec.learning_rate,
+        net_arch=list(spec.net_arch),
+        log_std_init=spec.log_std_init,
+        use_sde=spec.use_sde,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that decides results."""
+    from importlib.metadata import version
+
+    import schedrl
+
+    names = ("gymnasium", "numpy", "stable-baselines3", "torch")
+    return {"schedrl": schedrl.__version__, **{name: version(name) for name in names}}
+
+
+def read_description(path: Path) -> AgentFile:
+    """What ``agent.json`` says, without the weights.
+
+    Raises:
+        AgentFileError: It is missing or damaged.
+    """
+    try:
+        text = (path / DESCRIPTION).read_text(encoding="utf-8")
+        return AgentFile.model_validate(json.loads(text))
+    except OSError as error:
+        raise AgentFileError(
+            f"agent {path}: {DESCRIPTION} cannot be read: {error.strerror or error}"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise AgentFileError(f"agent {path}: {DESCRIPTION}: field '{field}': {problem['msg']}") from None
+    except ValueError as error:
+        raise AgentFileError(f"agent {path}: {DESCRIPTION} is not JSON: {error}") from None
+
+
+def _check_fit(path: Path, description: AgentFile, variant: TrainingVariant | None) -> None:
+    if variant is None:
+        return
+    trained = description.variant
+    if (
+        trained.observation.names != variant.observation.names
+        or trained.action.space() != variant.action.space()
+    ):
+        raise AgentFileError(
+            f"agent {path}: was trained in {trained.id}, whose observations or actions are not those of {variant.id}"
+        )
+
+
+def _card(description: AgentFile) -> str:
+    variant, spec = description.variant, description.hyperparameters
+    rows = "\n".join(f"| {name} | {value} |" for name, value in spec.model_dump().items())
+    software = ", ".join(f"{name} {number}" for name, number in description.versions.items())
+    return f"""# PPO in {variant.id}
+
+{variant.description}.
+
+Trained for {description.timesteps} environment steps with seed {description.seed}, in
+{description.seconds:.0f} s. That spent {description.optimizer_steps} inner optimizer steps,
+{description.optimizer_steps / variant.optimizer_steps:.0f} times those of one training run.
+
+It sees {", ".join(variant.observation.names)} and decides by the action kind `{variant.action.kind}`;
+it applies to that environment and others with the same spaces. Test images were not used in its training.
+
+Reproduce: `schedrl train --env {variant.id} --algo ppo -n {description.timesteps} --seed {description.seed}`
+
+| hyperparameter | value |
+|---|---|
+{rows}
+
+Made with {software}.
+"""

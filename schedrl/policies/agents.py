@@ -1,0 +1,163 @@
+"""Agents by name: the catalogue in ``agents/``, and the folders of trained ones."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schedrl.catalogue import folder
+from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.schedules import AnySchedule
+
+__all__ = [
+    "AVAAgent",
+    "Agent",
+    "PPOAgent",
+    "RandomAgent",
+    "ScheduleAgent",
+    "TrainedAgent",
+    "catalogue",
+    "find",
+    "slug",
+]
+
+
+class _Named(Spec):
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    description: str = ""
+
+
+class ScheduleAgent(_Named):
+    """A fixed hand-made schedule, whatever is observed.
+
+    Attributes:
+        schedule: The schedule.
+    """
+
+    kind: Literal["schedule"] = "schedule"
+    schedule: AnySchedule
+
+
+class AVAAgent(_Named):
+    """Paper A's controller: K moves with the gradient norm, once per phase.
+
+    Attributes:
+        rule: ``"equation"``: K ← K + η(‖∇L‖ − τ). ``"prose"``: the opposite sign, as the paper's text has it.
+        rate: η.
+        beta_init: β_init of the law.
+        alpha: α of the law.
+        initial_gain: K before the first phase.
+        minimum: Least K.
+        maximum: Greatest K.
+        phases: Phases in which it acts when the environment does not set them.
+    """
+
+    kind: Literal["ava"] = "ava"
+    rule: Literal["equation", "prose"]
+    rate: Annotated[float, Field(ge=0.0)] = 20.0
+    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
+    alpha: Annotated[float, Field(gt=0.0)] = 2.0
+    initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
+    minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
+    maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
+    phases: Annotated[int, Field(ge=1)] = 8
+
+
+class RandomAgent(_Named):
+    """Actions drawn evenly from the action space."""
+
+    kind: Literal["random"] = "random"
+
+
+class PPOAgent(_Named):
+    """PPO's shipped policy for the environment, from ``agents/trained/``; its file also holds hyperparameters."""
+
+    kind: Literal["ppo"] = "ppo"
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    environments: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class TrainedAgent(_Named):
+    """A trained policy in a folder.
+
+    Attributes:
+        path: The folder, with ``agent.json`` and ``policy.safetensors``.
+    """
+
+    kind: Literal["trained"] = "trained"
+    path: str
+
+
+Agent = ScheduleAgent | AVAAgent | RandomAgent | PPOAgent | TrainedAgent
+_KINDS: dict[str, type[Agent]] = {
+    "schedule": ScheduleAgent, "ava": AVAAgent, "random": RandomAgent, "ppo": PPOAgent, "trained": TrainedAgent,
+}  # fmt: skip
+
+
+def parse_agent(definition: Mapping[str, Any], source: str) -> Agent:
+    """Validate one agent's definition."""
+    kind = str(definition.get("kind", ""))
+    if kind not in _KINDS:
+        raise SchedrlError(f"{source}: field 'kind': {unknown_name('agent kind', kind, _KINDS)}")
+    return parse(_KINDS[kind], definition, source)
+
+
+@cache
+def catalogue() -> dict[str, Agent]:
+    """The agents of ``agents/*.toml``, by name."""
+    agents: dict[str, Agent] = {}
+    for path in sorted(folder("agents").glob("*.toml")):
+        with path.open("rb") as file:
+            agent = parse_agent(tomllib.load(file), path.name)
+        agents[agent.name] = agent
+    return agents
+
+
+def slug(env_id: str) -> str:
+    """Name of an environment in paths: its id without the namespace.
+
+    Examples:
+        >>> slug("schedrl/DigitsKnots-v0")
+        'DigitsKnots-v0'
+    """
+    return env_id.rsplit("/", 1)[-1]
+
+
+def find(name: str, env_id: str) -> Agent:
+    """Look an agent up: a name in the catalogue, a ``.toml`` file, or the folder of a trained one.
+
+    ``ppo`` becomes the trained policy shipped for ``env_id``.
+
+    Raises:
+        SchedrlError: There is no such agent.
+    """
+    path = Path(name)
+    if (path / "agent.json").is_file():
+        return TrainedAgent(name=path.resolve().name, path=str(path))
+    if path.suffix == ".toml" and path.is_file():
+        try:
+            definition = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SchedrlError(f"agent file {path}: not a TOML file: {error}") from None
+        return parse_agent(definition, str(path))
+    agents = catalogue()
+    if name not in agents:
+        if path.is_dir():
+            raise SchedrlError(f"agent folder {path}: has no agent.json")
+        raise unknown_name("agent", name, agents)
+    agent = agents[name]
+    if agent.kind != "ppo":
+        return agent
+    trained = folder("agents") / "trained" / f"{agent.name}-{slug(env_id)}"
+    if not (trained / "agent.json").is_file():
+        shipped = sorted(p.parent.name for p in trained.parent.glob("*/agent.json"))
+        raise SchedrlError(
+            f"agent 'ppo' has no shipped policy for {env_id}; train one (schedrl train --env {env_id}) and give its "
+            f"folder. Shipped: {', '.join(shipped) or 'none'}"
+        )
+    return TrainedAgent(name=agent.name, path=str(trained), description=agent.description)

@@ -1,0 +1,182 @@
+"""Hand-made policies. They speak SB3's ``predict``, so ``evaluate_policy`` and the benchmark accept them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl import schedules
+from schedrl.environments.observations import LOG_GAIN_UNIT
+from schedrl.environments.variant import TrainingVariant
+from schedrl.errors import SchedrlError
+from schedrl.policies.agents import AVAAgent
+from schedrl.schedules import Schedule
+
+__all__ = ["AVAPolicy", "Policy", "RandomPolicy", "SchedulePolicy"]
+
+State = tuple[NDArray[Any], ...]
+
+
+class Policy(Protocol):
+    """What maps observations to actions; SB3's ``PolicyPredictor``."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """Actions ``[runs, ...]`` for observations ``[runs, entries]``, and the state to hand back next time."""
+
+
+class _Features:
+    """Reads named entries out of observations."""
+
+    def __init__(self, variant: TrainingVariant, needed: tuple[str, ...], who: str) -> None:
+        names = variant.observation.names
+        missing = [name for name in needed if name not in names]
+        if missing:
+            raise SchedrlError(
+                f"{who} needs the observation '{missing[0]}'; {variant.id} shows {', '.join(names)}"
+            )
+        self._places = {name: names.index(name) for name in needed}
+
+    def get(self, observation: NDArray[np.float32], name: str) -> NDArray[np.float64]:
+        return observation[:, self._places[name]].astype(np.float64)
+
+
+class _Encoder:
+    """Turns wanted schedules into the environment's actions."""
+
+    def __init__(self, variant: TrainingVariant, who: str) -> None:
+        self.action, self.limits = variant.action, (variant.bound.logsnr_max, variant.bound.logsnr_min)
+        needed = {"kernel": ("time",), "gain": ("log_gain",)}.get(self.action.kind, ())
+        self.features = _Features(variant, needed, who)
+
+    def __call__(self, wanted: list[Schedule], observation: NDArray[np.float32]) -> NDArray[Any]:
+        runs = len(observation)
+        knots, memory = np.zeros(runs, dtype=np.int64), np.zeros(runs)
+        if self.action.kind == "kernel":
+            knots = np.rint(self.features.get(observation, "time") * self.action.num_knots).astype(np.int64)
+        if self.action.kind == "gain":
+            memory = self.features.get(observation, "log_gain") * LOG_GAIN_UNIT
+        made: dict[tuple[Schedule, int, float], NDArray[Any]] = {}
+        for key in zip(wanted, knots.tolist(), memory.tolist(), strict=True):
+            if key not in made:
+                made[key] = np.asarray(self.action.encode(*key, self.limits))
+        return np.stack([made[key] for key in zip(wanted, knots.tolist(), memory.tolist(), strict=True)])
+
+
+class SchedulePolicy:
+    """Follows one schedule, as closely as the environment's actions can.
+
+    Args:
+        schedule: The schedule.
+        variant: The environment it acts in.
+
+    Raises:
+        SchedrlError: Its actions cannot represent the schedule.
+    """
+
+    def __init__(self, schedule: Schedule, variant: TrainingVariant) -> None:
+        self.schedule = schedule
+        self._encode = _Encoder(variant, f"schedule '{schedule.name}'")
+        variant.action.encode(schedule, 0, variant.action.initial_memory, self._encode.limits)
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """The schedule's actions."""
+        rows, single = _rows(observation)
+        actions = self._encode([self.schedule] * len(rows), rows)
+        return (actions[0] if single else actions), None
+
+
+class AVAPolicy:
+    """Paper A's controller in any environment whose actions can represent its law.
+
+    The state is ``(K,)``, one per run. K moves at the first step of each phase but the first of an episode.
+
+    Args:
+        agent: Its constants.
+        variant: The environment it acts in.
+    """
+
+    def __init__(self, agent: AVAAgent, variant: TrainingVariant) -> None:
+        self.agent = agent
+        needed = ("gradient_norm", "gradient_average", "budget") if variant.episode.phases > 1 else ()
+        self._features = _Features(variant, needed, f"agent '{agent.name}'")
+        self._encode = _Encoder(variant, f"agent '{agent.name}'")
+        self._knots, self._moves = variant.action.num_knots, variant.episode.phases > 1
+        variant.action.encode(
+            self._law(agent.initial_gain), 0, variant.action.initial_memory, self._encode.limits
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """The actions of β(t) = β_init + K(1 − exp(−αt)) at the present K."""
+        rows, single = _rows(observation)
+        gains = np.full(len(rows), self.agent.initial_gain) if state is None else np.asarray(state[0]).copy()
+        if episode_start is not None:
+            gains[np.atleast_1d(episode_start)] = self.agent.initial_gain
+        if self._moves:
+            gains = self._move(gains, rows)
+        actions = self._encode([self._law(gain) for gain in gains.tolist()], rows)
+        return (actions[0] if single else actions), (gains,)
+
+    def _move(self, gains: NDArray[np.float64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        norm = np.exp(self._features.get(rows, "gradient_norm"))
+        average = np.exp(self._features.get(rows, "gradient_average"))
+        due = self._features.get(rows, "budget") < 1.0
+        if self._knots > 1:
+            due &= self._encode.features.get(rows, "time") == 0.0
+        sign = 1.0 if self.agent.rule == "equation" else -1.0
+        moved = gains + sign * self.agent.rate * (norm - average)
+        kept: NDArray[np.float64] = np.where(due, moved.clip(self.agent.minimum, self.agent.maximum), gains)
+        return kept
+
+    def _law(self, gain: float) -> Schedule:
+        return schedules.AVA(beta_init=self.agent.beta_init, K=gain, alpha=self.agent.alpha)
+
+
+class RandomPolicy:
+    """Actions drawn evenly from the action space.
+
+    Args:
+        variant: The environment it acts in.
+        seed: Of its own random numbers.
+    """
+
+    def __init__(self, variant: TrainingVariant, seed: int) -> None:
+        self._space = variant.action.space()
+        self._space.seed(seed)
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """New random actions."""
+        rows, single = _rows(observation)
+        actions = np.stack([np.asarray(self._space.sample()) for _ in rows])
+        return (actions[0] if single else actions), None
+
+
+def _rows(observation: Any) -> tuple[NDArray[np.float32], bool]:
+    """Observations as rows, and whether it was a single one."""
+    array = np.asarray(observation, dtype=np.float32)
+    return np.atleast_2d(array), array.ndim == 1

@@ -1,0 +1,114 @@
+"""PPO from Stable-Baselines3 on the population of a vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from schedrl.environments.sb3 import Sb3VectorEnv
+from schedrl.environments.variant import TrainingVariant
+from schedrl.policies.ppo_spec import PPOSpec
+
+__all__ = ["CommonBaseline", "SteppedPPO", "build", "episode_length", "make_training_env"]
+
+
+class CommonBaseline(VecEnvWrapper):
+    """Scale rewards and subtract, at every step, the mean reward of the other runs.
+
+    Runs that share a seed differ by their actions alone, so what they have in common says nothing about an action.
+    Leaving a run's own reward out of its baseline keeps the policy gradient unbiased (Kool et al. 2019).
+
+    Args:
+        venv: The environment, its runs in step with each other.
+        center: Subtract the baseline; with one run there is none.
+        scale: Factor on rewards.
+    """
+
+    def __init__(self, venv: VecEnv, *, center: bool, scale: float) -> None:
+        super().__init__(venv)
+        self.center, self.scale = center and venv.num_envs > 1, scale
+
+    def reset(self) -> Any:
+        """Begin new episodes."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step and change its rewards."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        changed = self.scale * rewards.astype(np.float64)
+        if self.center:
+            changed -= (changed.sum() - changed) / (len(changed) - 1)
+        return observations, changed.astype(np.float32), dones, infos
+
+
+def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -> VecEnv:
+    """The environment as PPO sees it: monitored, rewards centred, test images left out."""
+    kept = {key: value for key, value in overrides.items() if key.split(".")[0] != "test_bound"}
+    vector = gym.make_vec(env_id, num_envs=spec.num_envs, **{**kept, "test_bound": None})
+    env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed))
+    env.seed(seed)
+    return CommonBaseline(env, center=spec.center_rewards, scale=spec.reward_scale)
+
+
+def episode_length(variant: TrainingVariant) -> int:
+    """Environment steps in an episode that does not diverge."""
+    return variant.episode.phases * variant.action.num_knots
+
+
+class SteppedPPO(PPO):
+    """PPO that reports when an update is complete, the one moment at which its state is small and whole.
+
+    Attributes:
+        after_update: Called with the number of updates so far.
+        completed_timesteps: Environment steps that have entered an update.
+    """
+
+    after_update: Callable[[int], None] | None = None
+    completed_timesteps: int = 0
+
+    def train(self) -> None:
+        """Update the policy, then report. An update that is interrupted leaves nothing behind."""
+        before = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
+        try:
+            super().train()
+        except BaseException:
+            self.policy.load_state_dict(before)
+            raise
+        self.completed_timesteps = self.num_timesteps
+        if self.after_update is not None:
+            self.after_update(self.completed_timesteps // (self.n_steps * self.n_envs))
+
+
+def build(
+    env: VecEnv, spec: PPOSpec, seed: int, after_update: Callable[[int], None] | None = None
+) -> SteppedPPO:
+    """SB3's PPO with the given hyperparameters, on the CPU (its network is tiny)."""
+    n_steps = spec.episodes_per_update * episode_length(env.get_attr("variant", 0)[0])
+    rollout = n_steps * spec.num_envs
+    model = SteppedPPO(
+        "MlpPolicy",
+        env,
+        learning_rate=spec.learning_rate,
+        n_steps=n_steps,
+        batch_size=max(rollout // spec.minibatches, 2),
+        n_epochs=spec.n_epochs,
+        gamma=spec.gamma,
+        gae_lambda=spec.gae_lambda,
+        clip_range=spec.clip_range,
+        ent_coef=spec.ent_coef,
+        vf_coef=spec.vf_coef,
+        max_grad_norm=spec.max_grad_norm,
+        use_sde=spec.use_sde,
+        policy_kwargs={"net_arch": list(spec.net_arch), "log_std_init": spec.log_std_init},
+        stats_window_size=spec.episodes_per_update * spec.num_envs,
+        seed=seed,
+        device="cpu",
+    )
+    model.after_update = after_update
+    return model

@@ -1,0 +1,88 @@
+"""The learning curve of a training as a small CSV file, one line per update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from schedrl.errors import AgentFileError, SchedrlError
+from schedrl.files import write_text
+
+__all__ = ["PROGRESS", "ProgressRow", "append_progress", "read_progress", "trim_progress"]
+
+PROGRESS = "progress.csv"
+
+
+@dataclass(frozen=True)
+class ProgressRow:
+    """One update.
+
+    Attributes:
+        timesteps: Environment steps taken by then.
+        seconds: Wall-clock time by then.
+        return_mean: Mean return of the update's episodes, in the environment's unit, exploration included.
+        return_std: Their standard deviation.
+    """
+
+    timesteps: int
+    seconds: float
+    return_mean: float
+    return_std: float
+
+
+_HEADER = ",".join(field.name for field in fields(ProgressRow))
+
+
+def append_progress(folder: Path, row: ProgressRow) -> None:
+    """Add a line to the folder's curve.
+
+    Raises:
+        SchedrlError: The file cannot be written.
+    """
+    path = folder / PROGRESS
+    line = f"{row.timesteps},{row.seconds:.3f},{row.return_mean:.6f},{row.return_std:.6f}\n"
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line if file.tell() else f"{_HEADER}\n{line}")
+    except OSError as error:
+        raise SchedrlError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_progress(folder: Path) -> list[ProgressRow]:
+    """The folder's curve; empty when there is none. A last line that a kill cut short is left out.
+
+    Raises:
+        AgentFileError: A line is not a row of such a file.
+    """
+    path = folder / PROGRESS
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise AgentFileError(f"{path}: cannot be read: {error}") from None
+    lines = text.split("\n")[:-1]
+    if lines and lines[0] != _HEADER:
+        raise AgentFileError(f"{path}: must begin with the line {_HEADER}")
+    return [_row(path, number, line) for number, line in enumerate(lines[1:], start=2)]
+
+
+def trim_progress(folder: Path, timesteps: int) -> None:
+    """Forget what lies beyond ``timesteps``: it will be done again."""
+    rows = [row for row in read_progress(folder) if row.timesteps <= timesteps]
+    if (folder / PROGRESS).is_file():
+        write_text(folder / PROGRESS, f"{_HEADER}\n")
+    for row in rows:
+        append_progress(folder, row)
+
+
+def _row(path: Path, number: int, line: str) -> ProgressRow:
+    try:
+        timesteps, *others = line.split(",")
+        values = [float(value) for value in others]
+        if not all(map(math.isfinite, values)):
+            raise ValueError
+        return ProgressRow(int(timesteps), *values)
+    except (ValueError, TypeError):
+        raise AgentFileError(f"{path}: line {number} is damaged: {line[:60]!r}") from None

@@ -1,0 +1,259 @@
+"""Training of an agent: a folder that fills with checkpoints, TensorBoard curves and, at the end, the agent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
+
+from schedrl import schedules
+from schedrl.environments.training import TrainingVectorEnv
+from schedrl.errors import AgentFileError
+from schedrl.files import dump_json, ensure_folder, write_text
+from schedrl.policies.agent_files import AgentFile, read_description, save_agent, versions
+from schedrl.policies.agents import slug
+from schedrl.policies.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
+from schedrl.policies.ppo import build, episode_length, make_training_env
+from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
+from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
+from schedrl.schedules import Schedule
+
+__all__ = ["Progress", "TrainingRequest", "new_folder", "resume", "train"]
+
+REQUEST = "training.json"
+_FIGURE_EVERY = 10
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train.
+
+    Attributes:
+        env_id: The environment.
+        spec: Hyperparameters; ``total_timesteps`` is where training ends.
+        seed: Fixes everything random.
+        overrides: Fields of the environment's variant to change.
+    """
+
+    env_id: str
+    spec: PPOSpec
+    seed: int
+    overrides: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after an update.
+
+    Attributes:
+        timesteps: Environment steps taken.
+        total: Environment steps asked for.
+        mean_return: Mean return of the last update's episodes, in the environment's unit.
+    """
+
+    timesteps: int
+    total: int
+    mean_return: float
+
+
+Listener = Callable[[Progress], None]
+
+
+def new_folder(root: Path, algo: str, env_id: str) -> Path:
+    """The next unused folder ``root/algo/Env-v0_N``, created."""
+    parent = ensure_folder(root / algo, "output folder")
+    taken = [int(p.name.rsplit("_", 1)[-1]) for p in parent.glob(f"{slug(env_id)}_*") if p.name[-1].isdigit()]
+    return ensure_folder(parent / f"{slug(env_id)}_{max(taken, default=0) + 1}", "output folder")
+
+
+def train(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
+    """Train PPO from the start.
+
+    An interrupt (Ctrl-C) saves the agent as of the last update and is raised again; :func:`resume` goes on from there
+    and ends with the same agent as if nothing had happened.
+
+    Args:
+        request: What to train.
+        folder: Where to; must be writable.
+        listen: Called after every update.
+
+    Returns:
+        The folder, which now holds a loadable agent.
+    """
+    ensure_folder(folder, "output folder")
+    session = _Session(request, folder, listen)
+    content = {
+        "env_id": request.env_id,
+        "spec": request.spec.model_dump(mode="json"),
+        "seed": request.seed,
+        "overrides": request.overrides,
+    }
+    write_text(folder / REQUEST, dump_json(content))
+    session.save()
+    return session.run()
+
+
+def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | None = None) -> Path:
+    """Go on with a training from its last checkpoint.
+
+    Args:
+        folder: Where it was.
+        total_timesteps: New end, when it shall be longer.
+        listen: Called after every update.
+
+    Raises:
+        AgentFileError: There is nothing to resume, or its files are damaged.
+    """
+    request = _read_request(folder, total_timesteps)
+    ensure_folder(folder, "output folder")
+    begun = (folder / CHECKPOINT).is_file() or read_description(folder).timesteps > 0
+    session = _Session(request, folder, listen)
+    if begun:
+        session.restore()
+    return session.run()
+
+
+def request_for(
+    env_id: str, seed: int, overrides: dict[str, Any] | None = None, **hyperparameters: Any
+) -> TrainingRequest:
+    """A request with the hyperparameters of ``agents/ppo.toml``, some of them changed."""
+    return TrainingRequest(env_id, ppo_spec(env_id, **hyperparameters), seed, dict(overrides or {}))
+
+
+def _read_request(folder: Path, total_timesteps: int | None) -> TrainingRequest:
+    try:
+        content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        fields = dict(content["spec"])
+        if total_timesteps is not None:
+            fields["total_timesteps"] = total_timesteps
+        return TrainingRequest(
+            content["env_id"], PPOSpec(**fields), int(content["seed"]), content["overrides"]
+        )
+    except OSError as error:
+        raise AgentFileError(
+            f"{folder}: no training to resume: {REQUEST}: {error.strerror or error}"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentFileError(
+            f"{folder}: {REQUEST} is damaged: {' '.join(str(error).split())[:160]}"
+        ) from None
+
+
+class _Session:
+    """One process's part of a training."""
+
+    def __init__(self, request: TrainingRequest, folder: Path, listen: Listener | None) -> None:
+        self.request, self.folder, self.listen = request, folder, listen
+        self.env = make_training_env(request.env_id, request.spec, request.seed, **request.overrides)
+        self.model = build(self.env, request.spec, request.seed, after_update=self._after_update)
+        vector = self.env.get_attr("unwrapped", 0)[0]
+        assert isinstance(vector, TrainingVectorEnv)
+        self.vector = vector
+        self.model.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder / "tensorboard"))]))
+        self.earlier_seconds = 0.0
+        self.began = time.perf_counter()
+
+    def run(self) -> Path:
+        """Learn until the end, saving as it goes."""
+        remaining = self.request.spec.total_timesteps - self.model.num_timesteps
+        try:
+            if remaining > 0:
+                self.model.learn(remaining, callback=_NoCallback(), reset_num_timesteps=False)
+        finally:
+            self.save()
+            self.env.close()
+        return self.folder
+
+    def restore(self) -> None:
+        """Continue from the folder's checkpoint."""
+        content = restore_checkpoint(self.folder / CHECKPOINT, self.model)
+        self.earlier_seconds = float(content["seconds"])
+        trim_progress(self.folder, self.model.completed_timesteps)
+
+    def save(self) -> None:
+        """Write the agent as it is."""
+        # A rollout that was interrupted is thrown away and taken again on resuming.
+        steps = self.model.completed_timesteps
+        variant = self.vector.variant
+        save_agent(
+            self.folder,
+            self.model.policy,
+            AgentFile(
+                variant=variant,
+                hyperparameters=self.request.spec,
+                seed=self.request.seed,
+                timesteps=steps,
+                optimizer_steps=steps // episode_length(variant) * variant.optimizer_steps,
+                seconds=round(self.seconds, 3),
+                versions=versions(),
+            ),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the training, over all its parts."""
+        return self.earlier_seconds + time.perf_counter() - self.began
+
+    def _after_update(self, update: int) -> None:
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        mean, std = (float(np.mean(returns)), float(np.std(returns))) if returns else (0.0, 0.0)
+        # The curve first: what a kill leaves beyond the checkpoint is cut off on resuming.
+        append_progress(self.folder, ProgressRow(self.model.num_timesteps, self.seconds, mean, std))
+        save_checkpoint(self.folder / CHECKPOINT, self.model, {"seconds": self.seconds})
+        self.model.logger.record("rollout/return_mean", mean)
+        self.model.logger.record("rollout/return_std", std)
+        if update % _FIGURE_EVERY == 1:
+            figure = draw_schedules(self.preferred())
+            self.model.logger.record(
+                "schedule/chosen", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv")
+            )
+        self.model.logger.dump(self.model.num_timesteps)
+        if self.listen is not None:
+            self.listen(Progress(self.model.num_timesteps, self.request.spec.total_timesteps, mean))
+
+    def preferred(self) -> list[Schedule]:
+        """The schedule of the present policy's first phase, without exploration."""
+        return preferred_schedules(self.model, self.vector)
+
+
+class _NoCallback(BaseCallback):
+    def _on_step(self) -> bool:
+        return True
+
+
+def preferred_schedules(model: Any, vector: TrainingVectorEnv) -> list[Schedule]:
+    """What a policy decides for the first phase of an episode, without exploration and without training anything."""
+    runs, action = vector.runs, vector.variant.action
+    before, sweep = runs.sweep, []
+    try:
+        runs.sweep = []
+        for _ in range(action.num_knots):
+            actions, _ = model.predict(vector.observe(), deterministic=True)
+            sweep.append(np.asarray(actions))
+            runs.sweep = list(sweep)
+    finally:
+        runs.sweep = before
+    made, _ = action.schedules(np.stack(sweep), runs.memory, runs.limits)
+    return made[:1]
+
+
+def draw_schedules(made: list[Schedule]) -> Any:
+    """A figure of log-SNR against u, the cosine law beside it."""
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    u = np.linspace(0.0, 1.0, 201)
+    axes.plot(u, schedules.get("cosine").logsnr(u), color="0.7", label="cosine")
+    for schedule in made:
+        axes.plot(u, schedule.logsnr(u), label="chosen")
+    axes.set(xlabel="u (data to noise)", ylabel="log-SNR")
+    axes.legend()
+    return figure
