@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 __all__ = ["AgentFileError", "MissingDataError", "SchedrlError", "Spec", "parse", "unknown_name"]
 
@@ -66,8 +67,20 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
         data: What the user wrote.
         what: How to name it in the message, for example ``"variant schedrl/DigitsKnots-v0"``.
 
+    Returns:
+        The model.
+
     Raises:
         SchedrlError: Names the field, the value and what is allowed.
+
+    Examples:
+        >>> class Grid(Spec):
+        ...     levels: int = 14
+        >>> parse(Grid, {"levels": 3}, "grid")
+        Grid(levels=3)
+        >>> parse(Grid, {"level": 3}, "grid")
+        Traceback (most recent call last):
+        schedrl.errors.SchedrlError: grid: unknown field 'level'; did you mean 'levels'? Known: levels
     """
     try:
         return model.model_validate(dict(data))
@@ -76,39 +89,60 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    problem = error.errors()[0]
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        # The sibling fields are those of the innermost model on the path; the outer ones are a fair fallback.
-        siblings = _fields_at(model, problem["loc"][:-1]) or set(model.model_fields)
-        return str(unknown_name("field", location, {_join(problem["loc"][:-1], name) for name in siblings}))
-    if problem["type"] in ("union_tag_invalid", "literal_error"):
-        context = problem.get("ctx", {})
-        allowed = str(context.get("expected_tags") or context.get("expected", "")).replace("'", "")
-        names = [name.strip() for name in allowed.replace(" or ", ", ").split(",") if name.strip()]
-        return f"field '{location}': {unknown_name('name', str(context.get('tag', problem['input'])), names)}"
+    # A misspelt field is often a missing one too; its name is the better hint.
+    problems = error.errors()
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    path, _ = _walk(model, problem["loc"])
+    location = ".".join(path)
+    context = problem.get("ctx", {})
+    discriminator = str(context.get("discriminator", "value")).strip("'")
+    match problem["type"]:
+        case "extra_forbidden":
+            outer, siblings = _walk(model, problem["loc"][:-1])
+            known = {".".join([*outer, name]) for sibling in siblings for name in _fields(sibling)}
+            return str(unknown_name("field", location, known))
+        case "union_tag_invalid" | "literal_error":
+            allowed = str(context.get("expected_tags") or context.get("expected", "")).replace("'", "")
+            names = [name.strip() for name in allowed.replace(" or ", ", ").split(",") if name.strip()]
+            given = str(context.get("tag", problem["input"]))
+            return f"field '{location}': {unknown_name(discriminator, given, names)}"
+        case "union_tag_not_found":
+            _, members = _walk(model, problem["loc"])
+            names = sorted({tag for member in members for tag in _literals(_fields(member)[discriminator])})
+            return f"field '{location}.{discriminator}': is required; one of {', '.join(names)}"
     value = problem["input"]
-    shown = "" if problem["type"] == "missing" or isinstance(value, dict) else f" (got {value!r})"
-    return f"field '{location}': {problem['msg'].removeprefix('Value error, ')}{shown}"
+    shown = (
+        "" if problem["type"] == "missing" or isinstance(value, Mapping) else f" (got {_shortened(value)})"
+    )
+    text = f"{problem['msg'].removeprefix('Value error, ')}{shown}"
+    return f"field '{location}': {text}" if location else text
 
 
-def _join(prefix: tuple[int | str, ...], name: str) -> str:
-    return ".".join([*(str(part) for part in prefix), name])
+def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Follow a place in pydantic's terms.
 
-
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
-    """Field names of the model found by walking ``path`` (tags of unions are skipped)."""
+    Returns:
+        The place as the user wrote it, and the models found there. Pydantic puts the tag of a union's member
+        into the path; the user did not write it as a field, so it is left out.
+    """
+    written: list[str] = []
     candidates: list[type[BaseModel]] = [model]
-    for part in path:
-        found: list[type[BaseModel]] = []
-        for candidate in candidates:
-            field = candidate.model_fields.get(str(part))
-            if field is not None:
-                found += _models_in(field.annotation)
-        # A union's tag stands in the path without being a field: keep the members whose tag it is.
-        tagged = [c for c in candidates if str(part) in _tags(c)]
-        candidates = found or tagged or candidates
-    return {name for candidate in candidates for name in candidate.model_fields}
+    for part in location:
+        # Right after a union comes a tag, even where a member has a field of the same name.
+        tagged = [member for member in candidates if str(part) in _tags(member)]
+        if len(candidates) > 1 and tagged:
+            candidates = tagged
+            continue
+        written.append(str(part))
+        if not isinstance(part, int):  # an index stays within the models that the sequence holds
+            annotations = [fields[part].annotation for c in candidates if part in (fields := _fields(c))]
+            candidates = [found for annotation in annotations for found in _models_in(annotation)]
+    return written, candidates
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the names that a user writes."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -118,9 +152,14 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _tags(model: type[BaseModel]) -> set[str]:
-    return {
-        str(tag)
-        for field in model.model_fields.values()
-        for tag in getattr(field.annotation, "__args__", ())
-        if isinstance(tag, str)
-    }
+    return {tag for field in model.model_fields.values() for tag in _literals(field)}
+
+
+def _literals(field: FieldInfo) -> set[str]:
+    return {arg for arg in getattr(field.annotation, "__args__", ()) if isinstance(arg, str)}
+
+
+def _shortened(value: Any) -> str:
+    """One line that shows a value, cut to a readable length."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

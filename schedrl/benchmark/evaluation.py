@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from schedrl.environments.training import TrainingVectorEnv
 from schedrl.environments.variant import TrainingVariant
 from schedrl.policies.baselines import Policy, State
 
-__all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate"]
+__all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate", "picture"]
 
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
@@ -94,6 +95,25 @@ def _evaluate(policy: Policy, variant: TrainingVariant, seeds: list[int], device
     finally:
         env.close()
     return [results[run] for run in range(len(seeds))]
+
+
+def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str = "cpu") -> NDArray[np.uint8]:
+    """The picture of one episode at its end, RGB ``[height, width, 3]``."""
+    env = TrainingVectorEnv(
+        1, variant=variant, render_mode="rgb_array", autoreset_mode=AutoresetMode.DISABLED, device=device
+    )
+    try:
+        observation, _ = env.reset(seed=[seed])
+        state: State | None = None
+        ended = np.ones(1, dtype=np.bool_)
+        while True:
+            action, state = policy.predict(observation, state=state, episode_start=ended, deterministic=True)
+            observation, _, ended, _, _ = env.step(action)
+            if ended[0]:
+                drawn: NDArray[np.uint8] = env.render_run(0)
+                return drawn
+    finally:
+        env.close()
 
 
 def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> RunResult:

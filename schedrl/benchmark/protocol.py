@@ -18,10 +18,19 @@ from schedrl.benchmark.forms import Form, forms_of, measured_variant
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
-from schedrl.policies.agents import Agent, TrainedAgent
+from schedrl.policies.agents import Agent, PPOAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
 
-__all__ = ["FIRST_SEED", "NUM_SEEDS", "Entry", "Measurement", "Plan", "held_out_seeds", "make_plan", "run_plan"]
+__all__ = [
+    "FIRST_SEED",
+    "NUM_SEEDS",
+    "Entry",
+    "Measurement",
+    "Plan",
+    "held_out_seeds",
+    "make_plan",
+    "run_plan",
+]
 
 FIRST_SEED = 1_000_000
 """First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
@@ -122,10 +131,13 @@ def make_plan(
         SchedrlError: Data is missing, an agent's files are damaged or do not fit, two rows share a label, a seed was
             used in training, there is no test bound, or nothing is left to measure.
     """
-    if variant.test_bound is None:
-        raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are compared")
     if (problem := data.missing(variant.data)) is not None:
         raise MissingDataError(problem)
+    # "ppo" stands for the policy that is shipped for the environment.
+    entries = [
+        Entry(entry.label, find(entry.agent.name, variant.id)) if isinstance(entry.agent, PPOAgent) else entry
+        for entry in entries
+    ]
     labels = [entry.label for entry in entries]
     for label in labels:
         if labels.count(label) > 1:
@@ -136,7 +148,7 @@ def make_plan(
         offered = forms_of(entry.agent)
         for form in offered if len(offered) == 1 else [form for form in offered if form in forms]:
             try:
-                measurements.append(_measurement(entry, form, variant, seeds))
+                measurements.append(measurement(entry, form, variant, seeds))
             except SchedrlError as error:
                 # A hand-made law that the actions cannot express has its exact form; anything else is a mistake.
                 if len(offered) == 1 or form == "exact":
@@ -163,26 +175,34 @@ def run_plan(
         The plan's results, measured now or earlier.
     """
     total, done = len(plan.seeds) * len(plan.measurements), 0
+    tell = listen or (lambda _: None)
     for row in plan.measurements:
         keys = {seed: _key(row, plan.variant, seed) for seed in plan.seeds}
         missing = [seed for seed, key in keys.items() if key not in store]
         done += len(plan.seeds) - len(missing)
         for part in chunks(missing):
-            if listen is not None:
-                listen(Step(done, total, f"{row.entry.label} ({row.form})"))
-            policy = make_policy(row.entry.agent, row.variant, seed=part[0])
-            store.append(
-                _as_result(row, plan.variant, run, device)
-                for run in evaluate(policy, row.variant, part, device=device)
-            )
+            tell(Step(done, total, f"{row.entry.label} ({row.form})"))
+            store.append(measure(row, plan.variant, part, device=device))
             done += len(part)
-    if listen is not None:
-        listen(Step(done, total, "done"))
+    tell(Step(done, total, "done"))
     wanted = {_key(row, plan.variant, seed) for row in plan.measurements for seed in plan.seeds}
     return [result for result in store.results if result.key in wanted]
 
 
-def _measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequence[int]) -> Measurement:
+def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequence[int] = ()) -> Measurement:
+    """Check that an agent can be measured, and lay it out.
+
+    Args:
+        entry: The agent.
+        form: How.
+        variant: The environment that it is about.
+        seeds: Must not have been used in training the agent.
+
+    Raises:
+        SchedrlError: It cannot act there, its files are damaged, or a seed is not held out.
+    """
+    if variant.test_bound is None:
+        raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are measured")
     measured = measured_variant(entry.agent, variant, form)
     make_policy(entry.agent, measured)  # complains if it cannot act there
     if not isinstance(entry.agent, TrainedAgent):
@@ -197,6 +217,22 @@ def _measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequ
         raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
     weights = (folder / WEIGHTS).read_bytes()
     return Measurement(entry, form, measured, _hash(weights), description.optimizer_steps)
+
+
+def measure(
+    row: Measurement, variant: TrainingVariant, seeds: Sequence[int], *, device: str = "cpu"
+) -> list[Result]:
+    """Run a row's episodes.
+
+    Args:
+        row: What to measure.
+        variant: The environment that it is about.
+        seeds: One episode each.
+        device: Torch device of the networks.
+    """
+    policy = make_policy(row.entry.agent, row.variant, seed=seeds[0])
+    runs = evaluate(policy, row.variant, seeds, device=device)
+    return [_as_result(row, variant, run, device) for run in runs]
 
 
 def _key(row: Measurement, variant: TrainingVariant, seed: int) -> tuple[str, str, str, str, str, int]:
@@ -238,7 +274,9 @@ def hardware(device: str) -> str:
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+            name = next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name
+            )
     except OSError:
         pass  # not Linux
     return f"{name}, {os.cpu_count()} cores"

@@ -118,7 +118,9 @@ class ResultStore:
                 file.write(content)
                 os.fsync(file.fileno())
         except OSError as error:
-            raise SchedrlError(f"result file {self.path}: cannot be written: {error.strerror or error}") from None
+            raise SchedrlError(
+                f"result file {self.path}: cannot be written: {error.strerror or error}"
+            ) from None
         self.results += added
         self._keys |= {result.key for result in added}
 
@@ -148,7 +150,11 @@ def _read(path: Path) -> tuple[list[Result], int, str | None]:
         for number, line in enumerate(content[:kept].split(b"\n")[:-1], start=1)
         if line.strip()
     ]
-    note = f"{path}: the last line was cut short and is dropped; its run is done again" if kept < len(content) else None
+    note = (
+        f"{path}: the last line was cut short and is dropped; its run is done again"
+        if kept < len(content)
+        else None
+    )
     return results, kept, note
 
 

@@ -9,7 +9,6 @@ output depends on its own parameters and input only.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +68,11 @@ class StackedConv2d(StackedLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each run's channels with its own kernel."""
         return functional.conv2d(
-            x, self.weight.flatten(0, 1), self.bias.flatten(), padding=self.kernel_size // 2, groups=self.num_runs
+            x,
+            self.weight.flatten(0, 1),
+            self.bias.flatten(),
+            padding=self.kernel_size // 2,
+            groups=self.num_runs,
         )
 
 
@@ -98,6 +101,6 @@ def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
         scale_shift: ``[runs, batch, 2 * channels]``, the scales first.
     """
     scale, shift = (
-        cast(Tensor, part).transpose(0, 1).flatten(1)[:, :, None, None] for part in scale_shift.chunk(2, dim=-1)
+        part.transpose(0, 1).flatten(1)[:, :, None, None] for part in scale_shift.chunk(2, dim=-1)
     )
     return torch.addcmul(x + shift, x, scale)

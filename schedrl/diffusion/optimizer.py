@@ -38,7 +38,7 @@ class StackedAdam:
         Returns:
             Each run's gradient norm before clipping, ``[runs]``.
         """
-        norms = gradient.norm(dim=1)
+        norms: Tensor = gradient.norm(dim=1)
         spec = self.spec
         if spec.max_gradient_norm is not None:
             gradient = gradient * (spec.max_gradient_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,9 @@ class NoiseLaw:
 
     def tensor(self, device: torch.device) -> Tensor:
         """The table on a device, in float32, clipped to what the network distinguishes."""
-        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT).astype(np.float32)).to(device)
+        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT).astype(np.float32)).to(
+            device
+        )
 
     def at(self, table: Tensor, u: Tensor) -> Tensor:
         """Log-SNR ``[runs, batch]`` at the uniform numbers ``u`` ``[runs, batch]``."""
@@ -81,7 +82,11 @@ class Population:
     """
 
     def __init__(
-        self, spec: TrainingSpec, images: NDArray[np.float32], num_runs: int, device: str | torch.device = "cpu"
+        self,
+        spec: TrainingSpec,
+        images: NDArray[np.float32],
+        num_runs: int,
+        device: str | torch.device = "cpu",
     ) -> None:
         if num_runs < 1:
             raise SchedrlError(f"num_runs: must be at least 1 (got {num_runs})")
@@ -90,7 +95,7 @@ class Population:
         channels, height, width = images.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)
         self.network = UNet(spec.network, self.image_shape, num_runs).to(self.device)
-        self._parameters = list(self.network.parameters())
+        self._parameters: list[Tensor] = list(self.network.parameters())
         self._mean, self._std = (moments.numpy() for moments in self.network.initial_moments())
         self.num_parameters = self._mean.size
         self.weights = torch.zeros(num_runs, self.num_parameters, device=self.device)
@@ -118,7 +123,7 @@ class Population:
             for step in range(block):
                 logsnr = law.at(table, levels[:, step])
                 loss = self._loss(self.images[indices[:, step]], logsnr, noise[:, step])
-                loss.sum().backward()  # type: ignore[no-untyped-call]
+                loss.sum().backward()
                 losses.append(loss.detach())
                 norms.append(self._update())
         return PhaseRecord(torch.stack(losses).cpu().numpy(), torch.stack(norms).cpu().numpy())
@@ -180,7 +185,8 @@ class Population:
         alpha, sigma = alpha_sigma(logsnr, x0.ndim)
         output = self.network(alpha * x0 + sigma * noise, logsnr)
         target = training_target(self.spec.prediction_type, x0, noise, alpha, sigma)
-        return (output - target).square().mean(dim=(1, 2, 3, 4))
+        loss: Tensor = (output - target).square().mean(dim=(1, 2, 3, 4))
+        return loss
 
     @torch.no_grad()
     def _update(self) -> Tensor:
@@ -198,5 +204,5 @@ class Population:
     def _load(self, rows: Tensor) -> None:
         """Copy the matrix ``[runs, parameters]`` into the network's parameters."""
         pieces = rows.split([p[0].numel() for p in self._parameters], dim=1)
-        views: Sequence[Tensor] = [piece.view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
+        views = [piece.view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
         torch._foreach_copy_(self._parameters, views)

@@ -20,7 +20,9 @@ def alpha_sigma(logsnr: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
 
 
-def training_target(prediction_type: PredictionType, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def training_target(
+    prediction_type: PredictionType, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor
+) -> Tensor:
     """What the network should say about ``z = alpha * x0 + sigma * noise``."""
     if prediction_type == "epsilon":
         return noise
@@ -29,7 +31,9 @@ def training_target(prediction_type: PredictionType, x0: Tensor, noise: Tensor, 
     return alpha * noise - sigma * x0
 
 
-def to_epsilon(prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def to_epsilon(
+    prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor
+) -> Tensor:
     """The noise estimate that a network's ``output`` at ``z`` amounts to."""
     if prediction_type == "epsilon":
         return output

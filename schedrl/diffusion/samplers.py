@@ -8,6 +8,7 @@ Number of network evaluations for N steps: DDIM and DDPM N; Heun 2N − 1 when t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -33,7 +34,7 @@ def _amplitudes(sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
 
 
 def _logsnr(r: float, like: Tensor) -> Tensor:
-    return torch.tensor(-2.0 * torch.tensor(r, dtype=torch.float64).log().item()).to(like)
+    return torch.tensor(-2.0 * math.log(r), dtype=like.dtype, device=like.device)
 
 
 def ddim(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -56,7 +57,11 @@ def ddim(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
 
 
 def ddpm(
-    denoise: Denoiser, z: Tensor, sigmas: Sequence[float], noise: Sequence[Tensor], variance: DdpmVariance = "small"
+    denoise: Denoiser,
+    z: Tensor,
+    sigmas: Sequence[float],
+    noise: Sequence[Tensor],
+    variance: DdpmVariance = "small",
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020) from level to level.
 
@@ -106,7 +111,11 @@ def heun(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
 
 
 def sample(
-    name: SamplerName, denoise: Denoiser, shape: Sequence[int], sigmas: Sequence[float], generator: torch.Generator
+    name: SamplerName,
+    denoise: Denoiser,
+    shape: Sequence[int],
+    sigmas: Sequence[float],
+    generator: torch.Generator,
 ) -> Tensor:
     """Draw images with the named sampler from standard normal starts.
 

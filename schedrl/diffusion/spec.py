@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schedrl.errors import Spec
 
@@ -25,7 +25,9 @@ class UNetSpec(Spec):
         groups: Groups of the normalisation; divides every width.
     """
 
-    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)] = (8, 16)
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)
+    ] = (8, 16)
     embedding: Annotated[int, Field(ge=4, le=4096, multiple_of=2)] = 32
     groups: Annotated[int, Field(ge=1)] = 4
 
@@ -44,10 +46,19 @@ class OptimizerSpec(Spec):
 
     name: Literal["adam", "adamw"] = "adam"
     learning_rate: Annotated[float, Field(ge=0.0, le=10.0)] = 3e-3
-    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (
+        0.9,
+        0.999,
+    )
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = None
+
+    @model_validator(mode="after")
+    def _decay_needs_adamw(self) -> OptimizerSpec:
+        if self.weight_decay and self.name != "adamw":
+            raise ValueError(f"weight_decay needs name 'adamw' (got {self.weight_decay} with '{self.name}')")
+        return self
 
 
 class TrainingSpec(Spec):

@@ -27,7 +27,9 @@ class RunStream:
     def __init__(self, seed: int, num_images: int, batch_size: int) -> None:
         self.num_images, self.batch_size = num_images, batch_size
         children = np.random.SeedSequence(seed).spawn(4)
-        self._init, self._order, self._level, self._noise = (np.random.Generator(np.random.PCG64(c)) for c in children)
+        self._init, self._order, self._level, self._noise = (
+            np.random.Generator(np.random.PCG64(c)) for c in children
+        )
         self._queue: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def initial_weights(self, size: int) -> NDArray[np.float32]:
@@ -50,7 +52,8 @@ class RunStream:
         """
         jitter = self._level.random((num_steps, self.batch_size), dtype=np.float32)
         places = np.arange(self.batch_size, dtype=np.float32)
-        return np.minimum((places + jitter) / np.float32(self.batch_size), np.float32(1.0 - 2.0**-24))
+        levels: NDArray[np.float32] = (places + jitter) / np.float32(self.batch_size)
+        return np.minimum(levels, np.float32(1.0 - 2.0**-24))
 
     def noise(self, num_steps: int, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Standard normal noise ``[num_steps, batch_size, *image_shape]``."""

@@ -31,7 +31,8 @@ class LogSNREmbedding(nn.Module):
     def forward(self, logsnr: Tensor) -> Tensor:
         angles = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)[..., None] * self.frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return functional.silu(self.out(functional.silu(self.hidden(features))))
+        embedding: Tensor = functional.silu(self.out(functional.silu(self.hidden(features))))
+        return embedding
 
 
 class ResidualBlock(nn.Module):
@@ -45,13 +46,15 @@ class ResidualBlock(nn.Module):
         self.norm_out = StackedGroupNorm(num_runs, out_channels, spec.groups)
         self.conv_out = StackedConv2d(num_runs, out_channels, out_channels, zero=True)
         same = in_channels == out_channels
-        self.skip = nn.Identity() if same else StackedConv2d(num_runs, in_channels, out_channels, kernel_size=1)
+        self.skip = (
+            nn.Identity() if same else StackedConv2d(num_runs, in_channels, out_channels, kernel_size=1)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv_in(functional.silu(self.norm_in(x)))
         h = modulate(self.norm_out(h), self.modulation(embedding))
-        skip: Tensor = self.skip(x)
-        return skip + self.conv_out(functional.silu(h))
+        out: Tensor = self.skip(x) + self.conv_out(functional.silu(h))
+        return out
 
 
 class UNet(nn.Module):
@@ -79,7 +82,9 @@ class UNet(nn.Module):
             )
         bad = [c for c in spec.channels if c % spec.groups]
         if bad:
-            raise SchedrlError(f"network.groups: {spec.groups} does not divide the width {bad[0]} in network.channels")
+            raise SchedrlError(
+                f"network.groups: {spec.groups} does not divide the width {bad[0]} in network.channels"
+            )
         self.num_runs = num_runs
         widths = spec.channels
         self.embedding = LogSNREmbedding(num_runs, spec.embedding)
@@ -89,7 +94,8 @@ class UNet(nn.Module):
         )
         self.middle = ResidualBlock(num_runs, widths[-1], widths[-1], spec)
         self.up = nn.ModuleList(
-            ResidualBlock(num_runs, 2 * widths[i], widths[max(i - 1, 0)], spec) for i in reversed(range(len(widths)))
+            ResidualBlock(num_runs, 2 * widths[i], widths[max(i - 1, 0)], spec)
+            for i in reversed(range(len(widths)))
         )
         self.norm = StackedGroupNorm(num_runs, widths[0], spec.groups)
         self.head = StackedConv2d(num_runs, widths[0], image_channels, zero=True)
@@ -115,12 +121,17 @@ class UNet(nn.Module):
             if i:
                 h = functional.interpolate(h, scale_factor=2.0)
             h = block(join_channels(h, skips.pop(), self.num_runs), embedding)
-        return from_channels(self.head(functional.silu(self.norm(h))), self.num_runs)
+        out: Tensor = self.head(functional.silu(self.norm(h)))
+        return from_channels(out, self.num_runs)
 
     def initial_moments(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of one run's starting parameters, in the order of ``parameters()``."""
         means, stds = [], []
-        owners = {id(p): (layer, name) for layer in self.modules() for name, p in layer.named_parameters(recurse=False)}
+        owners = {
+            id(p): (layer, name)
+            for layer in self.modules()
+            for name, p in layer.named_parameters(recurse=False)
+        }
         for parameter in self.parameters():
             layer, name = owners[id(parameter)]
             assert isinstance(layer, StackedLayer)
@@ -139,7 +150,8 @@ def to_channels(x: Tensor) -> Tensor:
 
 def from_channels(x: Tensor, num_runs: int) -> Tensor:
     """Inverse of :func:`to_channels`."""
-    return x.unflatten(1, (num_runs, -1)).transpose(0, 1)
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, num_runs, channels // num_runs, height, width).transpose(0, 1)
 
 
 def join_channels(x: Tensor, y: Tensor, num_runs: int) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError, Spec
@@ -152,6 +152,14 @@ class KernelAction(_BoxAction):
     scale: Annotated[float, Field(gt=0.0, le=20.0)] = 1.0
     reference: AnySchedule
 
+    @model_validator(mode="after")
+    def _whole_knots(self) -> KernelAction:
+        if self.num_train_timesteps % self.knots:
+            raise ValueError(
+                f"num_train_timesteps must be a multiple of knots = {self.knots} (got {self.num_train_timesteps})"
+            )
+        return self
+
     @property
     def num_knots(self) -> int:
         """K."""
@@ -173,7 +181,9 @@ class KernelAction(_BoxAction):
         """Piecewise-constant β."""
         betas = self.betas(sweep, limits)
         make = schedules.BetaKnots
-        return [make(betas=tuple(b), num_train_timesteps=self.num_train_timesteps) for b in betas.T.tolist()], memory
+        return [
+            make(betas=tuple(b), num_train_timesteps=self.num_train_timesteps) for b in betas.T.tolist()
+        ], memory
 
     def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
         """Match the schedule's ᾱ at the next knot."""
@@ -182,10 +192,10 @@ class KernelAction(_BoxAction):
 
     def _knot_betas(self, schedule: Schedule, limits: Range) -> Array:
         """Constant β between knots that passes through the schedule's ᾱ at them, cut to the measured range."""
-        u = np.arange(1, self.knots + 1) / self.knots
-        logsnr = schedule.logsnr(u).clip(limits[1], limits[0])
-        log_alpha_bar = np.concatenate([[0.0], conversions.log_alpha_bar_from_logsnr(logsnr)])
-        betas: Array = -np.expm1(np.diff(log_alpha_bar) * self.knots / self.num_train_timesteps)
+        per_knot = self.num_train_timesteps // self.knots
+        highest, lowest = conversions.log_alpha_bar_from_logsnr(limits)
+        reached = schedule.log_alphas_cumprod(self.num_train_timesteps)[per_knot - 1 :: per_knot]
+        betas: Array = -np.expm1(np.diff(reached.clip(lowest, highest), prepend=0.0) / per_knot)
         return betas.clip(1e-8, 0.999)
 
 
@@ -202,12 +212,21 @@ class GainAction(_BoxAction):
     """
 
     kind: Literal["gain"] = "gain"
-    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
-    alpha: Annotated[float, Field(gt=0.0)] = 2.0
+    beta_init: Annotated[float, Field(gt=0.0, le=1e6)] = 0.1
+    alpha: Annotated[float, Field(gt=0.0, le=1e6)] = 2.0
     initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
     minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
     maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
     scale: Annotated[float, Field(gt=0.0)] = 1.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GainAction:
+        if not self.minimum <= self.initial_gain <= self.maximum:
+            raise ValueError(
+                f"initial_gain must lie in [minimum, maximum] = [{self.minimum}, {self.maximum}] "
+                f"(got {self.initial_gain})"
+            )
+        return self
 
     @property
     def initial_memory(self) -> float:
@@ -227,16 +246,18 @@ class GainAction(_BoxAction):
     def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
         """The change of log K towards the K of an AVA law; other laws are out of reach."""
         if not isinstance(schedule, schedules.AVA):
-            raise SchedrlError(f"action kind 'gain' can represent AVA's law only, not schedule '{schedule.name}'")
+            raise SchedrlError(
+                f"action kind 'gain' can represent AVA's law only, not schedule '{schedule.name}'"
+            )
         change = (math.log(schedule.K) - memory) / self.scale
         return np.array([np.clip(change, -1.0, 1.0)], dtype=np.float32)
 
 
 class ChoiceAction(Spec):
-    """One of the named schedules, exactly.
+    """One of the given schedules, exactly.
 
     Attributes:
-        schedules: What can be chosen.
+        choices: What can be chosen, two schedules or more.
     """
 
     kind: Literal["choice"] = "choice"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from schedrl.errors import Spec
 
@@ -78,10 +79,16 @@ class ObservationSpec(Spec):
     Attributes:
         features: Their names; the paper's bare kernel sees ``("time", "sigma_local")``.
         bins: Number of ``bound_bins``.
+
+    Examples:
+        >>> ObservationSpec(features=("budget", "bound_bins"), bins=2).names
+        ('budget', 'bound_bin_0', 'bound_bin_1')
     """
 
-    features: tuple[FeatureName, ...] = ("budget", "bound_bins", "gradient_norm", "gradient_average")
-    bins: int = 7
+    features: Annotated[tuple[FeatureName, ...], Field(min_length=1)] = (
+        "budget", "bound_bins", "gradient_norm", "gradient_average",
+    )  # fmt: skip
+    bins: Annotated[int, Field(ge=1, le=1000)] = 7
 
     @property
     def names(self) -> tuple[str, ...]:

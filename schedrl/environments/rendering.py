@@ -113,10 +113,14 @@ def draw_picture(picture: RunPicture) -> NDArray[np.uint8]:
 
 
 def tile(images: NDArray[np.float32], columns: int = 4) -> NDArray[np.float32]:
-    """Arrange ``[n, C, H, W]`` in a grid, ``[rows * H, columns * W]`` or with a last axis of 3 colours, in [−1, 1]."""
+    """Arrange ``[n, C, H, W]`` in [−1, 1] in a grid.
+
+    Returns:
+        Grey images: ``[rows * H, columns * W]`` in [−1, 1]. Colours: ``[rows * H, columns * W, 3]`` in [0, 1].
+    """
     rows = -(-len(images) // columns)
     padded = np.concatenate([images, -np.ones((rows * columns - len(images), *images.shape[1:]), np.float32)])
     channels, height, width = images.shape[1:]
     sheet = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     sheet = sheet.reshape(rows * height, columns * width, channels)
-    return sheet[..., 0] if channels == 1 else 0.5 * (sheet + 1.0)
+    return sheet[..., 0] if channels == 1 else np.float32(0.5) * (sheet + np.float32(1.0))

@@ -114,7 +114,9 @@ class TrainingRuns:
         reached = np.zeros(runs)
         if action.kind == "kernel" and self.sweep:
             reached = action.log_alpha_bar(np.stack(self.sweep), self.limits)
-        logsnr = conversions.logsnr_from_log_alpha_bar(reached) if self.sweep else np.full(runs, self.limits[0])
+        logsnr = (
+            conversions.logsnr_from_log_alpha_bar(reached) if self.sweep else np.full(runs, self.limits[0])
+        )
         unseen = self.gradient_weight == 0.0
         average = np.where(unseen, 1.0, self.gradient_sum / np.where(unseen, 1.0, self.gradient_weight))
         return RunView(
@@ -201,6 +203,7 @@ class TrainingRuns:
             setattr(self, name, np.array(arrays[name]))
         self.sweep = [np.asarray(actions, dtype=meta["sweep_dtype"]) for actions in meta["sweep"]]
         self.history = [[schedules.from_dict(s) for s in made] for made in meta["history"]]
+        self.losses = [[] for _ in range(self.num_runs)]
 
     def _average_gradients(self, norms: Array) -> None:
         self.gradient_norm = np.sqrt(np.square(norms).mean(axis=0))

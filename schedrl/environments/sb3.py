@@ -10,6 +10,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from schedrl.errors import SchedrlError
+
 __all__ = ["Sb3VectorEnv"]
 
 
@@ -24,16 +26,17 @@ class Sb3VectorEnv(VecEnv):
 
     def __init__(self, env: VectorEnv[Any, Any, Any], *, shared_seed: bool = False) -> None:
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
-            raise ValueError("the vector environment must reset finished runs within the step (SAME_STEP)")
+            raise SchedrlError("the vector environment must reset finished runs within the step (SAME_STEP)")
         self.env, self.shared_seed = env, shared_seed
         self._actions: np.ndarray[Any, Any] | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        if shared_seed:
+            self.seed()
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Remember the seeds of the next reset."""
-        if seed is None or not self.shared_seed:
-            return super().seed(seed)
-        self._seeds = [seed] * self.num_envs
+        """Remember the seeds of the next reset: ``seed``, or a fresh one, for all runs alike or counted up."""
+        first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._seeds = [first + (0 if self.shared_seed else run) for run in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> Any:
@@ -77,7 +80,9 @@ class Sb3VectorEnv(VecEnv):
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Call the vector environment's method, once per run asked for."""
-        return [getattr(self.env, method_name)(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
+        return [
+            getattr(self.env, method_name)(*method_args, **method_kwargs) for _ in self._get_indices(indices)
+        ]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """Runs are never wrapped one by one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -46,7 +46,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         SchedrlError: Bad definition, missing data, unknown render mode.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium declares it so)
         "render_modes": list(RENDER_MODES),
         "render_fps": 1,
         "autoreset_mode": AutoresetMode.SAME_STEP,
@@ -116,13 +116,15 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             SchedrlError: An action is not finite, out of range or wrongly shaped, or :meth:`reset` was not called.
         """
         if not self._ready:
-            raise SchedrlError("call reset() before step()")
+            raise SchedrlError("no episode is running: call reset() before step()")
         actions = self._checked(actions)
         never = np.zeros(self.num_envs, dtype=np.bool_)
         if not self.runs.walk(actions):
             return self.observe(), np.zeros(self.num_envs), never.copy(), never, {}
         outcome = self.runs.train_phase()
         infos = self._phase_info(outcome.diverged)
+        # Without autoreset nothing follows an episode's end but a reset.
+        self._ready = self._autoreset or not outcome.ended.all()
         if outcome.ended.any():
             self._finish(outcome.ended, outcome.diverged, infos)
         return self.observe(), outcome.reward, outcome.ended.copy(), never, infos
@@ -145,16 +147,19 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to go on exactly: arrays, and plain JSON."""
         arrays, meta = self.runs.state()
-        return arrays, {**meta, "rngs": [rng.bit_generator.state if rng else None for rng in self._rngs]}
+        rngs = [rng.bit_generator.state if rng else None for rng in self._rngs]
+        return arrays, {**meta, "rngs": rngs, "ready": self._ready}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self.runs.restore(arrays, meta)
         for run, state in enumerate(meta["rngs"]):
-            rng, _ = seeding.np_random(0)
-            rng.bit_generator.state = state
-            self._rngs[run] = rng
-        self._ready = True
+            self._rngs[run] = None
+            if state is not None:
+                rng, _ = seeding.np_random(0)
+                rng.bit_generator.state = state
+                self._rngs[run] = rng
+        self._ready = bool(meta["ready"])
 
     def _begin(self, run: int) -> None:
         rng = self._rngs[run]
@@ -165,7 +170,9 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if seed is None or isinstance(seed, (int, np.integer)):
             return [None if seed is None else int(seed) + run for run in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise SchedrlError(f"seed: {self.num_envs} environments need {self.num_envs} seeds (got {len(seed)})")
+            raise SchedrlError(
+                f"seed: {self.num_envs} environments need {self.num_envs} seeds (got {len(seed)})"
+            )
         return list(seed)
 
     def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
@@ -173,6 +180,8 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         array = np.asarray(actions)
         if array.shape != space.shape:
             raise SchedrlError(f"action: shape must be {space.shape} (got {array.shape})")
+        if not np.issubdtype(array.dtype, np.number):
+            raise SchedrlError(f"action: must be numbers (got dtype {array.dtype})")
         if not np.isfinite(array).all():
             raise SchedrlError("action: every entry must be finite (got NaN or infinity)")
         single = self.single_action_space
@@ -198,7 +207,9 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Add the last infos of the runs that ended, and begin their next episodes."""
         survivors = ended & ~diverged
         tests = self.runs.test_bounds() if survivors.any() else None
-        finals = {int(run): self._final_info(int(run), bool(diverged[run]), tests) for run in np.flatnonzero(ended)}
+        finals = {
+            int(run): self._final_info(int(run), bool(diverged[run]), tests) for run in np.flatnonzero(ended)
+        }
         if not self._autoreset:
             for run, final in finals.items():
                 infos.update(self._add_info(infos, final, run))
@@ -268,7 +279,7 @@ class TrainingEnv(gym.Env[Observation, Any]):
     v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 1}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
     def __init__(self, **arguments: Any) -> None:
         self.vector = TrainingVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **arguments)

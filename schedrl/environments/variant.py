@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -70,16 +71,13 @@ class TrainingVariant(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingVariant:
-        if self.action.kind == "kernel":
-            if self.num_train_timesteps not in (None, self.action.num_train_timesteps):
-                raise ValueError("num_train_timesteps: the kernel action brings its own; leave this one out")
-            if self.action.num_train_timesteps % self.action.knots:
-                raise ValueError(
-                    f"action.num_train_timesteps: must be a multiple of action.knots = {self.action.knots} "
-                    f"(got {self.action.num_train_timesteps})"
-                )
+        own_timesteps = self.action.num_train_timesteps if self.action.kind == "kernel" else None
+        if own_timesteps is not None and self.num_train_timesteps not in (None, own_timesteps):
+            raise ValueError("num_train_timesteps: the kernel action brings its own; leave this one out")
         if self.observation.bins > self.bound.levels:
-            raise ValueError(f"observation.bins: at most bound.levels = {self.bound.levels} (got {self.observation.bins})")
+            raise ValueError(
+                f"observation.bins: at most bound.levels = {self.bound.levels} (got {self.observation.bins})"
+            )
         return self
 
     @property
@@ -93,8 +91,11 @@ class TrainingVariant(Spec):
         return self.episode.phases * self.episode.steps_per_phase
 
     def fingerprint(self) -> str:
-        """Hash of everything but the id and the description: equal for equal environments."""
-        content = self.model_dump(mode="json", exclude={"id", "description"})
+        """Hash of everything that acts: equal for equal environments, whatever their id and description.
+
+        ``data.root`` says where the files lie, not what they are, and does not enter either.
+        """
+        content = self.model_dump(mode="json", exclude={"id": True, "description": True, "data": {"root"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def protocol_fingerprint(self) -> str:
@@ -102,7 +103,9 @@ class TrainingVariant(Spec):
 
         Test bounds of two environments can be compared exactly when these agree.
         """
-        content = self.model_dump(mode="json", include={"data", "training", "bound", "test_bound"})
+        content = self.model_dump(
+            mode="json", include={"data", "training", "bound", "test_bound"}, exclude={"data": {"root"}}
+        )
         content["optimizer_steps"] = self.optimizer_steps
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -114,12 +117,27 @@ def apply_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any])
     (``**{"training.batch_size": 64}``). A dictionary that names another ``name`` or ``kind`` replaces its
     counterpart, any other is merged into it.
 
+    Args:
+        definition: The variant as plain data.
+        overrides: What to change; later ones win. Plain data or models.
+
+    Returns:
+        The changed variant; neither argument is touched.
+
     Raises:
         SchedrlError: Unknown field or bad value.
+
+    Examples:
+        >>> knots = {"kind": "knots", "bins": 4, "reference": "cosine"}
+        >>> base = {"id": "me/Mine-v0", "data": {"name": "digits"}, "action": knots}
+        >>> changed = apply_overrides(base, {"action.bins": 8, "action.reference": {"name": "linear"}})
+        >>> changed.action.bins, changed.action.reference.name
+        (8, 'linear')
     """
     merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
     for key, value in overrides.items():
-        nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else value
+        # A copy: a later override of the same field must not reach into what the caller passed.
+        nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else deepcopy(value)
         for part in reversed(key.split(".")[1:]):
             nested = {part: nested}
         _merge(merged, {key.split(".")[0]: nested})
@@ -129,12 +147,15 @@ def apply_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any])
 def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
         old = target.get(key)
-        if isinstance(value, Mapping) and isinstance(old, dict):
-            tag = next((tag for tag in ("kind", "name") if tag in value and value[tag] != old.get(tag)), None)
-            if tag is None:
-                _merge(old, value)
-                continue
-        target[key] = value
+        if isinstance(value, Mapping) and isinstance(old, dict) and _same_kind(old, value):
+            _merge(old, value)
+        else:
+            target[key] = value
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether neither names something else; a name that was left to its default counts as the same."""
+    return all(new[tag] == old[tag] for tag in ("kind", "name") if tag in new and tag in old)
 
 
 def read_definition(text: str, source: str) -> dict[str, Any]:

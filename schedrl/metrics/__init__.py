@@ -1,0 +1,1 @@
+"""Measurements: the variational bound, and intervals for comparing what was measured."""

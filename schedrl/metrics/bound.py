@@ -70,13 +70,16 @@ class Bound:
         self._noise = torch.from_numpy(noise).to(device)
         self._z = (alpha * torch.from_numpy(np.array(chosen)) + sigma * torch.from_numpy(noise)).to(device)
         self._logsnr = logsnr.to(device)
-        self.constant = prior_bits(chosen, spec.logsnr_min) + reconstruction_bits(chosen, levels, spec.logsnr_max, rng)
+        self.constant = prior_bits(chosen, spec.logsnr_min) + reconstruction_bits(
+            chosen, levels, spec.logsnr_max, rng
+        )
         """Prior and reconstruction terms in bits/dim: set by the data and the end points alone."""
 
     def bits_per_dim(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bound from the error at each level, ``[..., levels]`` to ``[...]``."""
         span = self.spec.logsnr_max - self.spec.logsnr_min
-        return self.constant + 0.5 * span * mse.mean(axis=-1) / math.log(2.0)
+        bits: NDArray[np.float64] = self.constant + 0.5 * span * mse.mean(axis=-1) / math.log(2.0)
+        return bits
 
     def evaluate(self, predict: EpsilonPredictor, num_runs: int) -> BoundValue:
         """Measure the bound of every run of a population."""

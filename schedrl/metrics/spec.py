@@ -31,7 +31,9 @@ class BoundSpec(Spec):
     @model_validator(mode="after")
     def _ordered(self) -> BoundSpec:
         if self.logsnr_min >= self.logsnr_max:
-            raise ValueError(f"logsnr_min must be below logsnr_max = {self.logsnr_max} (got {self.logsnr_min})")
+            raise ValueError(
+                f"logsnr_min must be below logsnr_max = {self.logsnr_max} (got {self.logsnr_min})"
+            )
         return self
 
     @property

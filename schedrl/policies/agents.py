@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -138,7 +139,8 @@ def find(name: str, env_id: str) -> Agent:
     """
     path = Path(name)
     if (path / "agent.json").is_file():
-        return TrainedAgent(name=path.resolve().name, path=str(path))
+        label = re.sub(r"[^\w.-]+", "-", path.resolve().name) or "agent"
+        return TrainedAgent(name=label, path=str(path))
     if path.suffix == ".toml" and path.is_file():
         try:
             definition = tomllib.loads(path.read_text(encoding="utf-8"))

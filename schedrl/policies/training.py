@@ -25,7 +25,16 @@ from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
 from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
 from schedrl.schedules import Schedule
 
-__all__ = ["Progress", "TrainingRequest", "new_folder", "resume", "train"]
+__all__ = [
+    "Listener",
+    "Progress",
+    "TrainingRequest",
+    "new_folder",
+    "read_request",
+    "request_for",
+    "resume",
+    "train",
+]
 
 REQUEST = "training.json"
 _FIGURE_EVERY = 10
@@ -111,7 +120,7 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
     Raises:
         AgentFileError: There is nothing to resume, or its files are damaged.
     """
-    request = _read_request(folder, total_timesteps)
+    request = read_request(folder, total_timesteps)
     ensure_folder(folder, "output folder")
     begun = (folder / CHECKPOINT).is_file() or read_description(folder).timesteps > 0
     session = _Session(request, folder, listen)
@@ -127,7 +136,16 @@ def request_for(
     return TrainingRequest(env_id, ppo_spec(env_id, **hyperparameters), seed, dict(overrides or {}))
 
 
-def _read_request(folder: Path, total_timesteps: int | None) -> TrainingRequest:
+def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRequest:
+    """What a folder's training was asked for.
+
+    Args:
+        folder: The training's.
+        total_timesteps: Another end than was asked for.
+
+    Raises:
+        AgentFileError: There is none, or it is damaged.
+    """
     try:
         content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
         fields = dict(content["spec"])

@@ -1,0 +1,5 @@
+"""``python -m schedrl``."""
+
+from schedrl.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""What a folder of results is about: which environment, which seeds, which rows. Written beside the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from schedrl.benchmark.forms import Form
+from schedrl.benchmark.protocol import Plan
+from schedrl.benchmark.store import RESULTS, Result, read_results
+from schedrl.environments.variant import TrainingVariant
+from schedrl.errors import SchedrlError, Spec
+from schedrl.files import dump_json, write_text
+from schedrl.policies.agents import TrainedAgent
+
+__all__ = ["MANIFEST", "Manifest", "ManifestRow", "load_comparison", "read_manifest", "write_manifest"]
+
+MANIFEST = "benchmark.json"
+
+
+class ManifestRow(Spec):
+    """A row of the table.
+
+    Attributes:
+        agent: Its label.
+        form: How it was measured.
+        agent_hash: Hash of the agent.
+        folder: Of a trained agent, with its learning curve; relative to the manifest when inside its folder.
+    """
+
+    agent: str
+    form: Form
+    agent_hash: str
+    folder: str | None = None
+
+
+class Manifest(Spec):
+    """Contents of ``benchmark.json``.
+
+    Attributes:
+        format: Version of the layout.
+        variant: The environment, whole.
+        seeds: Held-out seeds.
+        rows: The rows.
+        reference: Label of the agent that the others are compared with.
+        results: Where the results are; relative to the manifest when inside its folder.
+        notes: What was left out, and why.
+        overrides: Changes that made the variant out of the registered one.
+    """
+
+    format: Literal[1] = 1
+    variant: TrainingVariant
+    seeds: tuple[int, ...]
+    rows: tuple[ManifestRow, ...]
+    reference: str | None = None
+    results: str = RESULTS
+    notes: tuple[str, ...] = ()
+    overrides: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+
+def write_manifest(
+    folder: Path,
+    plan: Plan,
+    results: Path,
+    *,
+    reference: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Describe a comparison in its folder.
+
+    Args:
+        folder: Where to.
+        plan: The comparison.
+        results: The file that its runs are in.
+        reference: Label of the agent that the others are compared with.
+        overrides: Changes that made the plan's variant out of the registered one.
+    """
+    rows = []
+    for row in plan.measurements:
+        agent = row.entry.agent
+        path = _relative(Path(agent.path), folder) if isinstance(agent, TrainedAgent) else None
+        rows.append(ManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path))
+    manifest = Manifest(
+        variant=plan.variant,
+        seeds=tuple(plan.seeds),
+        rows=tuple(rows),
+        reference=reference,
+        results=_relative(results, folder),
+        notes=tuple(plan.notes),
+        overrides=dict(overrides or {}),
+    )
+    write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a comparison's description.
+
+    Raises:
+        SchedrlError: It is missing or damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SchedrlError(
+            f"{folder}: no comparison to report: {MANIFEST}: {error.strerror or error}; "
+            "`schedrl benchmark -f FOLDER` makes one"
+        ) from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise SchedrlError(f"{path}: field '{field}': {problem['msg']}") from None
+    except ValueError as error:
+        raise SchedrlError(f"{path}: is not JSON: {error}") from None
+
+
+def load_comparison(folder: Path) -> tuple[Manifest, list[Result]]:
+    """A folder's description and those of its results that it is about.
+
+    Raises:
+        SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
+    """
+    manifest = read_manifest(folder)
+    results = select(manifest, read_results(folder / manifest.results))
+    if not results:
+        raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
+    return manifest, results
+
+
+def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
+    """Results of the comparison, row by row in its order."""
+    fingerprint, seeds = manifest.variant.fingerprint(), set(manifest.seeds)
+    return [
+        result
+        for row in manifest.rows
+        for result in results
+        if (result.agent, result.form, result.agent_hash) == (row.agent, row.form, row.agent_hash)
+        and result.fingerprint == fingerprint
+        and result.seed in seeds
+    ]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

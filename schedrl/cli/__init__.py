@@ -1,0 +1,55 @@
+"""The command line. Only light modules are imported here: torch is loaded by the commands that need it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import schedrl
+from schedrl.cli import comparison, lists, show, training
+from schedrl.cli.common import Group
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="schedrl",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Begin with **schedrl demo**, or step by step: **schedrl envs**, then "
+        "**schedrl train --env schedrl/DigitsKnots-v0**, then **schedrl benchmark --env schedrl/DigitsKnots-v0 "
+        "--agents runs/ppo/DigitsKnots-v0_1,cosine,linear**."
+    ),
+)
+
+app.command(epilog=lists.ENVS_EXAMPLES)(lists.envs)
+app.command(epilog=lists.AGENTS_EXAMPLES)(lists.agents)
+app.command(epilog=training.TRAIN_EXAMPLES)(training.train)
+app.command(epilog=show.EVALUATE_EXAMPLES)(show.evaluate)
+app.command(epilog=comparison.BENCHMARK_EXAMPLES)(comparison.benchmark)
+app.command(epilog=comparison.REPORT_EXAMPLES)(comparison.report)
+app.command(epilog=comparison.DEMO_EXAMPLES)(comparison.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"schedrl {schedrl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Learn noise schedules for diffusion models with reinforcement learning, and tell whether it was worth it."""
+
+
+def main() -> None:
+    """Entry point of the ``schedrl`` script."""
+    app(prog_name="schedrl")

@@ -1,0 +1,240 @@
+"""What the commands share: errors as one line, KEY=VALUE options, consoles, progress."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from schedrl.errors import MissingDataError, SchedrlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from schedrl.environments.variant import TrainingVariant
+
+__all__ = [
+    "BarOption",
+    "DeviceOption",
+    "EnvOption",
+    "Group",
+    "SetOption",
+    "Ticker",
+    "checked_device",
+    "console",
+    "note",
+    "parse_settings",
+    "ready_variant",
+    "ticker",
+    "writable_file",
+]
+
+EnvOption = Annotated[
+    str, typer.Option("--env", help="Environment: an id of `schedrl envs`, or a variant's own .toml file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a field of the environment, e.g. episode.steps_per_phase=50. Repeatable.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="Torch device that the networks are trained on.")]
+BarOption = Annotated[
+    bool,
+    typer.Option("-P", "--progress", help="Show the progress bar even when the output is not a terminal."),
+]
+
+
+class Group(TyperGroup):
+    """Commands whose bad input ends as one line on stderr and exit code 2, never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SchedrlError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+
+
+def parse_settings(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` options.
+
+    A value is JSON, else a TOML value, else a plain word.
+
+    Args:
+        texts: What was given.
+        option: Name of the option, for messages.
+
+    Raises:
+        SchedrlError: One of them is not of that form.
+
+    Examples:
+        >>> parse_settings(["training.batch_size=8", "reward.kind=own_loss", "data={name='digits'}"], "--set")
+        {'training.batch_size': 8, 'reward.kind': 'own_loss', 'data': {'name': 'digits'}}
+    """
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        key, separator, value = text.partition("=")
+        key = key.strip()
+        if not separator or not re.fullmatch(r"\w+(\.\w+)*", key):
+            raise SchedrlError(f"{option}: must be KEY=VALUE, as in training.batch_size=8 (got {text!r})")
+        settings[key] = _value(value.strip(), text, option)
+    return settings
+
+
+def _value(text: str, whole: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        pass
+    if re.fullmatch(r"[\w./~:+-]+", text):
+        return text
+    raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {whole!r})")
+
+
+def ready_variant(env: str, overrides: dict[str, Any]) -> TrainingVariant:
+    """The variant that is asked for, its data at hand.
+
+    Args:
+        env: An id, or a ``.toml`` file, which is registered.
+        overrides: Fields to change.
+
+    Raises:
+        SchedrlError: Unknown id or field, bad value, missing data.
+    """
+    import schedrl
+    from schedrl import data
+    from schedrl.environments.registration import variant_of
+
+    variant = variant_of(schedrl.register(env) if env.endswith(".toml") else env, overrides)
+    if (problem := data.missing(variant.data)) is not None:
+        raise MissingDataError(problem)
+    return variant
+
+
+def checked_device(device: str) -> str:
+    """Make sure that torch can use a device.
+
+    Raises:
+        SchedrlError: It cannot.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SchedrlError(f"device '{device}': torch cannot use it: {reason}") from None
+    return device
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """Make sure, before any work, that a file can be written; its folder is created.
+
+    Raises:
+        SchedrlError: It cannot.
+    """
+    from schedrl.files import ensure_folder
+
+    if path.is_dir():
+        raise SchedrlError(f"{option} {path}: is a folder")
+    ensure_folder(path.parent, f"{option}: folder")
+    return path
+
+
+def console(*, err: bool = False) -> Console:
+    """A console that is plain, and wide enough for a table, when it is not a terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=err, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=err, highlight=False, width=100)
+
+
+def note(text: str) -> None:
+    """Say something beside the results, on stderr."""
+    typer.echo(text, err=True)
+
+
+class Ticker:
+    """Where a piece of work stands: a bar with the time left, or now and then a line.
+
+    Args:
+        total: Amount of work.
+        doing: What it is.
+        every: Without a bar, a line is printed every so many calls.
+        bar: A started rich progress display, or None.
+    """
+
+    def __init__(self, total: int, doing: str, every: int, bar: Any | None) -> None:
+        self.total, self.doing, self.every, self.bar = total, doing, every, bar
+        self.began, self.first, self.calls = time.monotonic(), None, 0
+        self.task = bar.add_task(doing, total=total) if bar is not None else None
+
+    first: int | None
+
+    def __call__(self, done: int, text: str) -> None:
+        """Report.
+
+        Args:
+            done: Work done.
+            text: What to say about it.
+        """
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=f"{self.doing}: {text}")
+            return
+        if self.first is None:
+            self.first, self.began = done, time.monotonic()
+        if self.calls % self.every == 0 or done >= self.total:
+            note(f"{self.doing}: {done}/{self.total}, {text}{self._left(done)}")
+        self.calls += 1
+
+    def _left(self, done: int) -> str:
+        spent, progressed = time.monotonic() - self.began, done - (self.first or 0)
+        if progressed <= 0 or done >= self.total:
+            return ""
+        return f", about {spent * (self.total - done) / progressed / 60.0:.1f} min left"
+
+
+@contextmanager
+def ticker(total: int, doing: str, *, every: int = 10, force_bar: bool = False) -> Iterator[Ticker]:
+    """Show progress on stderr while the block runs."""
+    if not (force_bar or sys.stderr.isatty()):
+        yield Ticker(total, doing, every, None)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    target = Console(stderr=True, force_terminal=True if force_bar else None)
+    with Progress(*columns, console=target, transient=False) as bar:
+        yield Ticker(total, doing, every, bar)

@@ -1,0 +1,97 @@
+"""``schedrl evaluate``: one agent, looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from schedrl.cli.common import (
+    DeviceOption,
+    EnvOption,
+    SetOption,
+    checked_device,
+    note,
+    parse_settings,
+    ready_variant,
+    writable_file,
+)
+
+__all__ = ["EVALUATE_EXAMPLES", "evaluate"]
+
+EVALUATE_EXAMPLES = """
+**Examples**
+
+`schedrl evaluate --env schedrl/DigitsKnots-v0 --agent cosine`
+
+`schedrl evaluate --env schedrl/DigitsKnots-v0 --agent runs/ppo/DigitsKnots-v0_1 -n 20 --render run.png`
+
+`schedrl evaluate --env schedrl/DigitsGain-v0 --agent cosine --form exact` : a law that the actions cannot express
+"""
+
+
+def evaluate(
+    env: EnvOption,
+    agent: Annotated[
+        str, typer.Option(help="A name of `schedrl agents`, a trained agent's folder, or a .toml file.")
+    ],
+    episodes: Annotated[
+        int, typer.Option("-n", "--episodes", min=1, help="Episodes, each on its own seed.")
+    ] = 10,
+    seed: Annotated[
+        int, typer.Option(min=0, help="First seed; the default is held out from training.")
+    ] = 1_000_000,
+    form: Annotated[
+        Literal["action", "exact"],
+        typer.Option(help="Act through the environment's actions, or follow a hand-made law exactly."),
+    ] = "action",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every run as JSON.")
+    ] = None,
+    render: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the first run: schedule, errors, loss, samples."),
+    ] = None,
+    settings: SetOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Run one agent and print what it reaches."""
+    variant = ready_variant(env, parse_settings(settings, "--set"))
+
+    from schedrl.policies import find, make_policy
+
+    found = find(agent, variant.id)
+    for path, option in ((json_file, "--json"), (render, "--render")):
+        if path is not None:
+            writable_file(path, option)
+    checked_device(device)
+
+    from schedrl.benchmark.evaluation import picture
+    from schedrl.benchmark.protocol import Entry, measure, measurement
+    from schedrl.files import dump_json, write_text
+    from schedrl.metrics.intervals import mean
+
+    row = measurement(Entry(found.name, found), form, variant)
+    note(
+        f"{found.name} ({form}) in {variant.id}: {episodes} runs of {variant.optimizer_steps} optimizer steps"
+    )
+    results = measure(row, variant, range(seed, seed + episodes), device=device)
+    for name, values in (
+        ("return", [result.episode_return for result in results]),
+        ("validation bound, bits/dim", [result.bound for result in results]),
+        ("test bound, bits/dim", [result.test_bound for result in results]),
+    ):
+        interval = mean(values)
+        shown = f"{interval.plus_minus('.4f')} (95 %)" if len(values) > 1 else f"{interval.value:.4f}"
+        typer.echo(f"{name:27} {shown}")
+    typer.echo(f"{'diverged':27} {sum(result.diverged for result in results)} of {len(results)}")
+    if json_file is not None:
+        write_text(json_file, dump_json([result.model_dump(mode="json") for result in results]))
+        note(f"wrote {json_file}")
+    if render is not None:
+        from matplotlib.image import imsave
+
+        policy = make_policy(found, row.variant, seed)
+        imsave(render, picture(policy, row.variant, seed, device=device))
+        note(f"wrote {render}")

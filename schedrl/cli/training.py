@@ -1,0 +1,132 @@
+"""``schedrl train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedrl.cli.common import (
+    BarOption,
+    DeviceOption,
+    SetOption,
+    checked_device,
+    note,
+    parse_settings,
+    ready_variant,
+    ticker,
+)
+from schedrl.errors import SchedrlError, unknown_name
+
+if TYPE_CHECKING:
+    from schedrl.policies.training import Listener, Progress
+
+__all__ = ["TRAIN_EXAMPLES", "progress_listener", "train"]
+
+TRAIN_EXAMPLES = """
+**Examples**
+
+`schedrl train --env schedrl/DigitsKnots-v0` : hyperparameters of agents/ppo.toml, into runs/ppo/DigitsKnots-v0_1
+
+`schedrl train --env schedrl/DigitsKernel-v0 -n 6400 --seed 1 --hp learning_rate=5e-4 --set episode.steps_per_phase=100`
+
+`schedrl train --resume runs/ppo/DigitsKnots-v0_1` : go on after Ctrl-C, or `-n 2000` beyond the first end
+
+`tensorboard --logdir runs` : curves, and the schedule that is chosen
+
+`schedrl benchmark --env schedrl/DigitsKnots-v0 --agents runs/ppo/DigitsKnots-v0_1,cosine` : was it worth it?
+"""
+
+
+def train(
+    env: Annotated[
+        str | None, typer.Option("--env", help="Environment: an id of `schedrl envs`, or a .toml file.")
+    ] = None,
+    algo: Annotated[str, typer.Option(help="Algorithm; ppo is the only one.")] = "ppo",
+    timesteps: Annotated[
+        int | None,
+        typer.Option("-n", "--timesteps", min=1, help="Environment steps; rounded up to whole updates."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is random.")] = 0,
+    folder: Annotated[
+        Path, typer.Option("-f", "--folder", help="Runs go to FOLDER/ALGO/ENV_1, _2, ...")
+    ] = Path("runs"),
+    progress: BarOption = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the training in this folder, exactly.")
+    ] = None,
+    settings: SetOption = None,
+    num_envs: Annotated[int | None, typer.Option(min=1, help="Runs trained side by side.")] = None,
+    hyperparameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hp", metavar="KEY=VALUE", help="Change a hyperparameter of agents/ppo.toml. Repeatable."
+        ),
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Train an agent. Ctrl-C leaves a loadable one and says how to go on."""
+    if algo != "ppo":
+        raise unknown_name("algorithm", algo, ["ppo"])
+    if resume is not None:
+        given = [settings, num_envs, hyperparameters, seed or None]
+        if any(value is not None for value in given):
+            raise SchedrlError("--resume: goes on as it began; only -n can be given with it")
+        if env is not None and env.endswith(".toml"):
+            ready_variant(env, {})
+        _go_on(resume, timesteps, progress)
+        return
+    if env is None:
+        raise SchedrlError("--env: is needed; `schedrl envs` lists the environments")
+    overrides = parse_settings(settings, "--set")
+    variant = ready_variant(env, overrides)
+    changed: dict[str, Any] = parse_settings(hyperparameters, "--hp")
+    changed |= {"total_timesteps": timesteps} if timesteps is not None else {}
+    changed |= {"num_envs": num_envs} if num_envs is not None else {}
+
+    from schedrl.policies.training import new_folder, request_for
+    from schedrl.policies.training import train as learn
+
+    if device != "cpu":
+        overrides["device"] = checked_device(device)
+    request = request_for(variant.id, seed, overrides, **changed)
+    target = new_folder(folder, algo, variant.id)
+    note(f"training into {target}")
+    _run(target, request.spec.total_timesteps, progress, lambda listen: learn(request, target, listen))
+
+
+def _go_on(folder: Path, timesteps: int | None, progress: bool) -> None:
+    from schedrl.policies.training import read_request
+    from schedrl.policies.training import resume as go_on
+
+    request = read_request(folder, timesteps)
+    overrides = {key: value for key, value in request.overrides.items() if key != "device"}
+    ready_variant(request.env_id, overrides)
+    _run(folder, request.spec.total_timesteps, progress, lambda listen: go_on(folder, timesteps, listen))
+
+
+def _run(folder: Path, total: int, force_bar: bool, work: Any) -> None:
+    from schedrl.policies.agent_files import read_description
+
+    try:
+        with ticker(total, "training", force_bar=force_bar) as tick:
+            work(progress_listener(tick))
+    except KeyboardInterrupt:
+        steps = read_description(folder).timesteps
+        note(f"interrupted; the agent as of step {steps} is in {folder}")
+        note(f"go on with: schedrl train --resume {folder}")
+        raise typer.Exit(130) from None
+    description = read_description(folder)
+    typer.echo(
+        f"trained for {description.timesteps} steps in {description.seconds / 60.0:.1f} min; the agent is in {folder}"
+    )
+
+
+def progress_listener(tick: Any) -> Listener:
+    """Turn a training's progress into ticks."""
+
+    def listen(progress: Progress) -> None:
+        tick(progress.timesteps, f"mean return {progress.mean_return:.4f}")
+
+    return listen
