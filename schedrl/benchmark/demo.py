@@ -56,13 +56,20 @@ class TrainingPlan:
     def make(
         cls,
         variant: TrainingVariant,
+        overrides: dict[str, Any],
         folder: Path,
         *,
         timesteps: int | None,
         minutes: float,
-        **overrides: Any,
     ) -> TrainingPlan:
-        """Plan a training; ``timesteps`` defaults to :data:`RUNS` episodes.
+        """Plan a training.
+
+        Args:
+            variant: The environment, changed as ``overrides`` say.
+            overrides: Changes to the registered variant.
+            folder: Where to.
+            timesteps: Environment steps; :data:`RUNS` episodes when absent.
+            minutes: When to stop in any case.
 
         Raises:
             SchedrlError: The folder holds another training.

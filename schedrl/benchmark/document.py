@@ -56,11 +56,13 @@ class Image:
     Attributes:
         path: Where the PNG lies, relative to the report.
         content: The PNG itself.
+        alt: A few words that stand for it.
         caption: What it shows.
     """
 
     path: str
     content: bytes
+    alt: str
     caption: str
 
 
@@ -102,8 +104,8 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {item}" for item in items)
         case Code(text):
             return f"```\n{text}\n```"
-        case Image(path, _, caption):
-            return f"![{caption}]({path})\n\n{caption}"
+        case Image(path, _, alt, caption):
+            return f"![{alt}]({path})\n\n{caption}"
         case Table(heads, rows, left):
             rule = ["---" if place < left else "---:" for place in range(len(heads))]
             return "\n".join(
@@ -121,10 +123,9 @@ def _html(block: Block) -> str:
             return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
         case Code(text):
             return f"<pre>{html.escape(text)}</pre>"
-        case Image(_, content, caption):
+        case Image(_, content, alt, caption):
             data = base64.b64encode(content).decode()
-            alt = html.escape(caption, quote=True)
-            image = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+            image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
             return f"<figure>{image}<figcaption>{_inline(caption)}</figcaption></figure>"
         case Table(heads, rows, left):
             return _html_table(heads, rows, left)

@@ -68,9 +68,7 @@ def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Fi
         axes.plot(u, curve.schedule.logsnr(u), label=curve.label, **style)
     for limit in limits:
         axes.axhline(limit, color="0.5", linewidth=0.8, linestyle=(0, (2, 4)))
-    axes.annotate(
-        "measured between these lines", (0.99, limits[1]), ha="right", va="bottom", color="0.4", fontsize=8
-    )
+    axes.annotate("measured between these lines", (0.01, limits[1]), va="bottom", color="0.4", fontsize=8)
     axes.set(
         xlabel="u: share of training noise that is weaker (data to noise)",
         ylabel="log-SNR λ (natural log)",
@@ -86,8 +84,9 @@ def noise_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure
     """Where training noise lies: density over log-SNR, and shares below each noise level."""
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    edges = np.linspace(limits[0] + 4.0, limits[1] - 4.0, 23)
-    width = edges[0] - edges[1]
+    # Twenty cells of the measured range, and as wide ones beyond it: they show the cells of an agent's own density.
+    width = (limits[0] - limits[1]) / 20.0
+    edges = np.linspace(limits[0] + 6.0 * width, limits[1] - 6.0 * width, 33)
     middles = 0.5 * (edges[:-1] + edges[1:])
     fine = np.linspace(edges[0], edges[-1], 401)
     for curve, style in _styled(curves):
@@ -122,6 +121,7 @@ def bounds_figure(summary: Summary) -> Figure:
     places = np.arange(len(rows))
     _forest(left, places, rows, [row.test_bound for row in rows], "{:.3f}")
     left.set(xlabel="test bound (bits/dim, lower is better)", title="Mean and 95 % interval")
+    left.set_ylim(-0.6, len(rows) - 0.4)
     left.set_yticks(places, [row.name for row in rows])
     for text, row in zip(left.get_yticklabels(), rows, strict=True):
         if row.learned:

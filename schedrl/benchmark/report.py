@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from schedrl import data, schedules
 from schedrl.benchmark import figures, show
@@ -228,5 +229,5 @@ def _command(manifest: Manifest, summary: Summary) -> str:
     return f"{shlex.join(words)}\nschedrl report FOLDER"
 
 
-def _image(name: str, figure: object, caption: str) -> Image:
-    return Image(f"figures/{name}.png", figures.png(figure), caption)  # type: ignore[arg-type]
+def _image(name: str, figure: Figure, caption: str) -> Image:
+    return Image(f"figures/{name}.png", figures.png(figure), name.replace("-", " "), caption)

@@ -37,7 +37,7 @@ def _probability(row: Row) -> str:
 
 
 def _cost(summary: Summary, row: Row) -> str:
-    return f"{row.search_steps / max(summary.optimizer_steps, 1):.0f}"
+    return f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}"
 
 
 COLUMNS = ("agent", "form", "test bound", "interquartile", "difference", "P", "return", "div.", "cost")

@@ -23,11 +23,16 @@ _SEED = 5
 """Of the bootstrap: the same results give the same table."""
 
 
+_LISTED = 6
+"""Rows that a sentence names."""
+
+
 @dataclass(frozen=True)
 class Row:
     """An agent in one form.
 
     Attributes:
+        name: Of the row: the agent's, with its form where the agent has two rows.
         label: The agent's name.
         form: ``action`` or ``exact``.
         kind: Kind of agent.
@@ -42,6 +47,7 @@ class Row:
         search_steps: Optimizer steps spent to find the agent.
     """
 
+    name: str
     label: str
     form: str
     kind: str
@@ -54,11 +60,6 @@ class Row:
     phases: int
     num_diverged: int
     search_steps: int
-
-    @property
-    def name(self) -> str:
-        """Label, and form where an agent has two."""
-        return self.label if self.kind in ("trained", "random") else f"{self.label} ({self.form})"
 
     @property
     def learned(self) -> bool:
@@ -166,9 +167,13 @@ def summarise(results: Sequence[Result], reference: str | None = None, notes: Se
         groups.setdefault((result.agent, result.form), []).append(result)
     chosen = _reference(groups, reference)
     rng = np.random.default_rng(_SEED)
-    rows = [_row(group, None if key == chosen else groups[chosen], rng) for key, group in groups.items()]
+    labels = [label for label, _ in groups]
+    names = {key: f"{key[0]} ({key[1]})" if labels.count(key[0]) > 1 else key[0] for key in groups}
+    rows = [
+        _row(names[key], group, None if key == chosen else groups[chosen], rng)
+        for key, group in groups.items()
+    ]
     rows.sort(key=lambda row: row.test_bound.value)
-    names = {(row.label, row.form): row.name for row in rows}
     learned = [key for key, group in groups.items() if group[0].kind == "trained"]
     others = {names[key]: group for key, group in groups.items() if key not in learned}
     said = list(notes)
@@ -200,7 +205,7 @@ def _reference(groups: dict[tuple[str, str], list[Result]], label: str | None) -
     return min(groups, key=lambda key: float(np.mean([result.test_bound for result in groups[key]])))
 
 
-def _row(group: list[Result], reference: list[Result] | None, rng: np.random.Generator) -> Row:
+def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np.random.Generator) -> Row:
     bounds = [result.test_bound for result in group]
     difference = probability = None
     if reference is not None:
@@ -209,6 +214,7 @@ def _row(group: list[Result], reference: list[Result] | None, rng: np.random.Gen
         probability = probability_of_improvement(bounds, [r.test_bound for r in reference], rng)
     first = group[0]
     return Row(
+        name=name,
         label=first.agent,
         form=first.form,
         kind=first.kind,
@@ -247,4 +253,7 @@ def _verdict(name: str, learned: list[Result], others: dict[str, list[Result]]) 
 
 
 def _listed(rows: dict[str, Interval]) -> str:
-    return ", ".join(f"{name} {difference:+.4f}" for name, difference in rows.items())
+    """Names and differences, the least favourable first, the end of a long list only counted."""
+    ordered = sorted(rows.items(), key=lambda item: item[1].value)
+    text = ", ".join(f"{name} {difference:+.4f}" for name, difference in ordered[:_LISTED])
+    return text if len(ordered) <= _LISTED else f"{text} and {len(ordered) - _LISTED} more"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BarOption",
     "DeviceOption",
+    "DownloadOption",
     "EnvOption",
     "Group",
     "SetOption",
@@ -50,6 +51,9 @@ SetOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Torch device that the networks are trained on.")]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", help="Download the image set with torchvision if it is missing.")
+]
 BarOption = Annotated[
     bool,
     typer.Option("-P", "--progress", help="Show the progress bar even when the output is not a terminal."),
@@ -108,12 +112,13 @@ def _value(text: str, whole: str, option: str) -> Any:
     raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {whole!r})")
 
 
-def ready_variant(env: str, overrides: dict[str, Any]) -> TrainingVariant:
+def ready_variant(env: str, overrides: dict[str, Any], *, download: bool = False) -> TrainingVariant:
     """The variant that is asked for, its data at hand.
 
     Args:
         env: An id, or a ``.toml`` file, which is registered.
         overrides: Fields to change.
+        download: Download data that is missing.
 
     Raises:
         SchedrlError: Unknown id or field, bad value, missing data.
@@ -124,7 +129,9 @@ def ready_variant(env: str, overrides: dict[str, Any]) -> TrainingVariant:
 
     variant = variant_of(schedrl.register(env) if env.endswith(".toml") else env, overrides)
     if (problem := data.missing(variant.data)) is not None:
-        raise MissingDataError(problem)
+        if not download:
+            raise MissingDataError(problem)
+        data.load(variant.data, download=True)
     return variant
 
 
@@ -208,7 +215,8 @@ class Ticker:
         spent, progressed = time.monotonic() - self.began, done - (self.first or 0)
         if progressed <= 0 or done >= self.total:
             return ""
-        return f", about {spent * (self.total - done) / progressed / 60.0:.1f} min left"
+        left = spent * (self.total - done) / progressed
+        return f", about {left:.0f} s left" if left < 90.0 else f", about {left / 60.0:.0f} min left"
 
 
 @contextmanager

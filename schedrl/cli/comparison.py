@@ -10,6 +10,7 @@ import typer
 from schedrl.cli.common import (
     BarOption,
     DeviceOption,
+    DownloadOption,
     EnvOption,
     SetOption,
     checked_device,
@@ -94,10 +95,11 @@ def benchmark(
     settings: SetOption = None,
     progress: BarOption = False,
     device: DeviceOption = "cpu",
+    download: DownloadOption = False,
 ) -> None:
     """Compare agents on held-out seeds at equal optimizer steps, and print the table with its intervals."""
     overrides = parse_settings(settings, "--set")
-    variant = ready_variant(env, overrides)
+    variant = ready_variant(env, overrides, download=download)
 
     from schedrl.benchmark.demo import default_entries
     from schedrl.benchmark.protocol import held_out_seeds, make_plan
@@ -139,6 +141,7 @@ def demo(
     form: FormOption = "exact",
     settings: SetOption = None,
     progress: BarOption = False,
+    download: DownloadOption = False,
 ) -> None:
     """Learn a noise schedule with PPO, compare it with every hand-made one on held-out seeds, and write a report."""
     from schedrl.benchmark import demo as job
@@ -147,10 +150,10 @@ def demo(
     from schedrl.files import ensure_folder
 
     overrides = parse_settings(settings, "--set")
-    variant = ready_variant(env or job.ENVIRONMENT, overrides)
+    variant = ready_variant(env or job.ENVIRONMENT, overrides, download=download)
     limit = job.MINUTES if minutes is None else minutes
     training = job.TrainingPlan.make(
-        variant, folder / job.AGENT, timesteps=timesteps, minutes=limit, **overrides
+        variant, overrides, folder / job.AGENT, timesteps=timesteps, minutes=limit
     )
     hand_made = job.default_entries(variant, shipped_label="ppo (shipped)")
     # Everything that can go wrong does so before minutes are spent.

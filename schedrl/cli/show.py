@@ -9,6 +9,7 @@ import typer
 
 from schedrl.cli.common import (
     DeviceOption,
+    DownloadOption,
     EnvOption,
     SetOption,
     checked_device,
@@ -17,6 +18,7 @@ from schedrl.cli.common import (
     ready_variant,
     writable_file,
 )
+from schedrl.errors import SchedrlError
 
 __all__ = ["EVALUATE_EXAMPLES", "evaluate"]
 
@@ -55,13 +57,16 @@ def evaluate(
     ] = None,
     settings: SetOption = None,
     device: DeviceOption = "cpu",
+    download: DownloadOption = False,
 ) -> None:
     """Run one agent and print what it reaches."""
-    variant = ready_variant(env, parse_settings(settings, "--set"))
+    variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
 
     from schedrl.policies import find, make_policy
 
     found = find(agent, variant.id)
+    if render is not None and render.suffix.lower() != ".png":
+        raise SchedrlError(f"--render: must be a .png file (got '{render}')")
     for path, option in ((json_file, "--json"), (render, "--render")):
         if path is not None:
             writable_file(path, option)

@@ -10,6 +10,7 @@ import typer
 from schedrl.cli.common import (
     BarOption,
     DeviceOption,
+    DownloadOption,
     SetOption,
     checked_device,
     note,
@@ -65,6 +66,7 @@ def train(
         ),
     ] = None,
     device: DeviceOption = "cpu",
+    download: DownloadOption = False,
 ) -> None:
     """Train an agent. Ctrl-C leaves a loadable one and says how to go on."""
     if algo != "ppo":
@@ -80,7 +82,7 @@ def train(
     if env is None:
         raise SchedrlError("--env: is needed; `schedrl envs` lists the environments")
     overrides = parse_settings(settings, "--set")
-    variant = ready_variant(env, overrides)
+    variant = ready_variant(env, overrides, download=download)
     changed: dict[str, Any] = parse_settings(hyperparameters, "--hp")
     changed |= {"total_timesteps": timesteps} if timesteps is not None else {}
     changed |= {"num_envs": num_envs} if num_envs is not None else {}

@@ -11,12 +11,12 @@ import gzip
 import os
 import struct
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from schedrl.errors import SchedrlError
+from schedrl.files import write_chunks
 
 __all__ = [
     "Place",
@@ -27,10 +27,10 @@ __all__ = [
     "search_places",
     "unpack_gz",
     "unpack_tar",
-    "write_atomically",
 ]
 
 _CHUNK = 1 << 20
+_CACHE_HINT = "; set XDG_CACHE_HOME to a writable folder"
 _UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 Place = tuple[Path, str]
@@ -82,34 +82,6 @@ def _absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def write_atomically(target: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file under a temporary name in its folder, then rename it.
-
-    Args:
-        target: The file to write, inside the cache; its folder is made.
-        chunks: The content. An error raised by it passes through, and nothing is left behind.
-
-    Raises:
-        SchedrlError: If the cache cannot be written to.
-    """
-    temporary = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
-        raise SchedrlError(
-            f"cannot write {target} ({error.strerror or error}); set XDG_CACHE_HOME to a writable folder"
-        ) from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
 def unpack_gz(source: Path, kind: str) -> Path:
     """Unpack a .gz file into the cache, once.
 
@@ -130,7 +102,7 @@ def unpack_gz(source: Path, kind: str) -> Path:
     folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
     target = folder / source.name.removesuffix(".gz")
     if not _matches(target, crc, length):
-        write_atomically(target, _gunzip(source))
+        write_chunks(target, _gunzip(source), hint=_CACHE_HINT)
     return target
 
 
@@ -192,7 +164,7 @@ def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
                 name = PurePosixPath(member.name)
                 stream = archive.extractfile(member) if name in wanted and member.isfile() else None
                 if stream is not None:
-                    write_atomically(folder / name, [stream.read()])
+                    write_chunks(folder / name, [stream.read()], hint=_CACHE_HINT)
                     wanted.remove(name)
     except _UNREADABLE as error:
         raise _damaged(source, error) from None

@@ -198,7 +198,8 @@ Trained for {description.timesteps} environment steps with seed {description.see
 It sees {", ".join(variant.observation.names)} and decides by the action kind `{variant.action.kind}`;
 it applies to that environment and others with the same spaces. Test images were not used in its training.
 
-Reproduce: `schedrl train --env {variant.id} --algo ppo -n {description.timesteps} --seed {description.seed}`
+Reproduce: `schedrl train --env {variant.id} --algo ppo -n {description.timesteps} --seed {description.seed}`,
+with the variant and the hyperparameters that `agent.json` records.
 
 | hyperparameter | value |
 |---|---|

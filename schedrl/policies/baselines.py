@@ -115,9 +115,11 @@ class AVAPolicy:
         self._features = _Features(variant, needed, f"agent '{agent.name}'")
         self._encode = _Encoder(variant, f"agent '{agent.name}'")
         self._knots, self._moves = variant.action.num_knots, variant.episode.phases > 1
-        variant.action.encode(
-            self._law(agent.initial_gain), 0, variant.action.initial_memory, self._encode.limits
-        )
+        # The law at other K, too: a choice may offer AVA's law at one K only.
+        for gain in (
+            (agent.initial_gain, agent.minimum, agent.maximum) if self._moves else (agent.initial_gain,)
+        ):
+            variant.action.encode(self._law(gain), 0, variant.action.initial_memory, self._encode.limits)
 
     def predict(
         self,

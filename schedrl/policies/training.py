@@ -98,13 +98,7 @@ def train(request: TrainingRequest, folder: Path, listen: Listener | None = None
     """
     ensure_folder(folder, "output folder")
     session = _Session(request, folder, listen)
-    content = {
-        "env_id": request.env_id,
-        "spec": request.spec.model_dump(mode="json"),
-        "seed": request.seed,
-        "overrides": request.overrides,
-    }
-    write_text(folder / REQUEST, dump_json(content))
+    _write_request(request, folder)
     session.save()
     return session.run()
 
@@ -126,6 +120,7 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
     session = _Session(request, folder, listen)
     if begun:
         session.restore()
+    _write_request(request, folder)  # its end may be a new one
     return session.run()
 
 
@@ -164,6 +159,16 @@ def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRe
         ) from None
 
 
+def _write_request(request: TrainingRequest, folder: Path) -> None:
+    content = {
+        "env_id": request.env_id,
+        "spec": request.spec.model_dump(mode="json"),
+        "seed": request.seed,
+        "overrides": request.overrides,
+    }
+    write_text(folder / REQUEST, dump_json(content))
+
+
 class _Session:
     """One process's part of a training."""
 
@@ -186,6 +191,7 @@ class _Session:
                 self.model.learn(remaining, callback=_NoCallback(), reset_num_timesteps=False)
         finally:
             self.save()
+            self.model.logger.close()
             self.env.close()
         return self.folder
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_ddpm_closed_sum(grid: list[float], eigenvalue: float) -> None:
 def test_heun_recursion(grid: list[float], eigenvalue: float) -> None:
     # (2.5), with a(r) = r / (l + r^2).
     y = math.sqrt(1.0 + grid[0] ** 2)
-    for here, there in zip(grid, grid[1:], strict=False):
+    for here, there in pairwise(grid):
         h, a, b = there - here, here / (eigenvalue + here**2), there / (eigenvalue + there**2)
         y *= 1.0 + h * a if there == 0.0 else 1.0 + 0.5 * h * (a + b * (1.0 + h * a))
     found = heun(gaussian([eigenvalue]), ones([eigenvalue]), grid) / end_scale(grid)
@@ -185,7 +186,14 @@ def test_order_of_convergence(sampler: Callable[..., Tensor], order: int) -> Non
 
 @pytest.mark.parametrize(
     ("name", "last", "evaluations"),
-    [("ddim", 0.0, 5), ("ddpm", 0.0, 5), ("heun", 0.0, 9), ("ddim", 0.1, 5), ("ddpm", 0.1, 5), ("heun", 0.1, 10)],
+    [
+        ("ddim", 0.0, 5),
+        ("ddpm", 0.0, 5),
+        ("heun", 0.0, 9),
+        ("ddim", 0.1, 5),
+        ("ddpm", 0.1, 5),
+        ("heun", 0.1, 10),
+    ],
 )
 def test_sample_counts_and_repeats(name: SamplerName, last: float, evaluations: int) -> None:
     levels: list[float] = []

@@ -70,7 +70,9 @@ def test_a_run_is_the_plain_network(
             reference = parameters[name].grad
             assert reference is not None
             scale = float(reference.abs().max())
-            torch.testing.assert_close(stacked.grad[run], reference, rtol=RTOL, atol=GRADIENT_ATOL * max(scale, 1.0))
+            torch.testing.assert_close(
+                stacked.grad[run], reference, rtol=RTOL, atol=GRADIENT_ATOL * max(scale, 1.0)
+            )
 
 
 def test_a_sick_run_infects_nobody() -> None:
@@ -162,12 +164,16 @@ def test_every_parameter_has_runs_first() -> None:
 
 @pytest.mark.parametrize("image_shape", [(1, 6, 8), (1, 8, 7), (1, 9, 9)])
 def test_sides_that_cannot_be_halved(image_shape: tuple[int, int, int]) -> None:
-    with pytest.raises(SchedrlError, match=r"network\.channels: 3 resolutions need .* multiples of 4; these are"):
+    with pytest.raises(
+        SchedrlError, match=r"network\.channels: 3 resolutions need .* multiples of 4; these are"
+    ):
         UNet(UNetSpec(channels=(4, 4, 4)), image_shape)
 
 
 def test_groups_must_divide_every_width() -> None:
-    with pytest.raises(SchedrlError, match=r"network\.groups: 4 does not divide the width 6 in network\.channels"):
+    with pytest.raises(
+        SchedrlError, match=r"network\.groups: 4 does not divide the width 6 in network\.channels"
+    ):
         UNet(UNetSpec(channels=(8, 6), groups=4), (1, 8, 8))
 
 
@@ -217,9 +223,13 @@ def test_convolution_keeps_the_size(kernel_size: int) -> None:
 
 
 def test_modulation_of_each_run() -> None:
-    x = torch.arange(2 * 4 * 1 * 1, dtype=torch.float32).reshape(2, 4, 1, 1)  # two images, two runs of two channels
+    x = torch.arange(2 * 4 * 1 * 1, dtype=torch.float32).reshape(
+        2, 4, 1, 1
+    )  # two images, two runs of two channels
     scale_shift = torch.zeros(2, 2, 4)
-    scale_shift[1, 0] = torch.tensor([1.0, 0.0, 0.0, 10.0])  # run 1, image 0: double channel 0, shift channel 1
+    scale_shift[1, 0] = torch.tensor(
+        [1.0, 0.0, 0.0, 10.0]
+    )  # run 1, image 0: double channel 0, shift channel 1
     assert modulate(x, scale_shift).flatten(1).tolist() == [[0.0, 1.0, 4.0, 13.0], [4.0, 5.0, 6.0, 7.0]]
 
 

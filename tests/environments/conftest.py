@@ -1,0 +1,109 @@
+"""Environments small enough to run many episodes of: tiny networks, few images, two optimizer steps a phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from schedrl.environments.training import TrainingEnv, TrainingVectorEnv
+from schedrl.environments.variant import TrainingVariant, apply_overrides
+
+ACTIONS: dict[str, dict[str, Any]] = {
+    "knots": {"kind": "knots", "bins": 5, "reference": {"name": "tangent", "gamma": 0.3}},
+    "kernel": {"kind": "kernel", "knots": 4, "num_train_timesteps": 40, "reference": {"name": "cosine"}},
+    "gain": {"kind": "gain"},
+    "choice": {"kind": "choice", "choices": ["cosine", "linear", {"name": "tangent", "gamma": 0.3}]},
+}
+
+KINDS = tuple(ACTIONS)
+
+TRAINING: dict[str, Any] = {
+    "batch_size": 4,
+    "optimizer": {"learning_rate": 1e-2},
+    "network": {"channels": [4, 8], "embedding": 8, "groups": 2},
+}
+
+
+def tiny(kind: str) -> dict[str, Any]:
+    """Plain data of a tiny environment on digits."""
+    return {
+        "id": f"test/{kind.capitalize()}-v0",
+        "data": {"name": "digits", "limit": 100, "validation": 30, "test": 30},
+        "training": TRAINING,
+        "action": ACTIONS[kind],
+        "observation": {
+            "features": ["time", "sigma_local", "logsnr", "budget", "bound_bins", "gradient_norm"]
+        },
+        "bound": {"levels": 7, "images": 8},
+        "test_bound": {"levels": 7, "images": 8},
+        "episode": {"phases": 2, "steps_per_phase": 2},
+    }
+
+
+class MakeVariant(Protocol):
+    """Build the tiny variant of an action kind."""
+
+    def __call__(self, kind: str, **overrides: Any) -> TrainingVariant:
+        """Fields to change are named as for ``gymnasium.make``."""
+
+
+class MakeVector(Protocol):
+    """Build a tiny vector environment."""
+
+    def __call__(self, kind: str, num_envs: int, **arguments: Any) -> TrainingVectorEnv:
+        """Further arguments are those of the environment."""
+
+
+class MakeSingle(Protocol):
+    """Build a tiny single environment."""
+
+    def __call__(self, kind: str, **arguments: Any) -> TrainingEnv:
+        """Further arguments are those of the environment."""
+
+
+@pytest.fixture
+def make_variant() -> MakeVariant:
+    return lambda kind, **overrides: apply_overrides(tiny(kind), overrides)
+
+
+@pytest.fixture
+def make_vector() -> MakeVector:
+    return lambda kind, num_envs, **arguments: TrainingVectorEnv(num_envs, variant=tiny(kind), **arguments)
+
+
+@pytest.fixture
+def make_single() -> MakeSingle:
+    return lambda kind, **arguments: TrainingEnv(variant=tiny(kind), **arguments)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every action kind."""
+    return str(request.param)
+
+
+@pytest.fixture
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing to be found anywhere: no data folder, an empty working directory and cache."""
+    monkeypatch.delenv("SCHEDRL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """For every set that needs files: random pictures of its shape, as ``data`` to override it with."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("pictures")
+    stand_ins = {}
+    for name, shape in {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar10": (32, 32, 3)}.items():
+        path = folder / f"{name}.npz"
+        np.savez(path, images=rng.integers(0, 256, (60, *shape), dtype=np.uint8))
+        stand_ins[name] = {"name": "npz", "path": str(path), "validation": 10, "test": 10}
+    return stand_ins

@@ -1,0 +1,115 @@
+"""Every registered environment keeps Gymnasium's and Stable-Baselines3's rules; warnings are errors.
+
+Networks, batches and phases are cut down, and pictures that may not be there are replaced by random ones of their
+shape: what is checked is the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+from schedrl import data
+from schedrl.environments.registration import definitions, variant_of
+from schedrl.errors import MissingDataError
+
+IDS = sorted(definitions())
+NEED_FILES = [key for key in IDS if definitions()[key]["data"]["name"] != "digits"]
+
+SHRINK: dict[str, Any] = {
+    "episode.steps_per_phase": 2,
+    "bound.images": 2,
+    "test_bound.images": 2,
+    "training.batch_size": 2,
+    "training.network": {"channels": [4, 8], "embedding": 8, "groups": 2},
+}
+
+
+def overrides(env_id: str, stand_in: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    name = definitions()[env_id]["data"]["name"]
+    return SHRINK | ({"data": stand_in[name]} if name in stand_in else {})
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
+    env = gym.make(env_id, **overrides(env_id, stand_in)).unwrapped
+    check_env(env)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_stable_baselines(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
+    check_env_sb3(gym.make(env_id, **overrides(env_id, stand_in)).unwrapped)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_episode(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
+    """With random actions it ends when its budget is spent, and the vector environment agrees with its spaces."""
+    variant = variant_of(env_id, overrides(env_id, stand_in))
+    vector = gym.make_vec(env_id, num_envs=2, **overrides(env_id, stand_in))
+    vector.action_space.seed(0)
+    observations, infos = vector.reset(seed=1)
+    assert observations in vector.observation_space
+    names = infos["observation_names"]
+    assert all(len(row) == len(set(row)) == observations.shape[1] for row in names)
+    length = variant.episode.phases * variant.action.num_knots
+    for step in range(1, length + 1):
+        observations, rewards, ended, truncated, infos = vector.step(vector.action_space.sample())
+        assert observations in vector.observation_space
+        assert np.isfinite(rewards).all()
+        assert not truncated.any()
+        assert ended.all() == ended.any() == (step == length)
+    final = infos["final_info"]
+    assert final["optimizer_steps"].tolist() == [variant.optimizer_steps] * 2
+    assert np.isfinite(final["bound"]).all()
+    assert np.isfinite(final["test_bound"]).all()
+    assert [len(json.loads(text)) for text in final["schedule"]] == [variant.episode.phases] * 2
+    assert not final["diverged"].any()
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_specs_survive_json(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
+    env = gym.make(env_id, **overrides(env_id, stand_in))
+    assert env.spec is not None
+    again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.variant == env.unwrapped.variant  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize("env_id", NEED_FILES)
+@pytest.mark.parametrize("many", [False, True])
+def test_missing_data(env_id: str, many: bool) -> None:
+    name = definitions()[env_id]["data"]["name"]
+    with pytest.raises(MissingDataError) as caught:
+        gym.make_vec(env_id, num_envs=2) if many else gym.make(env_id)
+    message = str(caught.value)
+    assert message.startswith(f"{name}: missing ")  # which files
+    assert "; looked in " in message  # where it looked
+    assert str(Path.cwd() / "data") in message
+    assert "set SCHEDRL_DATA to a folder that has them" in message  # how to get them
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("env_id", [key for key in NEED_FILES if "Fashion" in key])
+def test_fashion_mnist_trains_a_phase(env_id: str) -> None:
+    """The real pictures, where SCHEDRL_DATA has them; everything but the length of the phase as shipped."""
+    problem = data.missing(data.get("fashion-mnist"))
+    if problem is not None or "SCHEDRL_DATA" not in os.environ:
+        pytest.skip("SCHEDRL_DATA does not name a folder with Fashion-MNIST")
+    env = gym.make(env_id, **{"episode.steps_per_phase": 3, "bound.images": 8, "test_bound": None})
+    env.reset(seed=0)
+    knots = variant_of(env_id).action.num_knots
+    action = np.zeros(env.action_space.shape or (), np.float32)
+    for step in range(1, knots + 1):
+        _, reward, ended, _, info = env.step(action)
+        assert not ended
+        assert ("bound" in info) == (step == knots)
+    assert float(reward) > 0.0
+    assert not info["diverged"]
