@@ -85,7 +85,8 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        raise SchedrlError(f"{what}: {_first_problem(model, error)}") from None
+        problem = " ".join(_first_problem(model, error).split())  # one line, whatever the user's keys hold
+        raise SchedrlError(f"{what}: {problem}") from None
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
@@ -160,6 +161,6 @@ def _literals(field: FieldInfo) -> set[str]:
 
 
 def _shortened(value: Any) -> str:
-    """One line that shows a value, cut to a readable length."""
+    """A value, cut to a readable length."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,6 +10,7 @@ from typing import Any
 from schedrl.benchmark.protocol import Entry
 from schedrl.environments.variant import TrainingVariant
 from schedrl.errors import SchedrlError
+from schedrl.policies.agent_files import fits, read_description
 from schedrl.policies.agents import TrainedAgent, catalogue, find
 from schedrl.policies.ppo import episode_length
 from schedrl.policies.training import (
@@ -112,7 +113,7 @@ def train_for(plan: TrainingPlan, listen: Callable[[Progress], None]) -> Trained
 
 
 def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> list[Entry]:
-    """Every agent of the catalogue, and the policy that is shipped for the environment, if there is one.
+    """Every agent of the catalogue, and the policy that is shipped for the environment, if there is one that fits.
 
     Args:
         variant: The environment.
@@ -121,9 +122,13 @@ def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> lis
     agents = catalogue().values()
     entries = [Entry(agent.name, agent) for agent in agents if agent.kind != "ppo"]
     for agent in agents:
-        if agent.kind == "ppo":
-            try:
-                entries.insert(0, Entry(shipped_label, find(agent.name, variant.id)))
-            except SchedrlError:
-                continue  # none is shipped for this environment
+        if agent.kind != "ppo":
+            continue
+        try:
+            shipped = find(agent.name, variant.id)
+        except SchedrlError:
+            continue  # none is shipped for this environment
+        # Overrides can change what is seen or decided; the shipped policy is then for another environment.
+        if isinstance(shipped, TrainedAgent) and fits(read_description(Path(shipped.path)), variant):
+            entries.insert(0, Entry(shipped_label, shipped))
     return entries

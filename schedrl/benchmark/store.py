@@ -76,7 +76,8 @@ class Result(Spec):
 
     def line(self) -> str:
         """The line, without its end. NaN is an error, not a value."""
-        return json.dumps(self.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
+        # Plain Python first: pydantic's own JSON would turn NaN into null and nobody would know.
+        return json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False)
 
 
 class ResultStore:

@@ -69,7 +69,9 @@ class PhaseRecord:
 class Population:
     """``num_runs`` diffusion networks, each with its own weights, optimizer state, random stream and schedule.
 
-    Every run must be started with :meth:`start` before it is trained.
+    Every run must be started with :meth:`start` before it is trained. A run's numbers depend on its seed and its law
+    alone; a neighbour, a restart next door or the way the steps are cut into calls changes no bit of them. The size
+    of the population and a run's place in it do, in the last digits: sums are cut into other blocks.
 
     Args:
         spec: How each run is trained.
@@ -79,6 +81,15 @@ class Population:
 
     Raises:
         SchedrlError: The network does not fit the images.
+
+    Examples:
+        >>> spec = TrainingSpec(batch_size=2)
+        >>> pair = Population(spec, np.zeros((4, 1, 8, 8), np.float32), num_runs=2)
+        >>> for run in range(2):
+        ...     pair.start(run, seed=run)
+        >>> law = NoiseLaw(np.array([[8.0, -6.0], [4.0, -4.0]]))  # uniform in log-SNR, two ranges
+        >>> pair.train(law, num_steps=3).loss.shape
+        (3, 2)
     """
 
     def __init__(

@@ -15,7 +15,13 @@ __all__ = ["alpha_sigma", "to_epsilon", "to_x0", "training_target"]
 
 
 def alpha_sigma(logsnr: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-    """Signal and noise amplitudes at ``logsnr``, with trailing axes added up to ``ndim`` dimensions."""
+    """Signal and noise amplitudes at ``logsnr``, with trailing axes added up to ``ndim`` dimensions.
+
+    Examples:
+        >>> alpha, sigma = alpha_sigma(torch.tensor([-torch.inf, 0.0, torch.inf]), 3)
+        >>> alpha.shape, sigma.flatten()
+        (torch.Size([3, 1, 1]), tensor([1.0000, 0.7071, 0.0000]))
+    """
     logsnr = logsnr.reshape(logsnr.shape + (1,) * (ndim - logsnr.ndim))
     return torch.sigmoid(logsnr).sqrt(), torch.sigmoid(-logsnr).sqrt()
 

@@ -47,6 +47,12 @@ def ddim(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
 
     Returns:
         The state at ``sigmas[-1]``; the clean image when that is 0.
+
+    Examples:
+        >>> def exact(z, logsnr):  # of data N(0, 1), whose law no noise changes: x0 = alpha * z
+        ...     return logsnr.sigmoid().sqrt() * z
+        >>> ddim(exact, torch.ones(1, dtype=torch.float64), [torch.inf, 1.0, 0.0])
+        tensor([0.5000], dtype=torch.float64)
     """
     alpha, sigma = _amplitudes(sigmas)
     for k in range(len(sigmas) - 1):
@@ -70,7 +76,8 @@ def ddpm(
         z: Start at ``sigmas[0]``.
         sigmas: N + 1 descending noise-to-signal ratios.
         noise: N standard normal tensors shaped as ``z``; the last is not used when ``sigmas[-1]`` is 0.
-        variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β.
+        variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β. A last step to 0 adds none
+            of either: it would be seen.
     """
     alpha, sigma = _amplitudes(sigmas)
     for k in range(len(sigmas) - 1):

@@ -22,6 +22,10 @@ class RunStream:
         seed: The run's seed, a non-negative integer.
         num_images: Size of the training set that indices are drawn from.
         batch_size: Images per optimizer step.
+
+    Examples:
+        >>> sorted(RunStream(seed=0, num_images=6, batch_size=3).indices(2).ravel().tolist())
+        [0, 1, 2, 3, 4, 5]
     """
 
     def __init__(self, seed: int, num_images: int, batch_size: int) -> None:

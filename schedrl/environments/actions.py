@@ -97,6 +97,13 @@ class KnotsAction(_BoxAction):
         bins: Cells between the measurement's end points.
         scale: Change of a log share at action ±1.
         reference: The schedule of action 0.
+
+    Examples:
+        >>> action = KnotsAction(bins=2, reference={"name": "uniform", "logsnr_max": 8.0, "logsnr_min": -6.0})
+        >>> sweep = np.array([[[1.0, -1.0]]])  # one knot, one run: data end up, noise end down
+        >>> (law,), _ = action.schedules(sweep, np.zeros(1), (8.0, -6.0))
+        >>> law.fraction_above(1.0).round(3)  # 1 / (1 + exp(-2 * scale))
+        np.float64(0.982)
     """
 
     kind: Literal["knots"] = "knots"

@@ -74,10 +74,10 @@ class TrainingRuns:
         noise = np.random.default_rng(_LOCAL_SEED).standard_normal(local.shape, dtype=np.float32)
         self.local_deviation = LocalDeviation(local, noise)
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
-        worst = np.full(variant.bound.levels, variant.episode.divergence_error)
-        self.worst_bound = float(self.bound.bits_per_dim(worst))
         # The head of every network starts at zero, so all runs begin with the same errors, whatever their weights.
         self._initial_mse = self._untrained_mse()
+        self.worst_error = variant.episode.divergence_error * max(1.0, float(self._initial_mse.mean()))
+        self.worst_bound = float(self.bound.bits_per_dim(np.full(variant.bound.levels, self.worst_error)))
         runs, levels = num_runs, variant.bound.levels
         self.phase = np.zeros(runs, dtype=np.int64)
         self.seeds = np.zeros(runs, dtype=np.int64)
@@ -140,17 +140,17 @@ class TrainingRuns:
         record = self.population.train(law, episode.steps_per_phase)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
         error = value.mse.mean(axis=1)
-        diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= episode.divergence_error))
+        diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= self.worst_error))
         own_loss = None
         if self._own_loss is not None:
             levels = np.stack([self.quantiles(s, self._own_loss.places) for s in schedules])
             own_loss = self._own_loss.evaluate(self.population.predict_epsilon, levels)
-            diverged |= ~(own_loss <= episode.divergence_error)
+            diverged |= ~(own_loss <= self.worst_error)
         after = np.where(diverged, self.worst_bound, value.bits_per_dim)
         earned = reward.earned(self.current, after, own_loss)
-        penalty = reward.penalty(self.worst_bound, episode.divergence_error, episode.phases)
+        penalty = reward.penalty(self.worst_bound, self.worst_error, episode.phases)
         earned = np.where(diverged, penalty, earned)
-        self.mse = np.where(diverged[:, None], episode.divergence_error, value.mse)
+        self.mse = np.where(diverged[:, None], self.worst_error, value.mse)
         self.current = after
         self._average_gradients(record.gradient_norm.astype(np.float64))
         self.phase += 1

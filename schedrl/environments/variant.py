@@ -27,7 +27,8 @@ class EpisodeSpec(Spec):
     Attributes:
         phases: Times the agent decides a schedule.
         steps_per_phase: Optimizer steps under each.
-        divergence_error: Mean ε error of the bound at which a run counts as diverged; predicting nothing is 1.
+        divergence_error: Mean ε error of the bound at which a run counts as diverged; predicting no noise has 1.
+            Where an untrained network has more (as one that predicts x0 does), in units of that.
         gradient_decay: Decay per optimizer step of the average of gradient norms (paper A's τ).
     """
 

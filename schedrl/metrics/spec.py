@@ -38,6 +38,11 @@ class BoundSpec(Spec):
 
     @property
     def grid(self) -> NDArray[np.float64]:
-        """Midpoints of the λ cells, descending, ``[levels]``."""
+        """Midpoints of the λ cells, descending, ``[levels]``.
+
+        Examples:
+            >>> BoundSpec(logsnr_max=8.0, logsnr_min=-4.0, levels=3).grid
+            array([ 6.,  2., -2.])
+        """
         places = (np.arange(self.levels) + 0.5) / self.levels
         return self.logsnr_max + places * (self.logsnr_min - self.logsnr_max)

@@ -25,6 +25,7 @@ __all__ = [
     "AgentFile",
     "LearnedPolicy",
     "build_network",
+    "fits",
     "load_agent",
     "read_description",
     "save_agent",
@@ -170,16 +171,18 @@ def read_description(path: Path) -> AgentFile:
         raise AgentFileError(f"agent {path}: {DESCRIPTION} is not JSON: {error}") from None
 
 
-def _check_fit(path: Path, description: AgentFile, variant: TrainingVariant | None) -> None:
-    if variant is None:
-        return
+def fits(description: AgentFile, variant: TrainingVariant) -> bool:
+    """Whether an agent can act in an environment: it must see and decide the same things as in training."""
     trained = description.variant
-    if (
-        trained.observation.names != variant.observation.names
-        or trained.action.space() != variant.action.space()
-    ):
+    sees = trained.observation.names == variant.observation.names
+    return sees and trained.action.space() == variant.action.space()
+
+
+def _check_fit(path: Path, description: AgentFile, variant: TrainingVariant | None) -> None:
+    if variant is not None and not fits(description, variant):
         raise AgentFileError(
-            f"agent {path}: was trained in {trained.id}, whose observations or actions are not those of {variant.id}"
+            f"agent {path}: was trained in {description.variant.id}, whose observations or actions are not those "
+            f"of {variant.id}"
         )
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ steps_per_phase = 1
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Leave the registries as they were."""
-    specs, definitions = dict(gym.registry), dict(registration._registered)
+    registries: tuple[MutableMapping[str, Any], ...] = (gym.registry, registration._registered)
+    before = [dict(registry) for registry in registries]
     yield
-    for registry, kept in ((gym.registry, specs), (registration._registered, definitions)):
-        registry.clear()  # type: ignore[attr-defined]
-        registry.update(kept)  # type: ignore[attr-defined]
+    for registry, kept in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(kept)
 
 
 def test_the_catalogue_is_what_is_registered() -> None:
@@ -73,7 +74,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path.write_text(MINE, encoding="utf-8")
     for given in (path, str(path)):
         assert schedrl.register(given) == "me/Mine-v0"
-    single = gym.make("me/Mine-v0", **{"training.batch_size": 3}).unwrapped
+    single = gym.make("me/Mine-v0", training={"batch_size": 3}).unwrapped
     assert isinstance(single, TrainingEnv)
     assert single.variant.training.batch_size == 3
     assert single.spec is not None

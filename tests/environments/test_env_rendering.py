@@ -54,7 +54,7 @@ def test_looking_changes_nothing(make_vector: Any) -> None:
     calm, watched = make_vector("kernel", 2), make_vector("kernel", 2, render_mode="ansi")
     calm.action_space.seed(0)
     actions = [calm.action_space.sample() for _ in range(8)]
-    rewards = []
+    rewards: list[np.ndarray] = []
     for env in (calm, watched):
         env.reset(seed=3)
         found = []
@@ -62,7 +62,7 @@ def test_looking_changes_nothing(make_vector: Any) -> None:
             env.render()
             found.append(env.step(action)[1])
         rewards.append(np.stack(found))
-    np.testing.assert_array_equal(*rewards)
+    np.testing.assert_array_equal(rewards[0], rewards[1])
 
 
 def test_a_lost_run_can_be_drawn(make_single: Any) -> None:
@@ -88,7 +88,7 @@ def test_samples(make_vector: Any, prediction_type: str) -> None:
 
 
 def test_tiles() -> None:
-    grey = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1) / 10
+    grey = (np.arange(5) / 10.0).astype(np.float32).reshape(5, 1, 1, 1)
     expected = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, -1.0]], np.float32)
     np.testing.assert_allclose(tile(grey, columns=3), expected)
     colour = np.zeros((2, 3, 2, 2), np.float32)

@@ -68,6 +68,7 @@ def test_an_episodes_end(make: Any, kind: str) -> None:
     assert [info["observation_names"] for info in env.reset_infos] == [inner.observation_names] * 2
     steps = inner.variant.episode.phases * inner.variant.action.num_knots
     inner.action_space.seed(0)
+    observations, infos = fresh, []
     for step in range(1, steps + 1):
         observations, rewards, dones, infos = env.step(inner.action_space.sample())
         assert rewards.dtype == np.float32
@@ -135,11 +136,11 @@ def test_shared_seeds_without_a_seed(make: Any) -> None:
 
 
 def test_seeding_leaves_the_global_generator_alone(make: Any) -> None:
-    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     env = make("knots", 2)
     env.seed()
     env.reset()
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[index, union-attr]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index]  # noqa: NPY002
 
 
 def test_attributes_and_methods(make: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from schedrl import schedules
 from schedrl.catalogue import folder
-from schedrl.environments.registration import definitions
+from schedrl.environments.registration import definitions, variant_of
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find
 from schedrl.policies.agents import AVAAgent, ScheduleAgent, TrainedAgent
@@ -114,3 +114,18 @@ def test_bad_agent_files_say_what_is_wrong(tmp_path: Path, text: str, message: s
 def test_ppo_without_a_shipped_policy_says_how_to_get_one() -> None:
     with pytest.raises(SchedrlError, match="no shipped policy for me/Other-v0; train one"):
         find("ppo", "me/Other-v0")
+
+
+SHIPPED = sorted(path.parent for path in (folder("agents") / "trained").glob("*/agent.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_policies_fit_their_environments(path: Path) -> None:
+    from schedrl.policies.agent_files import WEIGHTS, load_agent, read_description
+
+    variant = variant_of(read_description(path).variant.id)
+    load_agent(path, variant)
+    assert find("ppo", variant.id) == TrainedAgent(
+        name="ppo", path=str(path), description=catalogue()["ppo"].description
+    )
+    assert {WEIGHTS, "agent.json", "README.md"} <= {file.name for file in path.iterdir()}

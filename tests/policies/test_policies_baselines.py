@@ -56,7 +56,7 @@ def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str
     space, shown = variant.action.space(), variant.observation.space()
     rows = np.zeros((3, *shown.shape), dtype=np.float32)
     actions, _ = policy.predict(rows, None, np.ones(3, dtype=np.bool_), deterministic=True)
-    assert actions.shape == (3, *space.shape)
+    assert actions.shape[0] == 3
     assert all(space.contains(action) for action in actions)
     single, _ = policy.predict(rows[0], None, np.ones(1, dtype=np.bool_), deterministic=True)
     assert space.contains(single)

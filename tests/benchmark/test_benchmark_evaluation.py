@@ -1,0 +1,150 @@
+"""Episodes on given seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from schedrl.benchmark import evaluation
+from schedrl.benchmark.evaluation import evaluate, picture
+from schedrl.benchmark.forms import measured_variant
+from schedrl.benchmark.replay import replay
+from schedrl.environments.registration import variant_of
+from schedrl.environments.variant import TrainingVariant
+from schedrl.policies import find, make_policy
+from schedrl.policies.agents import ScheduleAgent
+from schedrl.policies.baselines import State
+from schedrl.schedules import from_dict
+
+SEEDS = [1_000_000, 1_000_001, 1_000_002]
+
+
+def cosine(variant: TrainingVariant) -> ScheduleAgent:
+    agent = find("cosine", variant.id)
+    assert isinstance(agent, ScheduleAgent)
+    return agent
+
+
+def test_results_are_in_the_order_of_seeds_and_repeat(variant: TrainingVariant) -> None:
+    policy = make_policy(cosine(variant), variant)
+    results, again = evaluate(policy, variant, SEEDS), evaluate(policy, variant, SEEDS)
+    assert [result.seed for result in results] == SEEDS
+    assert [r.test_bound for r in results] == [r.test_bound for r in again]
+    assert len({result.test_bound for result in results}) == 3
+    for result in results:
+        assert result.optimizer_steps == 2
+        assert not result.diverged
+        assert result.seconds > 0.0
+        assert [from_dict(phase).name for phase in result.schedule] == ["piecewise"]
+
+
+def test_a_run_does_not_depend_on_its_neighbours(
+    variant: TrainingVariant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = make_policy(cosine(variant), variant)
+    together = evaluate(policy, variant, SEEDS)
+    monkeypatch.setattr(evaluation, "MAX_RUNS", 2)
+    apart = evaluate(policy, variant, SEEDS)
+    assert [r.seed for r in apart] == SEEDS
+    # Sums in another order, as for the environments themselves.
+    assert [r.test_bound for r in apart] == pytest.approx([r.test_bound for r in together], rel=1e-4)
+
+
+def test_the_return_is_what_the_bound_fell_by(variant: TrainingVariant) -> None:
+    results = evaluate(make_policy(cosine(variant), variant), variant, SEEDS)
+    firsts = [result.bound + result.episode_return for result in results]
+    assert firsts == pytest.approx([firsts[0]] * 3, abs=1e-9)
+
+
+def test_an_exact_law_is_on_record_and_does_not_depend_on_the_environments_action(
+    tiny: dict[str, Any],
+) -> None:
+    bounds = []
+    for env_id in ("schedrl/DigitsKnots-v0", "schedrl/DigitsChoice-v0"):
+        variant = variant_of(env_id, {**tiny, "episode.phases": 2})
+        agent = cosine(variant)
+        exact = measured_variant(agent, variant, "exact")
+        results = evaluate(make_policy(agent, exact), exact, SEEDS)
+        assert all([from_dict(phase) for phase in r.schedule] == [agent.schedule] * 2 for r in results)
+        bounds.append([result.test_bound for result in results])
+    assert bounds[0] == bounds[1]
+
+
+class Recorder:
+    """A policy that counts its calls in its state."""
+
+    def __init__(self, variant: TrainingVariant) -> None:
+        self.space = variant.action.space()
+        self.states: list[int | None] = []
+        self.starts: list[list[bool]] = []
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        assert deterministic
+        assert episode_start is not None
+        count = None if state is None else int(state[0])
+        self.states.append(count)
+        self.starts.append(episode_start.tolist())
+        actions = np.zeros((len(observation), *(self.space.shape or ())), dtype=self.space.dtype)
+        return actions, (np.asarray((count or 0) + 1),)
+
+
+def test_a_policy_gets_its_state_back(tiny: dict[str, Any]) -> None:
+    changes = {"action.knots": 2, "action.num_train_timesteps": 20, "episode.phases": 2}
+    variant = variant_of("schedrl/DigitsKernel-v0", {**tiny, **changes})
+    policy = Recorder(variant)
+    evaluate(policy, variant, SEEDS[:2])
+    assert policy.states == [None, 1, 2, 3]
+    assert policy.starts == [[True, True], [False, False], [False, False], [False, False]]
+
+
+def test_a_run_that_diverges_is_counted_once_and_finite(tiny: dict[str, Any]) -> None:
+    changes = {"episode.phases": 3, "training.optimizer.learning_rate": 10.0, "episode.divergence_error": 1.5}
+    variant = variant_of("schedrl/DigitsKnots-v0", {**tiny, **changes})
+    results = evaluate(make_policy(cosine(variant), variant), variant, SEEDS)
+    assert [result.seed for result in results] == SEEDS
+    gone = [result for result in results if result.diverged]
+    assert min(result.optimizer_steps for result in gone) < variant.optimizer_steps
+    for result in gone:
+        assert result.test_bound is not None
+        assert np.isfinite([result.test_bound, result.bound, result.episode_return]).all()
+        assert result.optimizer_steps == len(result.schedule) * variant.episode.steps_per_phase
+
+
+def test_without_a_test_bound_there_is_none(variant: TrainingVariant) -> None:
+    bare = variant.model_copy(update={"test_bound": None})
+    assert [r.test_bound for r in evaluate(make_policy(cosine(bare), bare), bare, SEEDS[:1])] == [None]
+
+
+def test_a_picture_is_drawn_at_the_end(variant: TrainingVariant) -> None:
+    drawn = picture(make_policy(cosine(variant), variant), variant, SEEDS[0])
+    assert drawn.ndim == 3
+    assert drawn.dtype == np.uint8
+    assert drawn.std() > 0
+
+
+@pytest.mark.parametrize("env_id", ["schedrl/DigitsKnots-v0", "schedrl/DigitsKernel-v0"])
+def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> None:
+    variant = variant_of(env_id, {**tiny, "episode.steps_per_phase": 4})
+    programs = []
+    bounds = []
+    for name in ("tangent-0.3", "ava-equation"):
+        agent = find(name, env_id)
+        measured = measured_variant(agent, variant, "exact")
+        [result] = evaluate(make_policy(agent, measured), measured, SEEDS[:1])
+        programs.append([from_dict(phase) for phase in result.schedule])
+        bounds.append(result.bound)
+    assert [len(program) for program in programs] == [1, 4]
+    again = replay(variant, programs, SEEDS[0], count=3)
+    assert again.bounds.tolist() == pytest.approx(bounds, rel=1e-4)
+    assert again.samples.shape == (2, 3, 1, 8, 8)
+    assert np.abs(again.samples).max() <= 1.0
+    assert not np.array_equal(again.samples[0], again.samples[1])

@@ -1,0 +1,164 @@
+"""Comparisons: checked before any work, and never measured twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedrl.benchmark import demo, evaluation, protocol
+from schedrl.benchmark.forms import Form
+from schedrl.benchmark.protocol import Entry, Step, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.environments.registration import variant_of
+from schedrl.environments.variant import TrainingVariant
+from schedrl.errors import AgentFileError, MissingDataError, SchedrlError
+from schedrl.policies import catalogue, find
+from schedrl.policies.agents import ScheduleAgent, TrainedAgent
+from schedrl.schedules import get
+
+SEEDS = held_out_seeds(2)
+BOTH: tuple[Form, ...] = ("exact", "action")
+
+
+def entry(name: str, label: str | None = None) -> Entry:
+    return Entry(label or Path(name).name, find(name, "schedrl/DigitsKnots-v0"))
+
+
+def test_all_rows_share_the_protocol_and_the_seeds(
+    variant: TrainingVariant, trained: Path, tmp_path: Path
+) -> None:
+    plan = make_plan(variant, [entry(str(trained)), entry("cosine"), entry("random")], SEEDS, BOTH)
+    rows = [(row.entry.label, row.form) for row in plan.measurements]
+    assert rows == [("mine", "action"), ("cosine", "exact"), ("cosine", "action"), ("random", "action")]
+    steps: list[Step] = []
+    results = run_plan(plan, ResultStore(tmp_path / "results.jsonl"), listen=steps.append)
+    assert read_results(tmp_path / "results.jsonl") == results
+    assert {result.seed for result in results} == set(SEEDS)
+    assert {result.protocol for result in results} == {variant.protocol_fingerprint()}
+    assert {result.fingerprint for result in results} == {variant.fingerprint()}
+    assert {result.agent: result.search_steps for result in results} == {"mine": 12, "cosine": 0, "random": 0}
+    assert [(step.done, step.total) for step in steps] == [(0, 8), (2, 8), (4, 8), (6, 8), (8, 8)]
+    first = results[0]
+    assert "cores" in first.hardware
+    assert first.versions["schedrl"]
+    assert first.created.endswith("+00:00")
+    assert first.kind == "trained"
+
+
+def test_a_rerun_measures_only_what_is_missing(
+    variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, measured = tmp_path / "results.jsonl", []
+    evaluate = evaluation.evaluate
+
+    def counted(policy: Any, where: TrainingVariant, seeds: Any, **keywords: Any) -> Any:
+        measured.append(list(seeds))
+        return evaluate(policy, where, seeds, **keywords)
+
+    monkeypatch.setattr(protocol, "evaluate", counted)
+    plan = make_plan(variant, [entry("cosine")], SEEDS, ("exact",))
+    first = run_plan(plan, ResultStore(path))
+    assert run_plan(plan, ResultStore(path)) == first
+    assert measured == [SEEDS]
+    more = make_plan(variant, [entry("cosine"), entry("linear")], held_out_seeds(3), ("exact",))
+    assert len(run_plan(more, ResultStore(path))) == 6
+    assert measured == [SEEDS, [1_000_002], held_out_seeds(3)]
+
+
+def test_an_agent_that_changed_is_measured_again(variant: TrainingVariant, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    for gamma in (0.2, 0.3):
+        agent = ScheduleAgent(name="tangent", schedule=get("tangent", gamma=gamma))
+        plan = make_plan(variant, [Entry("tangent", agent)], SEEDS, ("exact",))
+        [first, _] = run_plan(plan, store)
+        assert first.schedule[0]["gamma"] == gamma
+    assert len(store.results) == 4
+
+
+def test_a_description_is_no_change(variant: TrainingVariant) -> None:
+    hashes = set()
+    for description in ("one", "two"):
+        agent = ScheduleAgent(name="c", description=description, schedule=get("cosine"))
+        [row] = make_plan(variant, [Entry("c", agent)], SEEDS, ("exact",)).measurements
+        hashes.add(row.agent_hash)
+    assert len(hashes) == 1
+
+
+def test_actions_that_cannot_express_a_law_are_noted(tiny: dict[str, Any]) -> None:
+    variant = variant_of("schedrl/DigitsGain-v0", tiny)
+    plan = make_plan(variant, [entry("cosine"), entry("ava-fixed"), entry("linear")], SEEDS, BOTH)
+    rows = [(row.entry.label, row.form) for row in plan.measurements]
+    assert rows == [("cosine", "exact"), ("ava-fixed", "exact"), ("ava-fixed", "action"), ("linear", "exact")]
+    assert plan.notes == [
+        "no form `action` for cosine, linear: action kind 'gain' can represent AVA's law only"
+    ]
+    with pytest.raises(SchedrlError, match="nothing to measure; no form `action` for cosine"):
+        make_plan(variant, [entry("cosine")], SEEDS, ("action",))
+
+
+def test_two_rows_cannot_share_a_name(variant: TrainingVariant) -> None:
+    with pytest.raises(SchedrlError, match="two agents are called 'cosine'"):
+        make_plan(variant, [entry("cosine"), entry("linear", "cosine")], SEEDS, BOTH)
+
+
+def test_seeds_of_a_training_are_not_held_out(
+    variant: TrainingVariant, trained: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "agent"))
+    content = json.loads((folder / "agent.json").read_text())
+    (folder / "agent.json").write_text(json.dumps({**content, "seed": SEEDS[1]}))
+    with pytest.raises(SchedrlError, match="seed 1000001 is not held out"):
+        make_plan(variant, [entry(str(folder))], SEEDS, BOTH)
+    make_plan(variant, [entry(str(folder))], SEEDS[:1], BOTH)
+
+
+def test_bad_agents_are_found_before_any_work(
+    variant: TrainingVariant, trained: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "agent"))
+    (folder / "policy.safetensors").write_bytes(b"noise")
+    with pytest.raises(AgentFileError, match="damaged"):
+        make_plan(variant, [entry("cosine"), entry(str(folder))], SEEDS, BOTH)
+
+
+def test_missing_data_and_missing_measures_are_found_before_any_work(
+    variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = variant.model_copy(update={"test_bound": None})
+    with pytest.raises(SchedrlError, match="has no test_bound"):
+        make_plan(bare, [entry("cosine")], SEEDS, BOTH)
+    monkeypatch.delenv("SCHEDRL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingDataError, match="cifar10: missing"):
+        make_plan(variant_of("schedrl/Cifar10Kernel-v0"), [entry("cosine")], SEEDS, BOTH)
+
+
+def test_seeds_count_up_from_a_million() -> None:
+    assert held_out_seeds() == list(range(1_000_000, 1_000_020))
+    with pytest.raises(SchedrlError, match="at least 1"):
+        held_out_seeds(0)
+
+
+def test_the_default_comparison_is_everything_that_fits(
+    variant: TrainingVariant, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_made = {name for name, agent in catalogue().items() if agent.kind != "ppo"}
+
+    def shipped(name: str, env_id: str) -> TrainedAgent:
+        if env_id != variant.id:
+            raise SchedrlError("none is shipped")
+        return TrainedAgent(name=name, path=str(trained))
+
+    monkeypatch.setattr(demo, "find", shipped)
+    labels = [entry.label for entry in demo.default_entries(variant, "ppo (shipped)")]
+    assert labels[0] == "ppo (shipped)"
+    assert set(labels[1:]) == hand_made
+    elsewhere = variant.model_copy(update={"id": "me/Other-v0"})
+    assert {entry.label for entry in demo.default_entries(elsewhere)} == hand_made
+    changed = variant.model_copy(update={"action": variant.action.model_copy(update={"bins": 5})})
+    assert {entry.label for entry in demo.default_entries(changed)} == hand_made

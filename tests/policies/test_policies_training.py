@@ -1,0 +1,193 @@
+"""Training: fixed by its seed, and resumed exactly wherever it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from schedrl.environments.training import TrainingVectorEnv
+from schedrl.errors import AgentFileError, SchedrlError
+from schedrl.policies.agent_files import load_agent, read_description
+from schedrl.policies.progress import ProgressRow, append_progress, read_progress, trim_progress
+from schedrl.policies.training import Progress, TrainingRequest, new_folder, request_for, resume, train
+
+KNOTS, KERNEL = "schedrl/DigitsKnots-v0", "schedrl/DigitsKernel-v0"
+
+WEIGHTS = "policy.safetensors"
+
+
+@pytest.fixture
+def request_of(tiny: dict[str, Any]) -> Callable[..., TrainingRequest]:
+    def make(env_id: str = KNOTS, seed: int = 3, updates: int = 4) -> TrainingRequest:
+        overrides = dict(tiny)
+        length = 1
+        if env_id == KERNEL:
+            overrides |= {"action.knots": 3, "action.num_train_timesteps": 30}
+            length = 3
+        return request_for(env_id, seed, overrides, num_envs=2, total_timesteps=2 * length * updates)
+
+    return make
+
+
+def curve(folder: Path) -> list[tuple[int, float, float]]:
+    return [(row.timesteps, row.return_mean, row.return_std) for row in read_progress(folder)]
+
+
+def interrupt_after(updates: int) -> Callable[[Progress], None]:
+    seen: list[Progress] = []
+
+    def listen(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == updates:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+def test_a_seed_fixes_a_training(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
+    first, second, third = (
+        (train(request_of(seed=seed, updates=2), tmp_path / str(index)) / WEIGHTS).read_bytes()
+        for index, seed in enumerate((3, 3, 4))
+    )
+    assert first == second
+    assert first != third
+
+
+@pytest.mark.parametrize("env_id", [KNOTS, KERNEL])
+@pytest.mark.parametrize("where", ["first rollout", "between updates", "in a rollout", "in an update"])
+def test_an_interrupted_training_ends_as_if_nothing_had_happened(
+    env_id: str,
+    where: str,
+    request_of: Callable[..., TrainingRequest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = request_of(env_id)
+    whole = train(request, tmp_path / "whole")
+    part, listen, done = tmp_path / "part", None, 2
+    if where == "between updates":
+        listen = interrupt_after(2)
+    elif where == "in an update":
+        fail_at(monkeypatch, torch.optim.Adam, "step", 2 * request.spec.n_epochs + 3)
+    else:
+        done = 0 if where == "first rollout" else 2
+        fail_at(monkeypatch, TrainingVectorEnv, "step", 1 if done == 0 else (3 if env_id == KNOTS else 8))
+    with pytest.raises(KeyboardInterrupt):
+        train(request, part, listen)
+    monkeypatch.undo()
+    description = read_description(part)
+    assert description.timesteps == done * request.spec.total_timesteps // 4
+    assert load_agent(part).description == description
+    resume(part)
+    assert (part / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert curve(part) == curve(whole)
+    assert read_description(part).timesteps == request.spec.total_timesteps
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+    """Make the given call of a method an interrupt, after its work was done."""
+    original, calls = getattr(owner, name), [0]
+
+    def interrupted(*arguments: Any, **keywords: Any) -> Any:
+        calls[0] += 1
+        result = original(*arguments, **keywords)
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def test_an_interrupted_update_leaves_the_last_whole_one(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(request_of(updates=2), tmp_path / "two")
+    request = request_of(updates=4)
+    fail_at(monkeypatch, torch.optim.Adam, "step", 2 * request.spec.n_epochs + 3)
+    with pytest.raises(KeyboardInterrupt):
+        train(request, tmp_path / "part")
+    assert (tmp_path / "part" / WEIGHTS).read_bytes() == (tmp_path / "two" / WEIGHTS).read_bytes()
+
+
+def test_a_longer_end_is_the_longer_training(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
+    longer = train(request_of(updates=4), tmp_path / "longer")
+    folder = train(request_of(updates=2), tmp_path / "extended")
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, 8, interrupt_after(1))
+    resume(folder)  # the new end is remembered
+    assert (folder / WEIGHTS).read_bytes() == (longer / WEIGHTS).read_bytes()
+
+
+def test_progress_is_told_and_kept(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    folder = train(request_of(updates=3), tmp_path / "run", seen.append)
+    assert [(progress.timesteps, progress.total) for progress in seen] == [(2, 6), (4, 6), (6, 6)]
+    rows = read_progress(folder)
+    assert [row.timesteps for row in rows] == [2, 4, 6]
+    assert [row.return_mean for row in rows] == pytest.approx([p.mean_return for p in seen], abs=1e-6)
+    assert all(row.return_std > 0.0 for row in rows)
+    assert [row.seconds for row in rows] == sorted(row.seconds for row in rows)
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_training_never_looks_at_test_images(tiny: dict[str, Any]) -> None:
+    from schedrl.policies.ppo import make_training_env
+    from schedrl.policies.ppo_spec import ppo_spec
+
+    env = make_training_env(KNOTS, ppo_spec(KNOTS, num_envs=2), 0, **tiny)
+    assert env.get_attr("variant", 0)[0].test_bound is None
+    env.close()
+
+
+def test_folders_are_numbered(tmp_path: Path) -> None:
+    made = [new_folder(tmp_path, "ppo", KNOTS).name for _ in range(2)]
+    assert made == ["DigitsKnots-v0_1", "DigitsKnots-v0_2"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SchedrlError, match=r"output folder .*: cannot be written"):
+        train(request_of(), tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["training.json", "checkpoint.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "noise"])
+def test_damage_is_noticed_on_resuming(
+    name: str, damage: str, request_of: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
+    folder = train(request_of(updates=1), tmp_path / "run")
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[:50] if damage == "truncated" else b"\x00noise")
+    with pytest.raises(AgentFileError, match=name) as caught:
+        resume(folder, 8)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_curve_survives_a_kill(tmp_path: Path) -> None:
+    assert read_progress(tmp_path) == []
+    rows = [ProgressRow(step, 0.5 * step, 1.25, 0.125) for step in (2, 4, 6)]
+    for row in rows:
+        append_progress(tmp_path, row)
+    assert read_progress(tmp_path) == rows
+    path = tmp_path / "progress.csv"
+    path.write_text(path.read_text() + "8,4.0,1.")
+    assert read_progress(tmp_path) == rows
+    trim_progress(tmp_path, 4)
+    assert read_progress(tmp_path) == rows[:2]
+    path.write_text(path.read_text() + "8,nan,1.0,1.0\n")
+    with pytest.raises(AgentFileError, match="line 4 is damaged"):
+        read_progress(tmp_path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(AgentFileError, match="must begin with the line timesteps"):
+        read_progress(tmp_path)
