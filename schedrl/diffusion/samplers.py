@@ -86,11 +86,11 @@ def ddpm(
         if float(b) == 1.0 and variance == "small":
             z = x0
             continue
-        step = a / b
-        beta = 1.0 - step.square()
-        mean_x0 = b * beta / sigma[k].square()
-        mean_z = step * sigma[k + 1].square() / sigma[k].square()
-        var = beta if variance == "large" else beta * sigma[k + 1].square() / sigma[k].square()
+        # beta / sigma^2, which at low noise would lose its digits as 1 - alpha^2 / alpha'^2.
+        shrink = 1.0 - (sigmas[k + 1] / sigmas[k]) ** 2
+        mean_x0 = b * shrink
+        mean_z = a / b * (sigma[k + 1] / sigma[k]).square()
+        var = shrink * (sigma[k] if variance == "large" else sigma[k + 1]).square()
         last = k == len(sigmas) - 2 and sigmas[-1] == 0.0
         z = float(mean_x0) * x0 + float(mean_z) * z + (0.0 if last else float(var.sqrt())) * noise[k]
     return z

@@ -94,7 +94,9 @@ def build(
     model = SteppedPPO(
         "MlpPolicy",
         env,
-        learning_rate=spec.learning_rate,
+        learning_rate=(lambda remaining: spec.learning_rate * remaining)
+        if spec.anneal
+        else spec.learning_rate,
         n_steps=n_steps,
         batch_size=max(rollout // spec.minibatches, 2),
         n_epochs=spec.n_epochs,

@@ -23,6 +23,8 @@ class PPOSpec(Spec):
         n_epochs: Passes over a rollout.
         minibatches: Parts a rollout is cut into in each pass.
         learning_rate: Of the policy and value networks (Adam).
+        anneal: Let it fall linearly to 0 at ``total_timesteps``: updates rest on few runs, and a constant rate keeps
+            wandering around the optimum.
         gamma: Discount; 1 because returns telescope.
         gae_lambda: 1 uses whole returns, 0 one-step differences.
         clip_range: PPO's ε.
@@ -45,6 +47,7 @@ class PPOSpec(Spec):
     n_epochs: Annotated[int, Field(ge=1)] = 8
     minibatches: Annotated[int, Field(ge=1)] = 1
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    anneal: bool = True
     gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     gae_lambda: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     clip_range: Annotated[float, Field(gt=0.0)] = 0.2

@@ -103,3 +103,55 @@ def test_bare_kernel_sees_two_numbers() -> None:
 def test_bad_observations(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SchedrlError, match=message):
         parse(ObservationSpec, fields, "observation")
+
+
+# --- in the environment ---
+
+
+def test_the_kernels_walk(episodes: Any, make_vector: Any) -> None:
+    env = make_vector("kernel", 2)
+    names = list(env.observation_names)
+    time, logsnr, sigma = (names.index(name) for name in ("time", "logsnr", "sigma_local"))
+    observation, _ = env.reset(seed=0)
+    rows = np.stack([observation, *(env.step(action)[0] for action in episodes.actions(env, 3))])
+    np.testing.assert_allclose(rows[:, 0, time], [0.0, 0.25, 0.5, 0.75])
+    np.testing.assert_allclose(rows[0, :, logsnr], 0.8)  # clean images show the data end of the range
+    assert (np.diff(rows[:, :, logsnr], axis=0) < 0).all()
+    assert (np.diff(rows[:, :, sigma], axis=0) != 0).all()
+    # lambda is that of the schedule the walk will end in.
+    env.step(episodes.actions(env, 1, seed=5)[0])
+    for run in range(2):
+        reached = env.runs.history[run][0].logsnr_steps(40)[[9, 19, 29]] / 10.0
+        np.testing.assert_allclose(rows[1:, run, logsnr], np.clip(reached, -5, 5), rtol=1e-5)
+
+
+def test_gradient_average_is_bias_corrected(episodes: Any, make_vector: Any) -> None:
+    features = ["gradient_norm", "gradient_average"]
+    env = make_vector("knots", 2, **{"observation.features": features, "episode.gradient_decay": 0.5})
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(observation, 0.0)  # log 1 before anything is known
+    recorded: list[np.ndarray] = []
+    train = env.runs.population.train
+
+    def recording(*arguments: Any) -> Any:
+        record = train(*arguments)
+        recorded.extend(record.gradient_norm.astype(np.float64))
+        return record
+
+    env.runs.population.train = recording
+    observation = env.step(episodes.actions(env, 1)[0])[0]
+    first, second = recorded
+    np.testing.assert_allclose(observation[:, 0], np.log(np.sqrt((first**2 + second**2) / 2)), rtol=1e-5)
+    np.testing.assert_allclose(observation[:, 1], np.log((first + 2 * second) / 3), rtol=1e-5, atol=1e-6)
+
+
+def test_log_gain_is_seen_and_restarts(make_vector: Any) -> None:
+    env = make_vector("gain", 2, **{"observation.features": ["log_gain"]})
+    start, _ = env.reset(seed=0)
+    up = np.ones((2, 1), np.float32)
+    moved = env.step(up)[0]
+    assert (moved > start).all()
+    after, _, ended, _, infos = env.step(-up)
+    assert ended.all()
+    np.testing.assert_array_equal(after, start)
+    np.testing.assert_allclose(np.stack(infos["final_obs"]), start, rtol=1e-6)  # up and down again
