@@ -82,17 +82,14 @@ def ddpm(
     alpha, sigma = _amplitudes(sigmas)
     for k in range(len(sigmas) - 1):
         x0 = denoise(z, _logsnr(sigmas[k], z))
-        a, b = alpha[k], alpha[k + 1]
-        if float(b) == 1.0 and variance == "small":
-            z = x0
-            continue
+        here, there = sigmas[k], sigmas[k + 1]
         # beta / sigma^2, which at low noise would lose its digits as 1 - alpha^2 / alpha'^2.
-        shrink = 1.0 - (sigmas[k + 1] / sigmas[k]) ** 2
-        mean_x0 = b * shrink
-        mean_z = a / b * (sigma[k + 1] / sigma[k]).square()
-        var = shrink * (sigma[k] if variance == "large" else sigma[k + 1]).square()
-        last = k == len(sigmas) - 2 and sigmas[-1] == 0.0
-        z = float(mean_x0) * x0 + float(mean_z) * z + (0.0 if last else float(var.sqrt())) * noise[k]
+        shrink = 1.0 - (there / here) ** 2
+        mean_z = alpha[k] / alpha[k + 1] * (sigma[k + 1] / sigma[k]).square()
+        z = float(alpha[k + 1] * shrink) * x0 + float(mean_z) * z
+        if there > 0.0:
+            deviation = sigma[k] if variance == "large" else sigma[k + 1]
+            z = z + shrink**0.5 * float(deviation) * noise[k]
     return z
 
 

@@ -108,7 +108,8 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
 
     Args:
         folder: Where it was.
-        total_timesteps: New end, when it shall be longer.
+        total_timesteps: New end, when it shall be longer. With ``anneal`` the learning rate then falls towards
+            the new end, so the result is not that of one long training.
         listen: Called after every update.
 
     Raises:

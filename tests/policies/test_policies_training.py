@@ -22,13 +22,14 @@ WEIGHTS = "policy.safetensors"
 
 @pytest.fixture
 def request_of(tiny: dict[str, Any]) -> Callable[..., TrainingRequest]:
-    def make(env_id: str = KNOTS, seed: int = 3, updates: int = 4) -> TrainingRequest:
+    def make(env_id: str = KNOTS, seed: int = 3, updates: int = 4, anneal: bool = True) -> TrainingRequest:
         overrides = dict(tiny)
         length = 1
         if env_id == KERNEL:
             overrides |= {"action.knots": 3, "action.num_train_timesteps": 30}
             length = 3
-        return request_for(env_id, seed, overrides, num_envs=2, total_timesteps=2 * length * updates)
+        steps = 2 * length * updates
+        return request_for(env_id, seed, overrides, num_envs=2, total_timesteps=steps, anneal=anneal)
 
     return make
 
@@ -105,8 +106,9 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) 
 def test_an_interrupted_update_leaves_the_last_whole_one(
     request_of: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(request_of(updates=2), tmp_path / "two")
-    request = request_of(updates=4)
+    # At a constant rate a training is the beginning of any longer one.
+    train(request_of(updates=2, anneal=False), tmp_path / "two")
+    request = request_of(updates=4, anneal=False)
     fail_at(monkeypatch, torch.optim.Adam, "step", 2 * request.spec.n_epochs + 3)
     with pytest.raises(KeyboardInterrupt):
         train(request, tmp_path / "part")
@@ -116,12 +118,29 @@ def test_an_interrupted_update_leaves_the_last_whole_one(
 def test_a_longer_end_is_the_longer_training(
     request_of: Callable[..., TrainingRequest], tmp_path: Path
 ) -> None:
-    longer = train(request_of(updates=4), tmp_path / "longer")
-    folder = train(request_of(updates=2), tmp_path / "extended")
+    longer = train(request_of(updates=4, anneal=False), tmp_path / "longer")
+    folder = train(request_of(updates=2, anneal=False), tmp_path / "extended")
     with pytest.raises(KeyboardInterrupt):
         resume(folder, 8, interrupt_after(1))
     resume(folder)  # the new end is remembered
     assert (folder / WEIGHTS).read_bytes() == (longer / WEIGHTS).read_bytes()
+
+
+def test_the_rate_falls_to_zero(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.Adam.step
+
+    def noted(optimizer: torch.optim.Adam, *arguments: Any) -> Any:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    request = request_of(updates=4)
+    train(request, tmp_path / "run")
+    each = rates[:: request.spec.n_epochs]
+    assert each == pytest.approx([request.spec.learning_rate * left for left in (0.75, 0.5, 0.25, 0.0)])
 
 
 def test_progress_is_told_and_kept(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
