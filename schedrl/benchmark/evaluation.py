@@ -110,7 +110,9 @@ def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str 
             action, state = policy.predict(observation, state=state, episode_start=ended, deterministic=True)
             observation, _, ended, _, _ = env.step(action)
             if ended[0]:
-                drawn: NDArray[np.uint8] = env.render_run(0)
+                frames = env.render()
+                assert frames is not None
+                drawn: NDArray[np.uint8] = frames[0]
                 return drawn
     finally:
         env.close()

@@ -165,7 +165,7 @@ def samples_figure(named: Sequence[tuple[str, NDArray[np.float32]]]) -> Figure:
     """Panels of images ``[n, C, H, W]`` in [−1, 1], side by side."""
     figure = Figure(figsize=(3.3 * len(named), 3.7), layout="constrained")
     for axes, (name, images) in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
-        axes.imshow(tile(images), vmin=-1.0, vmax=1.0, cmap="gray", interpolation="nearest")
+        axes.imshow(tile(images, gap=1), vmin=-1.0, vmax=1.0, cmap="gray", interpolation="nearest")
         axes.set_title(name, fontsize=9)
         axes.set(xticks=[], yticks=[])
     return figure

@@ -66,6 +66,19 @@ class PhaseRecord:
     gradient_norm: NDArray[np.float32]
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device, after something was put there.
+
+    Raises:
+        SchedrlError: There is no such device here.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SchedrlError(f"device: '{device}' cannot be used here ({reason}); 'cpu' always can") from None
+
+
 class Population:
     """``num_runs`` diffusion networks, each with its own weights, optimizer state, random stream and schedule.
 
@@ -101,7 +114,7 @@ class Population:
     ) -> None:
         if num_runs < 1:
             raise SchedrlError(f"num_runs: must be at least 1 (got {num_runs})")
-        self.spec, self.num_runs, self.device = spec, num_runs, torch.device(device)
+        self.spec, self.num_runs, self.device = spec, num_runs, usable_device(device)
         self.images = torch.from_numpy(np.array(images)).to(self.device)
         channels, height, width = images.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)

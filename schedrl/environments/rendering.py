@@ -41,43 +41,47 @@ class RunPicture:
     samples: NDArray[np.float32]
 
     @classmethod
-    def of(cls, runs: TrainingRuns, run: int) -> RunPicture:
-        """Look at one run of a population."""
-        variant = runs.variant
-        losses = runs.losses[run]
-        return cls(
-            title=f"{variant.id}  phase {runs.phase[run]}/{variant.episode.phases}  "
-            f"bound {runs.current[run]:.3f} bits/dim",
-            schedules=list(runs.history[run]),
-            levels=variant.bound.grid,
-            mse=runs.mse[run],
-            loss=np.concatenate(losses).astype(np.float64) if losses else np.zeros(0),
-            samples=sample_images(runs, _SAMPLES)[run],
-        )
+    def of(cls, runs: TrainingRuns) -> list[RunPicture]:
+        """Look at every run of a population."""
+        variant, samples = runs.variant, sample_images(runs, _SAMPLES)
+        return [
+            cls(
+                title=f"{variant.id}  phase {runs.phase[run]}/{variant.episode.phases}  "
+                f"bound {runs.current[run]:.3f} bits/dim",
+                schedules=list(runs.history[run]),
+                levels=variant.bound.grid,
+                mse=runs.mse[run],
+                loss=np.concatenate(losses).astype(np.float64) if losses else np.zeros(0),
+                samples=samples[run],
+            )
+            for run, losses in enumerate(runs.losses)
+        ]
 
 
 def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
-    """Samples of every run by 20 DDIM steps between the measurement's end points, ``[runs, count, C, H, W]``."""
+    """Samples of every run by 20 DDIM steps between the measurement's end points, ``[runs, count, C, H, W]``.
+
+    All runs start from the same noise, so their samples can be compared image by image.
+    """
     import torch
 
-    from schedrl.diffusion.process import alpha_sigma
-    from schedrl.diffusion.samplers import sample
+    from schedrl.diffusion.process import alpha_sigma, to_x0
+    from schedrl.diffusion.samplers import ddim
 
     population = runs.population
 
     def denoise(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
         noise = population.predict_epsilon(z, logsnr.expand(z.shape[:2]))
-        alpha, sigma = alpha_sigma(logsnr, z.ndim)
-        return ((z - sigma * noise) / alpha).clamp(-1.0, 1.0)
+        return to_x0("epsilon", noise, z, *alpha_sigma(logsnr, z.ndim)).clamp(-1.0, 1.0)
 
     limits = runs.variant.bound
     sigmas = grid(
         "uniform-logsnr", _SAMPLER_STEPS, logsnr_max=limits.logsnr_max, logsnr_min=limits.logsnr_min
     ).sigma_array
     generator = torch.Generator(population.device).manual_seed(_SAMPLE_SEED)
-    shape = (runs.num_runs, count, *population.image_shape)
-    images: NDArray[np.float32] = sample("ddim", denoise, shape, sigmas.tolist(), generator).cpu().numpy()
-    return np.nan_to_num(images).clip(-1.0, 1.0)
+    start = torch.randn((count, *population.image_shape), generator=generator, device=population.device)
+    images = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas.tolist())
+    return np.nan_to_num(images.cpu().numpy()).clip(-1.0, 1.0)
 
 
 def draw_line(picture: RunPicture) -> str:
@@ -106,19 +110,21 @@ def draw_picture(picture: RunPicture) -> NDArray[np.uint8]:
     axes[0, 1].set(xlabel="log-SNR", ylabel="ε error", title="Validation error per level", yscale="log")
     axes[1, 0].plot(picture.loss, linewidth=0.8)
     axes[1, 0].set(xlabel="optimizer step", ylabel="loss", title="Training loss under the schedule")
-    axes[1, 1].imshow(tile(picture.samples), vmin=-1.0, vmax=1.0, cmap="gray")
+    axes[1, 1].imshow(tile(picture.samples, gap=1), vmin=-1.0, vmax=1.0, cmap="gray")
     axes[1, 1].set(title="Samples (DDIM, 20 steps)", xticks=[], yticks=[])
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def tile(images: NDArray[np.float32], columns: int = 4) -> NDArray[np.float32]:
-    """Arrange ``[n, C, H, W]`` in [−1, 1] in a grid.
+def tile(images: NDArray[np.float32], columns: int = 4, gap: int = 0) -> NDArray[np.float32]:
+    """Arrange ``[n, C, H, W]`` in [−1, 1] in a grid, ``gap`` grey pixels right of and below each image.
 
     Returns:
-        Grey images: ``[rows * H, columns * W]`` in [−1, 1]. Colours: ``[rows * H, columns * W, 3]`` in [0, 1].
+        Grey images: ``[rows * (H + gap), columns * (W + gap)]`` in [−1, 1]. Colours: the same with a last axis of 3,
+        in [0, 1].
     """
     rows = -(-len(images) // columns)
+    images = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap)))
     padded = np.concatenate([images, -np.ones((rows * columns - len(images), *images.shape[1:]), np.float32)])
     channels, height, width = images.shape[1:]
     sheet = padded.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)

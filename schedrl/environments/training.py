@@ -137,12 +137,8 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """A picture or a line per run, as ``render_mode`` says."""
         if self.render_mode is None:
             return None
-        return tuple(self.render_run(run) for run in range(self.num_envs))
-
-    def render_run(self, run: int) -> Any:
-        """The picture or line of one run."""
-        picture = RunPicture.of(self.runs, run)
-        return draw_line(picture) if self.render_mode == "ansi" else draw_picture(picture)
+        draw = draw_line if self.render_mode == "ansi" else draw_picture
+        return tuple(draw(picture) for picture in RunPicture.of(self.runs))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to go on exactly: arrays, and plain JSON."""
@@ -308,7 +304,8 @@ class TrainingEnv(gym.Env[Observation, Any]):
 
     def render(self) -> Any:
         """A picture (``rgb_array``) or a line (``ansi``) of the run."""
-        return None if self.render_mode is None else self.vector.render_run(0)
+        frames = self.vector.render()
+        return None if frames is None else frames[0]
 
 
 def _plain(value: Any) -> Any:

@@ -106,6 +106,7 @@ def test_a_reset_drops_an_unfinished_sweep(episodes: Any, make_vector: Any) -> N
             "need images whose sides are multiples of 16; these are 8x8",
         ),
         ({"data.validation": 5000}, "digits: .* images are too few"),
+        ({"device": "gpu0"}, "device: 'gpu0' cannot be used here"),
     ],
 )
 def test_bad_arguments(make_vector: Any, arguments: dict[str, Any], message: str) -> None:

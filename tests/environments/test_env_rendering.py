@@ -91,6 +91,10 @@ def test_tiles() -> None:
     grey = (np.arange(5) / 10.0).astype(np.float32).reshape(5, 1, 1, 1)
     expected = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, -1.0]], np.float32)
     np.testing.assert_allclose(tile(grey, columns=3), expected)
+    height, width = grey.shape[2:]
+    spaced = tile(grey, columns=3, gap=1)
+    np.testing.assert_allclose(spaced[:height, width + 1 : 2 * width + 1], grey[1, 0])
+    assert (spaced[height] == 0.0).all()
     colour = np.zeros((2, 3, 2, 2), np.float32)
     colour[1, 0] = 1.0  # the second picture is red
     sheet = tile(colour, columns=2)
