@@ -80,8 +80,9 @@ def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
     ).sigma_array
     generator = torch.Generator(population.device).manual_seed(_SAMPLE_SEED)
     start = torch.randn((count, *population.image_shape), generator=generator, device=population.device)
-    images = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas.tolist())
-    return np.nan_to_num(images.cpu().numpy()).clip(-1.0, 1.0)
+    drawn = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas.tolist())
+    images: NDArray[np.float32] = np.nan_to_num(drawn.cpu().numpy()).clip(-1.0, 1.0)
+    return images
 
 
 def draw_line(picture: RunPicture) -> str:
