@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 
 from pydantic import Field
@@ -49,6 +50,7 @@ class ImageData(Spec):
             MissingDataError: If the download fails.
         """
 
+    @abstractmethod
     def read(self, paths: tuple[Path, ...]) -> Pixels:
         """Read all images.
 
@@ -58,4 +60,3 @@ class ImageData(Spec):
         Raises:
             SchedrlError: If a file is damaged or not what it should be.
         """
-        raise NotImplementedError

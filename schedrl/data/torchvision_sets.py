@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,9 +31,9 @@ class _TorchvisionData(ImageData):
     torchvision_name: ClassVar[str]
     _alternative: ClassVar[str] = ""
 
+    @abstractmethod
     def _found(self, folder: Path) -> tuple[list[Path], list[str]]:
         """What :meth:`read` needs of a data folder, and the names of the files that it lacks."""
-        raise NotImplementedError
 
     def locate(self) -> tuple[Path, ...]:
         """Find the files in the first folder that has them all."""
