@@ -239,7 +239,8 @@ class TrainingEnv(gym.Env[Observation, Any]):
     ### Description
     An episode trains a U-Net from scratch on an image set, in phases of a fixed number of optimizer steps. Before
     each phase the agent decides the schedule: the noise levels the network trains on. It is a vector environment of
-    one; training many at once (:func:`gymnasium.make_vec`) is several times faster per run.
+    one; :func:`gymnasium.make_vec`
+    trains many at once, as one population.
 
     ### Action Space
     By ``action.kind`` of the variant, see :mod:`schedrl.environments.actions`: ``kernel`` Box(1), one step per knot;
