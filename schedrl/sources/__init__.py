@@ -1,0 +1,1 @@
+"""Data laws with an exact denoiser, and their best sampling grids."""
