@@ -30,7 +30,7 @@ Denoiser: TypeAlias = Literal["auto", "quadrature", "enumeration", "poisson-bino
 _LOWEST_BARRIER = 10.0
 _MOST_QUADRATURE = 1000  # spins up to which "auto" does not settle for the saddles
 _MOST_SUMS = 20_000  # values of the magnetisation that are summed; of more, an even selection
-_NUMBERS_AT_ONCE = 2_000_000  # coordinates simulated together
+_NUMBERS_AT_ONCE = 40_000  # coordinates simulated together; they stay in the cache
 
 
 @dataclass(frozen=True)
