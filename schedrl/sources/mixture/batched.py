@@ -19,7 +19,9 @@ from schedrl.sources.scaling import (
     signal_and_noise,
 )
 
-__all__ = ["majority_fraction", "mixture_step", "perpendicular_gain", "quantile_start"]
+__all__ = ["majority_fraction", "majority_of_grids", "mixture_step", "perpendicular_gain", "quantile_start"]
+
+_HALVINGS = 60
 
 
 def quantile_start(num_quantiles: int, dimension: Broadcast) -> FloatArray:
@@ -122,3 +124,48 @@ def majority_fraction(m: FloatArray) -> FloatArray:
         array([0.5])
     """
     return positive_fraction(m)
+
+
+def majority_of_grids(
+    sigmas: FloatArray, dimension: Broadcast, majority: Broadcast, variance: Broadcast
+) -> FloatArray:
+    r"""The weight :math:`\hat p` of the mode at :math:`+\mu` after a whole grid, exactly and smoothly.
+
+    Every step is increasing in M, so one starting point divides the modes. It is found backwards: from M = 0 at the
+    end, every step is inverted by halving. :math:`\hat p = 1 - \Phi(\sqrt d M_0)`, without any quantiles.
+
+    Args:
+        sigmas: [B, N+1] grids, strictly descending along the last axis, from infinity to 0.
+        dimension: d; [B].
+        majority: Weight p of the mode at :math:`+\mu`, in (0, 1); [B].
+        variance: :math:`s^2 > 0` of the coordinates within a mode; [B].
+
+    Returns:
+        [B] in [0, 1].
+
+    Examples:
+        >>> grid = np.array([[np.inf, 10.0, 1.0, 0.0]])
+        >>> majority_of_grids(grid, 100.0, 0.5, 0.25), majority_of_grids(grid, 100.0, 0.8, 0.25).round(4)
+        (array([0.5]), array([0.8911]))
+    """
+    from scipy.special import ndtr
+
+    cos, sin = signal_and_noise(sigmas)
+    field = half_log_odds(majority)
+    divide = np.zeros(
+        np.broadcast_shapes(sigmas.shape[:-1], np.shape(dimension), field.shape, np.shape(variance))
+    )
+    for k in range(sigmas.shape[-1] - 2, -1, -1):
+        spread = sin[..., k] ** 2 + variance * cos[..., k] ** 2
+        kept = (sin[..., k] * sin[..., k + 1] + variance * cos[..., k] * cos[..., k + 1]) / spread
+        pull = cos[..., k + 1] - kept * cos[..., k]
+        gain = cos[..., k] * dimension / spread
+        # kept M + pull tanh(h + gain M) = divide; a single step from pure noise to data keeps nothing of M.
+        kept = np.maximum(kept, np.finfo(np.float64).tiny)
+        low, high = (divide - pull) / kept, (divide + pull) / kept
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            above = kept * middle + pull * np.tanh(field + gain * middle) > divide
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        divide = 0.5 * (low + high)
+    return np.asarray(ndtr(-np.sqrt(dimension) * divide))
