@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from schedrl.benchmark.protocol import Entry
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import fits, read_description
-from schedrl.policies.agents import TrainedAgent, catalogue, find
-from schedrl.policies.ppo import episode_length
+from schedrl.policies.agents import TrainedAgent, acts_in, catalogue, find
 from schedrl.policies.training import (
     REQUEST,
     Listener,
@@ -75,7 +74,7 @@ class TrainingPlan:
         Raises:
             SchedrlError: The folder holds another training.
         """
-        steps = timesteps if timesteps is not None else RUNS * episode_length(variant)
+        steps = timesteps if timesteps is not None else RUNS * variant.episode_steps
         request = request_for(variant.id, 0, overrides, total_timesteps=steps)
         if (folder / REQUEST).is_file() and read_request(folder) != request:
             raise SchedrlError(f"{folder}: holds another training; give another folder, or delete this one")
@@ -119,7 +118,7 @@ def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> lis
         variant: The environment.
         shipped_label: What to call the shipped policy.
     """
-    agents = catalogue().values()
+    agents = [agent for agent in catalogue().values() if acts_in(agent, variant)]
     entries = [Entry(agent.name, agent) for agent in agents if agent.kind != "ppo"]
     for agent in agents:
         if agent.kind != "ppo":

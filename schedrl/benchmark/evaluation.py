@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from schedrl.environments.training import TrainingVectorEnv
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.baselines import Policy, State
 
 __all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate", "picture"]

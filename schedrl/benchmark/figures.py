@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from schedrl.benchmark.table import Row, Summary
-from schedrl.environments.rendering import tile
+from schedrl.environments.training.rendering import tile
 from schedrl.metrics.intervals import Interval
 from schedrl.policies.progress import ProgressRow
 from schedrl.schedules import Schedule

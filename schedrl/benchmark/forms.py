@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from schedrl.environments.actions import ChoiceAction, GainAction
-from schedrl.environments.observations import ObservationSpec
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.actions import ChoiceAction, GainAction
+from schedrl.environments.training.observations import ObservationSpec
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Agent, AVAAgent, ScheduleAgent
 
@@ -40,9 +40,9 @@ def measured_variant(agent: Agent, variant: TrainingVariant, form: Form) -> Trai
         SchedrlError: The agent has no such form there.
 
     Examples:
-        >>> from schedrl.environments.registration import variant_of
+        >>> from schedrl.environments.registration import training_variant
         >>> from schedrl.policies import find
-        >>> knots = variant_of("schedrl/DigitsKnots-v0")
+        >>> knots = training_variant("schedrl/DigitsKnots-v0")
         >>> measured_variant(find("cosine", knots.id), knots, "exact").action.kind
         'choice'
         >>> measured_variant(find("ava-prose", knots.id), knots, "exact").episode.phases

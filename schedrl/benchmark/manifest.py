@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
 from schedrl.benchmark.forms import Form
 from schedrl.benchmark.protocol import Plan
 from schedrl.benchmark.store import RESULTS, Result, read_results
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_text
 from schedrl.policies.agents import TrainedAgent
 
-__all__ = ["MANIFEST", "Manifest", "ManifestRow", "load_comparison", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "ManifestRow",
+    "family_of",
+    "load_comparison",
+    "read_json_model",
+    "read_manifest",
+    "relative",
+    "write_manifest",
+]
 
 MANIFEST = "benchmark.json"
+
+ModelT = TypeVar("ModelT", bound=Spec)
 
 
 class ManifestRow(Spec):
@@ -82,14 +94,14 @@ def write_manifest(
     rows = []
     for row in plan.measurements:
         agent = row.entry.agent
-        path = _relative(Path(agent.path), folder) if isinstance(agent, TrainedAgent) else None
+        path = relative(Path(agent.path), folder) if isinstance(agent, TrainedAgent) else None
         rows.append(ManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path))
     manifest = Manifest(
         variant=plan.variant,
         seeds=tuple(plan.seeds),
         rows=tuple(rows),
         reference=reference,
-        results=_relative(results, folder),
+        results=relative(results, folder),
         notes=tuple(plan.notes),
         overrides=dict(overrides or {}),
     )
@@ -98,14 +110,31 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read a comparison's description.
+    """Read the description of a comparison of training runs.
+
+    Raises:
+        SchedrlError: It is missing or damaged.
+    """
+    return read_json_model(folder, Manifest)
+
+
+def family_of(folder: Path) -> str:
+    """The family of environments that a folder's comparison is about; ``training`` unless it says otherwise."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("family", "training"))
+    except (OSError, ValueError, AttributeError):
+        return "training"  # reading it as such says what is wrong
+
+
+def read_json_model(folder: Path, model: type[ModelT]) -> ModelT:
+    """A folder's ``benchmark.json`` as a model.
 
     Raises:
         SchedrlError: It is missing or damaged.
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise SchedrlError(
             f"{folder}: no comparison to report: {MANIFEST}: {error.strerror or error}; "
@@ -126,7 +155,7 @@ def load_comparison(folder: Path) -> tuple[Manifest, list[Result]]:
         SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
     """
     manifest = read_manifest(folder)
-    results = select(manifest, read_results(folder / manifest.results))
+    results = select(manifest, read_results(folder / manifest.results, Result))
     if not results:
         raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
     return manifest, results
@@ -145,6 +174,7 @@ def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
     ]
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative(path: Path, folder: Path) -> str:
+    """A path as a manifest in ``folder`` holds it: relative when inside, else absolute."""
     path, folder = path.resolve(), folder.resolve()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

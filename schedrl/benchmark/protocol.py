@@ -16,7 +16,7 @@ from schedrl import data
 from schedrl.benchmark.evaluation import RunResult, chunks, evaluate
 from schedrl.benchmark.forms import Form, forms_of, measured_variant
 from schedrl.benchmark.store import Result, ResultStore
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.policies.agents import Agent, PPOAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
@@ -161,7 +161,11 @@ def make_plan(
 
 
 def run_plan(
-    plan: Plan, store: ResultStore, *, device: str = "cpu", listen: Callable[[Step], None] | None = None
+    plan: Plan,
+    store: ResultStore[Result],
+    *,
+    device: str = "cpu",
+    listen: Callable[[Step], None] | None = None,
 ) -> list[Result]:
     """Measure what the store does not hold yet.
 
@@ -258,7 +262,7 @@ def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, devic
         "search_steps": row.search_steps,
         "seconds": round(run.seconds, 3),
         "schedule": run.schedule,
-        "versions": _versions(),
+        "versions": software(),
         "hardware": hardware(device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -282,7 +286,8 @@ def hardware(device: str) -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def _versions() -> dict[str, str]:
+def software() -> dict[str, str]:
+    """Versions of what decides results."""
     from schedrl.policies.agent_files import versions
 
     return {**versions(), "python": platform.python_version()}

@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from schedrl.environments.actions import ChoiceAction
-from schedrl.environments.rendering import sample_images
-from schedrl.environments.training import TrainingVectorEnv
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.actions import ChoiceAction
+from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.rendering import sample_images
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.schedules import Schedule
 
 __all__ = ["Replay", "replay"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from schedrl.files import ensure_folder, write_bytes, write_text
 from schedrl.policies.progress import read_progress
 from schedrl.schedules import Schedule
 
-__all__ = ["write_report"]
+__all__ = ["image", "learning_blocks", "write_report"]
 
 _NAMED = 4
 """Hand-made laws drawn with their names; the others are faint."""
@@ -87,7 +87,7 @@ def _pictures(
 ) -> list[Block]:
     curves = _curves(results, summary)
     limits = (manifest.variant.bound.logsnr_max, manifest.variant.bound.logsnr_min)
-    make = _image
+    make = image
     blocks: list[Block] = [
         make(
             "bounds",
@@ -144,21 +144,28 @@ def _program(results: Sequence[Result], row: Row) -> list[Schedule]:
 
 
 def _learning(folder: Path, manifest: Manifest, summary: Summary) -> list[Block]:
+    folders = {row.agent: folder / row.folder for row in manifest.rows if row.folder is not None}
+    blocks = learning_blocks(folders)
+    if blocks or not any(row.learned for row in summary.rows):
+        return blocks
+    text = "The folder of the training is not at hand, so there is no learning curve."
+    return [Heading("Learning"), Paragraph(text)]
+
+
+def learning_blocks(folders: Mapping[str, Path]) -> list[Block]:
+    """Learning curves of trained agents, by the agents' names; empty when no folder has one."""
     blocks: list[Block] = []
-    for row in manifest.rows:
-        if row.folder is None or not (progress := read_progress(folder / row.folder)):
+    for name, folder in folders.items():
+        if not (progress := read_progress(folder)):
             continue
         blocks.append(
-            _image(
-                f"learning-{row.agent}".replace(" ", "-").replace("(", "").replace(")", ""),
-                figures.learning_figure(progress, row.agent),
-                f"Return of {row.agent} while it learned, over {progress[-1].seconds / 60.0:.1f} minutes. The runs of "
-                "an update share their seed, so means jump from update to update with the seed's luck: the trend "
-                "over many updates is what counts.",
+            image(
+                f"learning-{name}".replace(" ", "-").replace("(", "").replace(")", ""),
+                figures.learning_figure(progress, name),
+                f"Return of {name} while it learned, over {progress[-1].seconds / 60.0:.1f} minutes. Episodes differ "
+                "between updates, so means jump with their luck: the trend over many updates is what counts.",
             )
         )
-    if not blocks and any(row.learned for row in summary.rows):
-        blocks.append(Paragraph("The folder of the training is not at hand, so there is no learning curve."))
     return [Heading("Learning"), *blocks] if blocks else []
 
 
@@ -180,7 +187,7 @@ def _samples(manifest: Manifest, results: Sequence[Result], summary: Summary) ->
         f"Samples (DDIM, 20 steps, same initial noise) of networks trained from seed {seed} under these schedules, "
         "and images of the test set. The networks are small and the runs short: the bound is the measure, not the look."
     )
-    return [Heading("Samples"), _image("samples", figure, caption)]
+    return [Heading("Samples"), image("samples", figure, caption)]
 
 
 def _method(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
@@ -229,5 +236,6 @@ def _command(manifest: Manifest, summary: Summary) -> str:
     return f"{shlex.join(words)}\nschedrl report FOLDER"
 
 
-def _image(name: str, figure: Figure, caption: str) -> Image:
+def image(name: str, figure: Figure, caption: str) -> Image:
+    """A figure as a block of a report."""
     return Image(f"figures/{name}.png", figures.png(figure), name.replace("-", " "), caption)

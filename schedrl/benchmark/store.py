@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
 from schedrl.benchmark.forms import Form
 from schedrl.errors import SchedrlError, Spec
 
-__all__ = ["RESULTS", "Result", "ResultStore", "read_results"]
+__all__ = ["RESULTS", "Line", "Result", "ResultStore", "read_results"]
 
 RESULTS = "results.jsonl"
 
-Key = tuple[str, str, str, str, str, int]
+
+class Line(Spec, ABC):
+    """Something measured, as one line of a result file."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    @property
+    @abstractmethod
+    def key(self) -> Hashable:
+        """What makes two lines the same measurement: what has this key is not measured again."""
+
+    def line(self) -> str:
+        """The line, without its end. NaN is an error, not a value."""
+        # Plain Python first: pydantic's own JSON would turn NaN into null and nobody would know.
+        return json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False)
 
 
-class Result(Spec):
-    """One run, as one line.
+LineT = TypeVar("LineT", bound=Line)
+
+
+class Result(Line):
+    """One training run.
 
     Attributes:
         agent: Label of the row that it belongs to.
@@ -46,8 +64,6 @@ class Result(Spec):
         created: When, UTC, ISO 8601.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
     agent: Annotated[str, Field(min_length=1)]
     kind: Literal["schedule", "ava", "random", "trained"]
     agent_hash: str
@@ -70,31 +86,27 @@ class Result(Spec):
     created: str
 
     @property
-    def key(self) -> Key:
-        """What makes two results the same run: a result with this key is not measured again."""
+    def key(self) -> tuple[str, str, str, str, str, int]:
+        """Agent, form, environment and seed."""
         return self.agent, self.agent_hash, self.form, self.env_id, self.fingerprint, self.seed
 
-    def line(self) -> str:
-        """The line, without its end. NaN is an error, not a value."""
-        # Plain Python first: pydantic's own JSON would turn NaN into null and nobody would know.
-        return json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False)
 
-
-class ResultStore:
+class ResultStore(Generic[LineT]):
     """A file of results, open for more.
 
     What a kill cut short is a last line without its end: it is dropped here, and :attr:`note` says so.
 
     Args:
         path: The file; created with the first result.
+        model: What its lines are.
 
     Raises:
-        SchedrlError: It is not a file of results, or cannot be written.
+        SchedrlError: It is not a file of such results, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: type[LineT]) -> None:
         self.path = path
-        self.results, kept, self.note = _read(path)
+        self.results, kept, self.note = _read(path, model)
         try:
             with path.open("ab") as file:
                 if file.tell() > kept:
@@ -103,10 +115,10 @@ class ResultStore:
             raise SchedrlError(f"result file {path}: cannot be written: {error.strerror or error}") from None
         self._keys = {result.key for result in self.results}
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._keys
 
-    def append(self, results: Iterable[Result]) -> None:
+    def append(self, results: Iterable[LineT]) -> None:
         """Add results, each line written whole and flushed to the disk.
 
         Raises:
@@ -126,7 +138,7 @@ class ResultStore:
         self._keys |= {result.key for result in added}
 
 
-def read_results(path: Path) -> list[Result]:
+def read_results(path: Path, model: type[LineT]) -> list[LineT]:
     """Results of a file, which is left as it is; a last line that was cut short is left out.
 
     Raises:
@@ -134,10 +146,10 @@ def read_results(path: Path) -> list[Result]:
     """
     if not path.is_file():
         raise SchedrlError(f"result file {path}: is not there; `schedrl benchmark` writes it")
-    return _read(path)[0]
+    return _read(path, model)[0]
 
 
-def _read(path: Path) -> tuple[list[Result], int, str | None]:
+def _read(path: Path, model: type[LineT]) -> tuple[list[LineT], int, str | None]:
     """Results, the number of bytes that hold whole lines, and a note on what was dropped."""
     try:
         content = path.read_bytes()
@@ -147,7 +159,7 @@ def _read(path: Path) -> tuple[list[Result], int, str | None]:
         raise SchedrlError(f"result file {path}: cannot be read: {error.strerror or error}") from None
     kept = content.rfind(b"\n") + 1
     results = [
-        _parse(path, number, line)
+        _parse(path, number, line, model)
         for number, line in enumerate(content[:kept].split(b"\n")[:-1], start=1)
         if line.strip()
     ]
@@ -159,9 +171,9 @@ def _read(path: Path) -> tuple[list[Result], int, str | None]:
     return results, kept, note
 
 
-def _parse(path: Path, number: int, line: bytes) -> Result:
+def _parse(path: Path, number: int, line: bytes, model: type[LineT]) -> LineT:
     try:
-        return Result.model_validate(json.loads(line))
+        return model.model_validate(json.loads(line))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])

@@ -20,7 +20,8 @@ from schedrl.errors import MissingDataError, SchedrlError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from schedrl.environments.variant import TrainingVariant
+    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = [
     "BarOption",
@@ -112,7 +113,9 @@ def _value(text: str, whole: str, option: str) -> Any:
     raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {whole!r})")
 
 
-def ready_variant(env: str, overrides: dict[str, Any], *, download: bool = False) -> TrainingVariant:
+def ready_variant(
+    env: str, overrides: dict[str, Any], *, download: bool = False
+) -> TrainingVariant | SamplingVariant:
     """The variant that is asked for, its data at hand.
 
     Args:
@@ -128,10 +131,11 @@ def ready_variant(env: str, overrides: dict[str, Any], *, download: bool = False
     from schedrl.environments.registration import variant_of
 
     variant = variant_of(schedrl.register(env) if env.endswith(".toml") else env, overrides)
-    if (problem := data.missing(variant.data)) is not None:
-        if not download:
-            raise MissingDataError(problem)
-        data.load(variant.data, download=True)
+    for images in variant.image_sets:
+        if (problem := data.missing(images)) is not None:
+            if not download:
+                raise MissingDataError(problem)
+            data.load(images, download=True)
     return variant
 
 

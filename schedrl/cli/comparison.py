@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,8 +26,9 @@ from schedrl.cli.common import (
 from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
-    from schedrl.benchmark.protocol import Entry, Plan
-    from schedrl.environments.variant import TrainingVariant
+    from schedrl.benchmark.protocol import Entry, Plan, Step
+    from schedrl.environments.base import Variant
+    from schedrl.environments.sampling.variant import SamplingVariant
 
 __all__ = ["BENCHMARK_EXAMPLES", "DEMO_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "demo", "report"]
 
@@ -38,6 +41,8 @@ BENCHMARK_EXAMPLES = """
 
 `schedrl benchmark --env schedrl/DigitsChoice-v0 --agents cosine,printed-linear --set reward.kind=own_loss` : which
 schedule would an agent choose that is rewarded by its own loss?
+
+`schedrl benchmark --env schedrl/GaussianSampling-v0` : where a sampler should step, against the exact optimum
 
 Every run is one line of the result file. The same command again measures only what is missing there.
 """
@@ -63,6 +68,10 @@ FormOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[int, typer.Option(min=1, help="Number of held-out seeds.")]
+SomeSeedsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of held-out seeds. [20; 256 sources of a sampling environment]"),
+]
 
 
 def benchmark(
@@ -73,7 +82,7 @@ def benchmark(
             help="Agents, separated by commas: names, folders, .toml files; LABEL=FOLDER to name one."
         ),
     ] = None,
-    seeds: SeedsOption = 20,
+    seeds: SomeSeedsOption = None,
     first_seed: Annotated[
         int, typer.Option(min=0, help="First held-out seed; the others count up.")
     ] = 1_000_000,
@@ -97,22 +106,35 @@ def benchmark(
     device: DeviceOption = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Compare agents on held-out seeds at equal optimizer steps, and print the table with its intervals."""
+    """Compare agents on held-out seeds at equal cost, and print the table with its intervals."""
     overrides = parse_settings(settings, "--set")
     variant = ready_variant(env, overrides, download=download)
 
-    from schedrl.benchmark.demo import default_entries
-    from schedrl.benchmark.protocol import held_out_seeds, make_plan
+    from schedrl.benchmark.protocol import NUM_SEEDS, held_out_seeds
+    from schedrl.environments.sampling.variant import SamplingVariant
     from schedrl.policies.agents import slug
 
-    entries = default_entries(variant) if agents is None else _entries(agents, variant)
-    if reference is not None and reference not in [entry.label for entry in entries]:
-        raise SchedrlError(f"--reference: '{reference}' is not among the agents")
-    checked_device(device)
-    plan = make_plan(variant, entries, held_out_seeds(seeds, first_seed), _forms(form))
     if folder is None and json_file is None:
         folder = Path("runs", "benchmark", slug(variant.id))
-    _compare(plan, overrides, folder, json_file, reference=reference, force_bar=progress, device=device)
+    if isinstance(variant, SamplingVariant):
+        if reference is not None:
+            raise SchedrlError(
+                "--reference: sampling agents are compared with the optimum and the learned one"
+            )
+        _compare_sampling(
+            variant, agents, seeds, first_seed, overrides, folder, json_file, force_bar=progress
+        )
+    else:
+        from schedrl.benchmark.demo import default_entries
+        from schedrl.benchmark.protocol import make_plan
+
+        entries = default_entries(variant) if agents is None else _entries(agents, variant)
+        if reference is not None and reference not in [entry.label for entry in entries]:
+            raise SchedrlError(f"--reference: '{reference}' is not among the agents")
+        checked_device(device)
+        held_out = held_out_seeds(seeds or NUM_SEEDS, first_seed)
+        plan = make_plan(variant, entries, held_out, _forms(form))
+        _compare(plan, overrides, folder, json_file, reference=reference, force_bar=progress, device=device)
     if folder is not None:
         note(f"a report with figures: schedrl report {folder}")
 
@@ -120,8 +142,13 @@ def benchmark(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
 ) -> None:
-    """Write a report of a comparison: table, findings, schedules, noise levels, learning curve, samples."""
-    from schedrl.benchmark.report import write_report
+    """Write a report of a comparison: table, findings, what the agents chose, learning curves."""
+    from schedrl.benchmark.manifest import family_of
+
+    if family_of(folder) == "sampling":
+        from schedrl.benchmark.sampling.report import write_sampling_report as write_report
+    else:
+        from schedrl.benchmark.report import write_report
 
     typer.echo(f"report: {write_report(folder, note)}")
 
@@ -147,10 +174,12 @@ def demo(
     from schedrl.benchmark import demo as job
     from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan
     from schedrl.benchmark.report import write_report
+    from schedrl.environments.training.variant import TrainingVariant
+    from schedrl.environments.variants import of_family
     from schedrl.files import ensure_folder
 
     overrides = parse_settings(settings, "--set")
-    variant = ready_variant(env or job.ENVIRONMENT, overrides, download=download)
+    variant = of_family(ready_variant(env or job.ENVIRONMENT, overrides, download=download), TrainingVariant)
     limit = job.MINUTES if minutes is None else minutes
     training = job.TrainingPlan.make(
         variant, overrides, folder / job.AGENT, timesteps=timesteps, minutes=limit
@@ -188,36 +217,77 @@ def _compare(
 ) -> None:
     """Measure, print, and leave results and manifest behind."""
     from schedrl.benchmark.manifest import write_manifest
-    from schedrl.benchmark.protocol import Step, run_plan
+    from schedrl.benchmark.protocol import run_plan
     from schedrl.benchmark.show import print_summary
-    from schedrl.benchmark.store import RESULTS, ResultStore
+    from schedrl.benchmark.store import RESULTS, Result, ResultStore
     from schedrl.benchmark.table import summarise
     from schedrl.files import ensure_folder
 
     if folder is not None:
         ensure_folder(folder, "--folder")
     path = writable_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
-    store = ResultStore(path)
+    store = ResultStore(path, Result)
     if store.note is not None:
         note(store.note)
     if folder is not None:
         write_manifest(folder, plan, path, reference=reference, overrides=overrides)
     total = len(plan.seeds) * len(plan.measurements)
-    try:
-        with ticker(total, "measuring", every=1, force_bar=force_bar) as tick:
-
-            def listen(step: Step) -> None:
-                tick(step.done, step.doing)
-
-            results = run_plan(plan, store, device=device, listen=listen)
-    except KeyboardInterrupt:
-        note(f"interrupted; finished rows are in {path}, and the same command goes on")
-        raise typer.Exit(130) from None
+    with _measuring(total, path, force_bar) as listen:
+        results = run_plan(plan, store, device=device, listen=listen)
     print_summary(summarise(results, reference, plan.notes), console())
     typer.echo(f"\nresults: {path}")
 
 
-def _entries(text: str, variant: TrainingVariant) -> list[Entry]:
+def _compare_sampling(
+    variant: SamplingVariant,
+    agents: str | None,
+    seeds: int | None,
+    first_seed: int,
+    overrides: dict[str, Any],
+    folder: Path | None,
+    json_file: Path | None,
+    *,
+    force_bar: bool,
+) -> None:
+    """The same for agents that place a sampler's steps."""
+    from schedrl.benchmark.protocol import held_out_seeds
+    from schedrl.benchmark.sampling import comparison as sampling
+    from schedrl.benchmark.sampling.manifest import write_sampling_manifest
+    from schedrl.benchmark.sampling.records import SamplingResult
+    from schedrl.benchmark.sampling.show import print_sampling_summary
+    from schedrl.benchmark.sampling.table import summarise_sampling
+    from schedrl.benchmark.store import RESULTS, ResultStore
+    from schedrl.files import ensure_folder
+
+    entries = sampling.default_entries(variant) if agents is None else _entries(agents, variant)
+    held_out = held_out_seeds(seeds or sampling.NUM_SOURCES, first_seed)
+    plan = sampling.make_sampling_plan(variant, entries, held_out)
+    if folder is not None:
+        ensure_folder(folder, "--folder")
+    path = writable_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
+    store = ResultStore(path, SamplingResult)
+    if store.note is not None:
+        note(store.note)
+    if folder is not None:
+        write_sampling_manifest(folder, plan, path, overrides)
+    with _measuring(len(plan.seeds) * len(plan.rows), path, force_bar) as listen:
+        results = sampling.run_sampling_plan(plan, store, listen)
+    print_sampling_summary(summarise_sampling(results), console())
+    typer.echo(f"\nresults: {path}")
+
+
+@contextmanager
+def _measuring(total: int, path: Path, force_bar: bool) -> Iterator[Callable[[Step], None]]:
+    """Progress of a comparison; an interrupt says what is left behind."""
+    try:
+        with ticker(total, "measuring", every=1, force_bar=force_bar) as tick:
+            yield lambda step: tick(step.done, step.doing)
+    except KeyboardInterrupt:
+        note(f"interrupted; finished rows are in {path}, and the same command goes on")
+        raise typer.Exit(130) from None
+
+
+def _entries(text: str, variant: Variant) -> list[Entry]:
     from schedrl.benchmark.protocol import Entry
     from schedrl.policies import find
 

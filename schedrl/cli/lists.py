@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from schedrl.cli.common import console
+
+if TYPE_CHECKING:
+    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = ["AGENTS_EXAMPLES", "ENVS_EXAMPLES", "agents", "envs"]
 
@@ -26,29 +32,35 @@ def envs() -> None:
     from schedrl.environments.registration import definitions, variant_of
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("environment", "action", "data", "phases x steps", "what it is"):
+    for name in ("environment", "action", "on", "steps", "what it is"):
         table.add_column(name, no_wrap=name != "what it is")
     absent: dict[str, str] = {}
     for env_id in definitions():
         variant = variant_of(env_id)
-        problem = data.missing(variant.data)
-        if problem is not None:
-            absent[variant.data.name] = problem
-        table.add_row(
-            env_id,
-            variant.action.kind,
-            variant.data.name + ("" if problem is None else " (missing)"),
-            f"{variant.episode.phases} x {variant.episode.steps_per_phase}",
-            variant.description,
-        )
+        problems: dict[str, str] = {
+            images.name: problem for images in variant.image_sets if (problem := data.missing(images))
+        }
+        absent |= problems
+        action, on, steps = _columns(variant)
+        table.add_row(env_id, action, on + (" (missing)" if problems else ""), steps, variant.description)
     out = console()
     out.print(table)
     for problem in absent.values():
         out.print(f"\n{problem}", markup=False, style="yellow")
 
 
+def _columns(variant: TrainingVariant | SamplingVariant) -> tuple[str, str, str]:
+    """What is decided, on what, in how many steps."""
+    if variant.family == "training":
+        steps = f"{variant.episode.phases} x {variant.episode.steps_per_phase}"
+        return variant.action.kind, variant.data.name, steps
+    low, high = variant.steps.minimum, variant.steps.maximum
+    on = variant.source.data.name if variant.source.kind == "images" else variant.source.kind
+    return "step", on, f"{low}" if low == high else f"{low} to {high}"
+
+
 def agents() -> None:
-    """List the agents: hand-made schedules, AVA's controller, PPO, and the trained policies that are shipped."""
+    """List the agents: hand-made schedules and grids, searches, PPO, and the trained policies that are shipped."""
     from rich import box
     from rich.table import Table
 

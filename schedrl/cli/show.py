@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,10 @@ from schedrl.cli.common import (
 )
 from schedrl.errors import SchedrlError
 
+if TYPE_CHECKING:
+    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.policies.agents import Agent
+
 __all__ = ["EVALUATE_EXAMPLES", "evaluate"]
 
 EVALUATE_EXAMPLES = """
@@ -30,6 +34,8 @@ EVALUATE_EXAMPLES = """
 `schedrl evaluate --env schedrl/DigitsKnots-v0 --agent runs/ppo/DigitsKnots-v0_1 -n 20 --render run.png`
 
 `schedrl evaluate --env schedrl/DigitsGain-v0 --agent cosine --form exact` : a law that the actions cannot express
+
+`schedrl evaluate --env schedrl/GaussianSampling-v0 --agent grid-geodesic -n 100` : a sampler's steps
 """
 
 
@@ -62,6 +68,7 @@ def evaluate(
     """Run one agent and print what it reaches."""
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
 
+    from schedrl.environments.sampling.variant import SamplingVariant
     from schedrl.policies import find, make_policy
 
     found = find(agent, variant.id)
@@ -70,6 +77,9 @@ def evaluate(
     for path, option in ((json_file, "--json"), (render, "--render")):
         if path is not None:
             writable_file(path, option)
+    if isinstance(variant, SamplingVariant):
+        _evaluate_sampling(variant, found, range(seed, seed + episodes), json_file, render)
+        return
     checked_device(device)
 
     from schedrl.benchmark.evaluation import picture
@@ -99,4 +109,42 @@ def evaluate(
 
         policy = make_policy(found, row.variant, seed)
         imsave(render, picture(policy, row.variant, seed, device=device))
+        note(f"wrote {render}")
+
+
+def _evaluate_sampling(
+    variant: SamplingVariant, agent: Agent, seeds: range, json_file: Path | None, render: Path | None
+) -> None:
+    """The same for an agent that places a sampler's steps."""
+    from schedrl.benchmark.protocol import Entry
+    from schedrl.benchmark.sampling.comparison import make_sampling_plan, measure
+    from schedrl.benchmark.sampling.table import summarise_sampling
+    from schedrl.files import dump_json, write_bytes, write_text
+
+    plan = make_sampling_plan(variant, [Entry(agent.name, agent)], list(seeds))
+    note(f"{agent.name} in {variant.id}: {len(seeds)} sources")
+    results = measure(plan.rows[0], variant, list(seeds))
+    (row,) = summarise_sampling(results).rows
+    yardstick = "optimum" if results[0].optimum is not None else "reference grid"
+    several = len(results) > 1
+    for name, interval in (
+        ("error, geometric mean", row.error),
+        (f"error over that of the {yardstick}", row.ratio),
+    ):
+        typer.echo(f"{name:35} {interval:.4g}" if several else f"{name:35} {interval.value:.4g}")
+    typer.echo(f"{'worst ratio':35} {row.worst:.4g}")
+    for part, value in row.parts.items():
+        typer.echo(f"{'mean ' + part.replace('_', ' '):35} {value:.4g}")
+    if json_file is not None:
+        write_text(json_file, dump_json([result.model_dump(mode="json") for result in results]))
+        note(f"wrote {json_file}")
+    if render is not None:
+        from schedrl.benchmark.figures import png
+        from schedrl.benchmark.sampling.figures import grids_figure
+        from schedrl.environments.sampling.problems import SamplingProblems
+        from schedrl.policies.solving import solve
+
+        problems = SamplingProblems.drawn(variant, [seeds[0]])
+        grids = {"reference": problems.reference()[0], agent.name: solve(agent, problems).sigmas[0]}
+        write_bytes(render, png(grids_figure(grids, agent.name)))
         note(f"wrote {render}")

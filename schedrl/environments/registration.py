@@ -12,17 +12,30 @@ import gymnasium as gym
 from schedrl.catalogue import folder
 
 if TYPE_CHECKING:
-    from schedrl.environments.variant import TrainingVariant
+    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.environments.training.variant import TrainingVariant
 
-__all__ = ["NAMESPACE", "definitions", "register", "register_catalogue", "variant_of"]
+__all__ = [
+    "NAMESPACE",
+    "definitions",
+    "register",
+    "register_catalogue",
+    "sampling_variant",
+    "training_variant",
+    "variant_of",
+]
 
 NAMESPACE = "schedrl"
 """Namespace of the shipped ids."""
 
 _ENTRY_POINTS = {
     "training": (
-        "schedrl.environments.training:TrainingEnv",
-        "schedrl.environments.training:TrainingVectorEnv",
+        "schedrl.environments.training.env:TrainingEnv",
+        "schedrl.environments.training.env:TrainingVectorEnv",
+    ),
+    "sampling": (
+        "schedrl.environments.sampling.env:SamplingEnv",
+        "schedrl.environments.sampling.env:SamplingVectorEnv",
     ),
 }
 
@@ -34,7 +47,7 @@ def definitions() -> dict[str, dict[str, Any]]:
     return {key: dict(value) for key, value in sorted(_registered.items())}
 
 
-def variant_of(env_id: str, overrides: Mapping[str, Any] | None = None) -> TrainingVariant:
+def variant_of(env_id: str, overrides: Mapping[str, Any] | None = None) -> TrainingVariant | SamplingVariant:
     """The variant behind a registered id, without making the environment.
 
     Args:
@@ -52,12 +65,36 @@ def variant_of(env_id: str, overrides: Mapping[str, Any] | None = None) -> Train
         Traceback (most recent call last):
         schedrl.errors.SchedrlError: unknown environment 'schedrl/DigitKnots-v0'; did you mean 'schedrl/Dig...
     """
-    from schedrl.environments.variant import apply_overrides
+    from schedrl.environments.variants import apply_overrides
     from schedrl.errors import unknown_name
 
     if env_id not in _registered:
         raise unknown_name("environment", env_id, _registered)
     return apply_overrides(_registered[env_id], overrides or {})
+
+
+def training_variant(env_id: str, overrides: Mapping[str, Any] | None = None) -> TrainingVariant:
+    """:func:`variant_of` an environment in which networks are trained.
+
+    Raises:
+        SchedrlError: As there, or the environment is of another family.
+    """
+    from schedrl.environments.training.variant import TrainingVariant
+    from schedrl.environments.variants import of_family
+
+    return of_family(variant_of(env_id, overrides), TrainingVariant)
+
+
+def sampling_variant(env_id: str, overrides: Mapping[str, Any] | None = None) -> SamplingVariant:
+    """:func:`variant_of` an environment in which a sampler's steps are placed.
+
+    Raises:
+        SchedrlError: As there, or the environment is of another family.
+    """
+    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.environments.variants import of_family
+
+    return of_family(variant_of(env_id, overrides), SamplingVariant)
 
 
 def register_catalogue() -> None:
@@ -67,7 +104,7 @@ def register_catalogue() -> None:
             _register(tomllib.load(file))
 
 
-def register(variant: str | Path | TrainingVariant) -> str:
+def register(variant: str | Path | TrainingVariant | SamplingVariant) -> str:
     """Register an environment variant of your own for :func:`gymnasium.make`.
 
     Args:
@@ -81,7 +118,7 @@ def register(variant: str | Path | TrainingVariant) -> str:
 
     Examples:
         >>> import gymnasium, schedrl
-        >>> from schedrl.environments.variant import TrainingVariant
+        >>> from schedrl.environments.training.variant import TrainingVariant
         >>> variant = TrainingVariant(
         ...     id="me/Mine-v0",
         ...     data={"name": "digits"},
@@ -92,10 +129,11 @@ def register(variant: str | Path | TrainingVariant) -> str:
         >>> gymnasium.spec("me/Mine-v0").id
         'me/Mine-v0'
     """
-    from schedrl.environments.variant import TrainingVariant, read_definition
-    from schedrl.errors import SchedrlError, parse
+    from schedrl.environments.base import Variant
+    from schedrl.environments.variants import parse_variant, read_definition
+    from schedrl.errors import SchedrlError
 
-    if isinstance(variant, TrainingVariant):
+    if isinstance(variant, Variant):
         model = variant
     else:
         path = Path(variant)
@@ -103,7 +141,7 @@ def register(variant: str | Path | TrainingVariant) -> str:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SchedrlError(f"variant file {path}: cannot be read: {error}") from None
-        model = parse(TrainingVariant, read_definition(text, str(path)), str(path))
+        model = parse_variant(read_definition(text, str(path)), str(path))
     _register(model.model_dump(mode="json"))
     return model.id
 

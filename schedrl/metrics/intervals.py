@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from schedrl.errors import SchedrlError
 
-__all__ = ["Interval", "interquartile_mean", "mean", "paired_difference", "probability_of_improvement"]
+__all__ = [
+    "Interval",
+    "geometric_mean",
+    "interquartile_mean",
+    "mean",
+    "paired_difference",
+    "probability_of_improvement",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -139,6 +146,30 @@ def interquartile_mean(values: npt.ArrayLike, rng: np.random.Generator, level: f
     sample = _sample("values", values)
     resampled = sample[rng.integers(len(sample), size=(_RESAMPLES, len(sample)))]
     return _bootstrap(_middle_mean, sample, resampled, level)
+
+
+def geometric_mean(values: npt.ArrayLike, rng: np.random.Generator, level: float = 0.95) -> Interval:
+    """Geometric mean, with a percentile bootstrap interval: for ratios, and for errors that span decades.
+
+    Args:
+        values: ``[n]``, n ≥ 1, positive; one value alone has an unbounded interval.
+        rng: Draws the resamples.
+        level: Coverage, in (0, 1).
+
+    Raises:
+        SchedrlError: Nothing to average, or a value that is not finite and positive.
+
+    Examples:
+        >>> round(geometric_mean([1.0, 4.0], np.random.default_rng(0)).value, 12)
+        2.0
+    """
+    sample = _sample("values", values)
+    if (sample <= 0.0).any():
+        raise SchedrlError(f"values: every number must be positive (got {sample.min()})")
+    logs = np.log(sample)
+    resampled = logs[rng.integers(len(logs), size=(_RESAMPLES, len(logs)))]
+    inner = _bootstrap(lambda rows: rows.mean(axis=1), logs, resampled, level)
+    return Interval(*(float(np.exp(end)) for end in (inner.value, inner.low, inner.high)))
 
 
 def probability_of_improvement(

@@ -14,7 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.base import Variant
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import AnyVariant
 from schedrl.errors import AgentFileError, Spec
 from schedrl.files import dump_json, write_arrays, write_text
 from schedrl.policies.baselines import State
@@ -46,14 +49,15 @@ class AgentFile(Spec):
         hyperparameters: Of the algorithm.
         seed: Of the training.
         timesteps: Environment steps taken.
-        optimizer_steps: Inner optimizer steps its training spent, over all runs: what learning cost.
+        optimizer_steps: Inner optimizer steps its training spent, over all runs: what learning cost. 0 where
+            nothing is trained inside, as in sampling environments.
         seconds: Wall-clock time of the training.
         versions: Of the software it was made with.
     """
 
     format: Literal[1] = FORMAT
     algo: Literal["ppo"] = "ppo"
-    variant: TrainingVariant
+    variant: AnyVariant
     hyperparameters: PPOSpec
     seed: int
     timesteps: int = Field(ge=0)
@@ -97,7 +101,7 @@ def save_agent(folder: Path, network: ActorCriticPolicy, description: AgentFile)
     write_text(folder / CARD, _card(description))
 
 
-def load_agent(folder: str | Path, variant: TrainingVariant | None = None) -> LearnedPolicy:
+def load_agent(folder: str | Path, variant: Variant | None = None) -> LearnedPolicy:
     """Load a trained agent.
 
     Args:
@@ -131,8 +135,8 @@ def build_network(description: AgentFile) -> ActorCriticPolicy:
     """The policy network an agent file describes, its weights untrained."""
     spec, variant = description.hyperparameters, description.variant
     return ActorCriticPolicy(
-        variant.observation.space(),
-        variant.action.space(),
+        variant.observation_space(),
+        variant.action_space(),
         lambda _: spec.learning_rate,
         net_arch=list(spec.net_arch),
         log_std_init=spec.log_std_init,
@@ -171,19 +175,36 @@ def read_description(path: Path) -> AgentFile:
         raise AgentFileError(f"agent {path}: {DESCRIPTION} is not JSON: {error}") from None
 
 
-def fits(description: AgentFile, variant: TrainingVariant) -> bool:
+def fits(description: AgentFile, variant: Variant) -> bool:
     """Whether an agent can act in an environment: it must see and decide the same things as in training."""
     trained = description.variant
-    sees = trained.observation.names == variant.observation.names
-    return sees and trained.action.space() == variant.action.space()
+    sees = trained.observation_names == variant.observation_names
+    return sees and trained.action_space() == variant.action_space()
 
 
-def _check_fit(path: Path, description: AgentFile, variant: TrainingVariant | None) -> None:
+def _check_fit(path: Path, description: AgentFile, variant: Variant | None) -> None:
     if variant is not None and not fits(description, variant):
         raise AgentFileError(
             f"agent {path}: was trained in {description.variant.id}, whose observations or actions are not those "
             f"of {variant.id}"
         )
+
+
+def _cost(description: AgentFile) -> str:
+    variant = description.variant
+    if variant.family == "sampling":
+        return "Each is one step of a sampler whose denoiser is exact; no network was trained inside."
+    runs = description.optimizer_steps / variant.optimizer_steps
+    return (
+        f"That spent {description.optimizer_steps} inner optimizer steps,\n{runs:.0f} times those of one training run. "
+        "Test images were not used."
+    )
+
+
+def _decision(variant: TrainingVariant | SamplingVariant) -> str:
+    if variant.family == "sampling":
+        return f"how far the next step goes, relative to the reference `{variant.action.reference.name}`"
+    return f"by the action kind `{variant.action.kind}`"
 
 
 def _card(description: AgentFile) -> str:
@@ -195,11 +216,10 @@ def _card(description: AgentFile) -> str:
 {variant.description}.
 
 Trained for {description.timesteps} environment steps with seed {description.seed}, in
-{description.seconds:.0f} s. That spent {description.optimizer_steps} inner optimizer steps,
-{description.optimizer_steps / variant.optimizer_steps:.0f} times those of one training run.
+{description.seconds:.0f} s. {_cost(description)}
 
-It sees {", ".join(variant.observation.names)} and decides by the action kind `{variant.action.kind}`;
-it applies to that environment and others with the same spaces. Test images were not used in its training.
+It sees {", ".join(variant.observation_names)} and decides {_decision(variant)}; it applies to that environment and
+others with the same spaces.
 
 Reproduce: `schedrl train --env {variant.id} --algo ppo -n {description.timesteps} --seed {description.seed}`,
 with the variant and the hyperparameters that `agent.json` records.

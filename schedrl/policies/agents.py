@@ -12,16 +12,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schedrl.catalogue import folder
+from schedrl.environments.base import Variant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.policies.plans import AnyPlan
+from schedrl.policies.searches import AnySearch
 from schedrl.schedules import AnySchedule
 
 __all__ = [
     "AVAAgent",
     "Agent",
+    "GridAgent",
     "PPOAgent",
     "RandomAgent",
     "ScheduleAgent",
+    "SearchAgent",
     "TrainedAgent",
+    "acts_in",
     "catalogue",
     "find",
     "slug",
@@ -69,6 +75,28 @@ class AVAAgent(_Named):
     phases: Annotated[int, Field(ge=1)] = 8
 
 
+class GridAgent(_Named):
+    """A hand-made way of placing a sampler's steps, given the source.
+
+    Attributes:
+        plan: How the grid is found.
+    """
+
+    kind: Literal["grid"] = "grid"
+    plan: AnyPlan
+
+
+class SearchAgent(_Named):
+    """A search over grids, source by source.
+
+    Attributes:
+        search: How, and how many sampler runs it may take.
+    """
+
+    kind: Literal["search"] = "search"
+    search: AnySearch
+
+
 class RandomAgent(_Named):
     """Actions drawn evenly from the action space."""
 
@@ -94,10 +122,19 @@ class TrainedAgent(_Named):
     path: str
 
 
-Agent = ScheduleAgent | AVAAgent | RandomAgent | PPOAgent | TrainedAgent
+Agent = ScheduleAgent | AVAAgent | GridAgent | SearchAgent | RandomAgent | PPOAgent | TrainedAgent
 _KINDS: dict[str, type[Agent]] = {
-    "schedule": ScheduleAgent, "ava": AVAAgent, "random": RandomAgent, "ppo": PPOAgent, "trained": TrainedAgent,
+    "schedule": ScheduleAgent, "ava": AVAAgent, "grid": GridAgent, "search": SearchAgent, "random": RandomAgent,
+    "ppo": PPOAgent, "trained": TrainedAgent,
 }  # fmt: skip
+
+_FAMILY = {"schedule": "training", "ava": "training", "grid": "sampling", "search": "sampling"}
+"""The family of environments that a kind of agent is for; the others act in either."""
+
+
+def acts_in(agent: Agent, variant: Variant) -> bool:
+    """Whether a kind of agent is for an environment's family."""
+    return _FAMILY.get(agent.kind, variant.family) == variant.family
 
 
 def parse_agent(definition: Mapping[str, Any], source: str) -> Agent:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl import schedules
-from schedrl.environments.observations import LOG_GAIN_UNIT
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.base import Variant
+from schedrl.environments.training.observations import LOG_GAIN_UNIT
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import AVAAgent
 from schedrl.schedules import Schedule
@@ -157,12 +158,12 @@ class RandomPolicy:
     """Actions drawn evenly from the action space.
 
     Args:
-        variant: The environment it acts in.
+        variant: The environment it acts in, of either family.
         seed: Of its own random numbers.
     """
 
-    def __init__(self, variant: TrainingVariant, seed: int) -> None:
-        self._space = variant.action.space()
+    def __init__(self, variant: Variant, seed: int) -> None:
+        self._space = variant.action_space()
         self._space.seed(seed)
 
     def predict(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from stable_baselines3.common.vec_env import VecMonitor
 
-from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.conventions import PopulationEnv
 from schedrl.errors import AgentFileError
 from schedrl.files import write_arrays
 from schedrl.policies.ppo import SteppedPPO
@@ -105,12 +105,11 @@ def _below(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[An
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _parts(model: SteppedPPO) -> tuple[TrainingVectorEnv, VecMonitor]:
+def _parts(model: SteppedPPO) -> tuple[PopulationEnv, VecMonitor]:
     """The native environment and the monitor below SB3's wrappers."""
     env: Any = model.get_env()
     while not isinstance(env, VecMonitor):
         env = env.venv
     adapter: Any = env.venv
-    vector = adapter.env.unwrapped
-    assert isinstance(vector, TrainingVectorEnv)
+    vector: PopulationEnv = adapter.env.unwrapped
     return vector, env

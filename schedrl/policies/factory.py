@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from schedrl.environments.variant import TrainingVariant
-from schedrl.policies.agents import Agent, AVAAgent, PPOAgent, RandomAgent, ScheduleAgent, find
+from schedrl.environments.base import Variant
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
+from schedrl.errors import SchedrlError
+from schedrl.policies.agents import (
+    Agent,
+    AVAAgent,
+    GridAgent,
+    PPOAgent,
+    RandomAgent,
+    ScheduleAgent,
+    SearchAgent,
+    acts_in,
+    find,
+)
 from schedrl.policies.baselines import AVAPolicy, Policy, RandomPolicy, SchedulePolicy
 
 __all__ = ["make_policy"]
 
 
-def make_policy(agent: Agent, variant: TrainingVariant, seed: int = 0) -> Policy:
+def make_policy(agent: Agent, variant: Variant, seed: int = 0) -> Policy:
     """Make an agent act in an environment.
 
     Args:
@@ -27,10 +40,20 @@ def make_policy(agent: Agent, variant: TrainingVariant, seed: int = 0) -> Policy
         >>> policy.predict([[0.0] * 10])[0].shape
         (1, 10)
     """
+    if not acts_in(agent, variant):
+        raise SchedrlError(
+            f"agent '{agent.name}': a {agent.kind} is not for environments of the family '{variant.family}', as "
+            f"{variant.id}; `schedrl agents` says which is for what"
+        )
     if isinstance(agent, ScheduleAgent):
-        return SchedulePolicy(agent.schedule, variant)
+        return SchedulePolicy(agent.schedule, of_family(variant, TrainingVariant))
     if isinstance(agent, AVAAgent):
-        return AVAPolicy(agent, variant)
+        return AVAPolicy(agent, of_family(variant, TrainingVariant))
+    if isinstance(agent, GridAgent | SearchAgent):
+        raise SchedrlError(
+            f"agent '{agent.name}': sees the source, not observations; use schedrl.policies.solve on problems, or "
+            "schedrl.policies.GridPolicy on an environment"
+        )
     if isinstance(agent, RandomAgent):
         return RandomPolicy(variant, seed)
     if isinstance(agent, PPOAgent):

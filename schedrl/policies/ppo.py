@@ -11,11 +11,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from schedrl.environments.registration import variant_of
 from schedrl.environments.sb3 import Sb3VectorEnv
-from schedrl.environments.variant import TrainingVariant
 from schedrl.policies.ppo_spec import PPOSpec
 
-__all__ = ["CommonBaseline", "SteppedPPO", "build", "episode_length", "make_training_env"]
+__all__ = ["CommonBaseline", "SteppedPPO", "build", "make_training_env"]
 
 
 class CommonBaseline(VecEnvWrapper):
@@ -49,16 +49,13 @@ class CommonBaseline(VecEnvWrapper):
 
 def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -> VecEnv:
     """The environment as PPO sees it: monitored, rewards centred, test images left out."""
-    kept = {key: value for key, value in overrides.items() if key.split(".")[0] != "test_bound"}
-    vector = gym.make_vec(env_id, num_envs=spec.num_envs, **{**kept, "test_bound": None})
+    if variant_of(env_id).family == "training":
+        overrides = {key: value for key, value in overrides.items() if key.split(".")[0] != "test_bound"}
+        overrides["test_bound"] = None
+    vector = gym.make_vec(env_id, num_envs=spec.num_envs, **overrides)
     env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed))
     env.seed(seed)
     return CommonBaseline(env, center=spec.center_rewards, scale=spec.reward_scale)
-
-
-def episode_length(variant: TrainingVariant) -> int:
-    """Environment steps in an episode that does not diverge."""
-    return variant.episode.phases * variant.action.num_knots
 
 
 class SteppedPPO(PPO):
@@ -89,7 +86,7 @@ def build(
     env: VecEnv, spec: PPOSpec, seed: int, after_update: Callable[[int], None] | None = None
 ) -> SteppedPPO:
     """SB3's PPO with the given hyperparameters, on the CPU (its network is tiny)."""
-    n_steps = spec.episodes_per_update * episode_length(env.get_attr("variant", 0)[0])
+    n_steps = spec.episodes_per_update * env.get_attr("variant", 0)[0].episode_steps
     rollout = n_steps * spec.num_envs
     model = SteppedPPO(
         "MlpPolicy",

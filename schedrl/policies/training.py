@@ -13,17 +13,16 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
 
-from schedrl import schedules
-from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.conventions import PopulationEnv
 from schedrl.errors import AgentFileError
 from schedrl.files import dump_json, ensure_folder, write_text
 from schedrl.policies.agent_files import AgentFile, read_description, save_agent, versions
 from schedrl.policies.agents import slug
 from schedrl.policies.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
-from schedrl.policies.ppo import build, episode_length, make_training_env
+from schedrl.policies.ppo import build, make_training_env
 from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
+from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
-from schedrl.schedules import Schedule
 
 __all__ = [
     "Listener",
@@ -177,9 +176,7 @@ class _Session:
         self.request, self.folder, self.listen = request, folder, listen
         self.env = make_training_env(request.env_id, request.spec, request.seed, **request.overrides)
         self.model = build(self.env, request.spec, request.seed, after_update=self._after_update)
-        vector = self.env.get_attr("unwrapped", 0)[0]
-        assert isinstance(vector, TrainingVectorEnv)
-        self.vector = vector
+        self.vector: PopulationEnv = self.env.get_attr("unwrapped", 0)[0]
         self.model.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder / "tensorboard"))]))
         self.earlier_seconds = 0.0
         self.began = time.perf_counter()
@@ -215,7 +212,7 @@ class _Session:
                 hyperparameters=self.request.spec,
                 seed=self.request.seed,
                 timesteps=steps,
-                optimizer_steps=steps // episode_length(variant) * variant.optimizer_steps,
+                optimizer_steps=steps // variant.episode_steps * variant.optimizer_steps,
                 seconds=round(self.seconds, 3),
                 versions=versions(),
             ),
@@ -235,7 +232,7 @@ class _Session:
         self.model.logger.record("rollout/return_mean", mean)
         self.model.logger.record("rollout/return_std", std)
         if update % _FIGURE_EVERY == 1:
-            figure = draw_schedules(self.preferred())
+            figure = draw_choice(self.model, self.vector)
             self.model.logger.record(
                 "schedule/chosen", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv")
             )
@@ -243,42 +240,7 @@ class _Session:
         if self.listen is not None:
             self.listen(Progress(self.model.num_timesteps, self.request.spec.total_timesteps, mean))
 
-    def preferred(self) -> list[Schedule]:
-        """The schedule of the present policy's first phase, without exploration."""
-        return preferred_schedules(self.model, self.vector)
-
 
 class _NoCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
-
-
-def preferred_schedules(model: Any, vector: TrainingVectorEnv) -> list[Schedule]:
-    """What a policy decides for the first phase of an episode, without exploration and without training anything."""
-    runs, action = vector.runs, vector.variant.action
-    before, sweep = runs.sweep, []
-    try:
-        runs.sweep = []
-        for _ in range(action.num_knots):
-            actions, _ = model.predict(vector.observe(), deterministic=True)
-            sweep.append(np.asarray(actions))
-            runs.sweep = list(sweep)
-    finally:
-        runs.sweep = before
-    made, _ = action.schedules(np.stack(sweep), runs.memory, runs.limits)
-    return made[:1]
-
-
-def draw_schedules(made: list[Schedule]) -> Any:
-    """A figure of log-SNR against u, the cosine law beside it."""
-    from matplotlib.figure import Figure as Canvas
-
-    figure = Canvas(figsize=(5, 3.5), layout="constrained")
-    axes = figure.subplots()
-    u = np.linspace(0.0, 1.0, 201)
-    axes.plot(u, schedules.get("cosine").logsnr(u), color="0.7", label="cosine")
-    for schedule in made:
-        axes.plot(u, schedule.logsnr(u), label="chosen")
-    axes.set(xlabel="u (data to noise)", ylabel="log-SNR")
-    axes.legend()
-    return figure

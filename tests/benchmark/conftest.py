@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from schedrl.benchmark.store import Result
-from schedrl.environments.registration import variant_of
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.registration import training_variant
+from schedrl.environments.training.variant import TrainingVariant
 
 MakeResult = Callable[..., Result]
 
@@ -17,7 +17,7 @@ MakeResult = Callable[..., Result]
 @pytest.fixture
 def variant(tiny: dict[str, Any]) -> TrainingVariant:
     """The tiny ``schedrl/DigitsKnots-v0``."""
-    return variant_of("schedrl/DigitsKnots-v0", tiny)
+    return training_variant("schedrl/DigitsKnots-v0", tiny)
 
 
 @pytest.fixture

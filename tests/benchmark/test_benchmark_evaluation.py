@@ -12,8 +12,8 @@ from schedrl.benchmark import evaluation
 from schedrl.benchmark.evaluation import evaluate, picture
 from schedrl.benchmark.forms import measured_variant
 from schedrl.benchmark.replay import replay
-from schedrl.environments.registration import variant_of
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.registration import training_variant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies import find, make_policy
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.baselines import State
@@ -64,7 +64,7 @@ def test_an_exact_law_is_on_record_and_does_not_depend_on_the_environments_actio
 ) -> None:
     bounds = []
     for env_id in ("schedrl/DigitsKnots-v0", "schedrl/DigitsChoice-v0"):
-        variant = variant_of(env_id, {**tiny, "episode.phases": 2})
+        variant = training_variant(env_id, {**tiny, "episode.phases": 2})
         agent = cosine(variant)
         exact = measured_variant(agent, variant, "exact")
         results = evaluate(make_policy(agent, exact), exact, SEEDS)
@@ -99,7 +99,7 @@ class Recorder:
 
 def test_a_policy_gets_its_state_back(tiny: dict[str, Any]) -> None:
     changes = {"action.knots": 2, "action.num_train_timesteps": 20, "episode.phases": 2}
-    variant = variant_of("schedrl/DigitsKernel-v0", {**tiny, **changes})
+    variant = training_variant("schedrl/DigitsKernel-v0", {**tiny, **changes})
     policy = Recorder(variant)
     evaluate(policy, variant, SEEDS[:2])
     assert policy.states == [None, 1, 2, 3]
@@ -108,7 +108,7 @@ def test_a_policy_gets_its_state_back(tiny: dict[str, Any]) -> None:
 
 def test_a_run_that_diverges_is_counted_once_and_finite(tiny: dict[str, Any]) -> None:
     changes = {"episode.phases": 3, "training.optimizer.learning_rate": 10.0, "episode.divergence_error": 1.5}
-    variant = variant_of("schedrl/DigitsKnots-v0", {**tiny, **changes})
+    variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, **changes})
     results = evaluate(make_policy(cosine(variant), variant), variant, SEEDS)
     assert [result.seed for result in results] == SEEDS
     gone = [result for result in results if result.diverged]
@@ -133,7 +133,7 @@ def test_a_picture_is_drawn_at_the_end(variant: TrainingVariant) -> None:
 
 @pytest.mark.parametrize("env_id", ["schedrl/DigitsKnots-v0", "schedrl/DigitsKernel-v0"])
 def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> None:
-    variant = variant_of(env_id, {**tiny, "episode.steps_per_phase": 4})
+    variant = training_variant(env_id, {**tiny, "episode.steps_per_phase": 4})
     programs = []
     bounds = []
     for name in ("tangent-0.3", "ava-equation"):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedrl.benchmark.forms import forms_of, measured_variant, nearest_divisor
-from schedrl.environments.actions import ChoiceAction, GainAction
-from schedrl.environments.registration import definitions, variant_of
+from schedrl.environments.registration import definitions, training_variant
+from schedrl.environments.training.actions import ChoiceAction, GainAction
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find, make_policy
 from schedrl.policies.agents import AVAAgent, ScheduleAgent, TrainedAgent
@@ -21,7 +21,7 @@ HAND_MADE = sorted(name for name, agent in catalogue().items() if agent.kind in 
 @pytest.mark.parametrize("env_id", sorted(definitions()))
 @pytest.mark.parametrize("name", HAND_MADE)
 def test_the_exact_form_keeps_the_protocol(name: str, env_id: str) -> None:
-    variant, agent = variant_of(env_id), find(name, env_id)
+    variant, agent = training_variant(env_id), find(name, env_id)
     exact = measured_variant(agent, variant, "exact")
     for part in ("data", "training", "bound", "test_bound", "reward"):
         assert getattr(exact, part) == getattr(variant, part)
@@ -32,7 +32,7 @@ def test_the_exact_form_keeps_the_protocol(name: str, env_id: str) -> None:
 
 
 def test_a_law_is_followed_as_written() -> None:
-    variant, agent = variant_of("schedrl/DigitsKernel-v0"), find("cosine", "")
+    variant, agent = training_variant("schedrl/DigitsKernel-v0"), find("cosine", "")
     assert isinstance(agent, ScheduleAgent)
     exact = measured_variant(agent, variant, "exact")
     assert isinstance(exact.action, ChoiceAction)
@@ -44,7 +44,7 @@ def test_a_law_is_followed_as_written() -> None:
 def test_ava_has_its_own_phases_and_never_hits_an_edge() -> None:
     agent = find("ava-prose", "")
     assert isinstance(agent, AVAAgent)
-    exact = measured_variant(agent, variant_of("schedrl/DigitsKnots-v0"), "exact")
+    exact = measured_variant(agent, training_variant("schedrl/DigitsKnots-v0"), "exact")
     assert (exact.episode.phases, exact.episode.steps_per_phase) == (8, 25)
     action = exact.action
     assert isinstance(action, GainAction)
@@ -54,17 +54,17 @@ def test_ava_has_its_own_phases_and_never_hits_an_edge() -> None:
 
 
 def test_ava_keeps_phases_that_the_environment_sets() -> None:
-    variant = variant_of("schedrl/DigitsChoice-v0", {"episode.phases": 5})
+    variant = training_variant("schedrl/DigitsChoice-v0", {"episode.phases": 5})
     assert measured_variant(find("ava-prose", ""), variant, "exact").episode == variant.episode
 
 
 def test_the_action_form_is_the_environment() -> None:
-    variant = variant_of("schedrl/DigitsKnots-v0")
+    variant = training_variant("schedrl/DigitsKnots-v0")
     assert measured_variant(find("cosine", ""), variant, "action") == variant
 
 
 def test_forms_that_do_not_exist_are_refused() -> None:
-    variant = variant_of("schedrl/DigitsKnots-v0")
+    variant = training_variant("schedrl/DigitsKnots-v0")
     learned = TrainedAgent(name="mine", path="nowhere")
     assert forms_of(learned) == ("action",)
     with pytest.raises(SchedrlError, match="only hand-made laws have an exact form"):
@@ -82,6 +82,6 @@ def test_the_nearest_divisor(total: int, wanted: int) -> None:
 
 
 def test_changes_to_the_environment_carry_over(tiny: dict[str, Any]) -> None:
-    exact = measured_variant(find("cosine", ""), variant_of("schedrl/DigitsKnots-v0", tiny), "exact")
+    exact = measured_variant(find("cosine", ""), training_variant("schedrl/DigitsKnots-v0", tiny), "exact")
     assert exact.optimizer_steps == 2
     assert exact.training.batch_size == 4

@@ -28,7 +28,7 @@ from schedrl.benchmark.figures import Curve, noise_figure, png
 from schedrl.benchmark.manifest import MANIFEST, Manifest, ManifestRow, load_comparison, read_manifest
 from schedrl.benchmark.report import write_report
 from schedrl.benchmark.store import RESULTS, Result, ResultStore
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json
 from schedrl.policies.progress import PROGRESS
@@ -56,7 +56,7 @@ def comparison(variant: TrainingVariant, make_result: MakeResult, trained: Path,
         moving = [{"name": "ava", "K": 20.0}, {"name": "ava", "K": 30.0}]
         results.append(make_result("ava-prose", seed, 3.3 + luck, kind="ava", schedule=moving))
     results.append(make_result("stranger", 0, 1.0))
-    ResultStore(folder / RESULTS).append(results)
+    ResultStore(folder / RESULTS, Result).append(results)
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results if r.agent != "stranger")
     rows = tuple(
         ManifestRow(agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None)

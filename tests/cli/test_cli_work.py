@@ -12,7 +12,9 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from schedrl.benchmark.store import read_results
+from schedrl.benchmark.store import Result, read_results
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
 from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.progress import read_progress
 
@@ -31,7 +33,7 @@ def test_train_evaluate_benchmark_report(run: Run, tiny_options: list[str]) -> N
     assert "training: 2/6, mean return" in result.stderr
     description = load_agent(folder).description
     assert (description.timesteps, description.seed, description.hyperparameters.gamma) == (6, 5, 0.9)
-    assert description.variant.training.batch_size == 4
+    assert of_family(description.variant, TrainingVariant).training.batch_size == 4
 
     words = ["evaluate", *KNOTS, *tiny_options, "--agent", str(folder), "-n", "3"]
     result = run(*words, "--json", "out/runs.json", "--render", "out/run.png")
@@ -46,7 +48,7 @@ def test_train_evaluate_benchmark_report(run: Run, tiny_options: list[str]) -> N
     words = ["benchmark", *KNOTS, *tiny_options, "--agents", agents, "--seeds", "3", "-f", "comparison"]
     result = run(*words)
     assert result.exit_code == 0, result.stderr
-    lines = read_results(Path("comparison/results.jsonl"))
+    lines = read_results(Path("comparison/results.jsonl"), Result)
     assert len(lines) == 12
     mine = {line.seed: line.test_bound for line in lines if line.agent == "mine"}
     assert mine == {entry["seed"]: entry["test_bound"] for entry in runs}
@@ -56,7 +58,7 @@ def test_train_evaluate_benchmark_report(run: Run, tiny_options: list[str]) -> N
     again = run(*words)
     assert again.stdout == result.stdout
     assert "12/12, done" in again.stderr
-    assert read_results(Path("comparison/results.jsonl")) == lines
+    assert read_results(Path("comparison/results.jsonl"), Result) == lines
 
     result = run("report", "comparison")
     assert result.exit_code == 0, result.stderr
@@ -70,12 +72,12 @@ def test_results_go_where_they_are_told(run: Run, tiny_options: list[str], surro
     words = ["benchmark", *KNOTS, *tiny_options, "--agents", "cosine", "--seeds", "2", "--form", "exact"]
     assert run(*words, "--json", "deep/down.jsonl").exit_code == 0
     assert [path.name for path in surrounding.iterdir()] == ["deep"]
-    assert len(read_results(Path("deep/down.jsonl"))) == 2
+    assert len(read_results(Path("deep/down.jsonl"), Result)) == 2
     path = Path("deep/down.jsonl")
     path.write_text(path.read_text()[:-20])
     result = run(*words, "--json", "deep/down.jsonl")
     assert "the last line was cut short" in result.stderr
-    assert [line.seed for line in read_results(path)] == [1_000_000, 1_000_001]
+    assert [line.seed for line in read_results(path, Result)] == [1_000_000, 1_000_001]
     assert run(*words).exit_code == 0
     assert Path("runs/benchmark/DigitsKnots-v0/benchmark.json").is_file()
 
@@ -95,9 +97,9 @@ def test_the_same_results_under_another_reward_rank_by_it_too(run: Run, tiny_opt
 
 
 def test_an_environment_of_ones_own(run: Run, tiny: dict[str, Any]) -> None:
-    from schedrl.environments.registration import variant_of
+    from schedrl.environments.registration import training_variant
 
-    variant = variant_of("schedrl/DigitsKnots-v0", tiny).model_copy(update={"id": "me/Own-v0"})
+    variant = training_variant("schedrl/DigitsKnots-v0", tiny).model_copy(update={"id": "me/Own-v0"})
     action = variant.action.model_dump()
     Path("own.toml").write_text(
         f"""id = "me/Own-v0"

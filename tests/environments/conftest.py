@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from schedrl.environments.training import TrainingEnv, TrainingVectorEnv
-from schedrl.environments.variant import TrainingVariant, apply_overrides
+from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import apply_overrides, of_family
 
 ACTIONS: dict[str, dict[str, Any]] = {
     "knots": {"kind": "knots", "bins": 5, "reference": {"name": "tangent", "gamma": 0.3}},
@@ -131,7 +132,7 @@ class MakeSingle(Protocol):
 
 @pytest.fixture
 def make_variant() -> MakeVariant:
-    return lambda kind, **overrides: apply_overrides(tiny(kind), overrides)
+    return lambda kind, **overrides: of_family(apply_overrides(tiny(kind), overrides), TrainingVariant)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from schedrl import data
-from schedrl.environments.registration import definitions, variant_of
+from schedrl.environments.registration import definitions, training_variant, variant_of
 from schedrl.errors import MissingDataError
 
 IDS = sorted(definitions())
-NEED_FILES = [key for key in IDS if definitions()[key]["data"]["name"] != "digits"]
+NEED_FILES = [key for key in IDS if any(images.name != "digits" for images in variant_of(key).image_sets)]
 
 SHRINK: dict[str, Any] = {
     "episode.steps_per_phase": 2,
@@ -31,11 +31,17 @@ SHRINK: dict[str, Any] = {
     "training.batch_size": 2,
     "training.network": {"channels": [4, 8], "embedding": 8, "groups": 2},
 }
+TRAINING = [key for key in IDS if variant_of(key).family == "training"]
+SAMPLING = [key for key in IDS if variant_of(key).family == "sampling"]
 
 
 def overrides(env_id: str, stand_in: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    name = definitions()[env_id]["data"]["name"]
-    return SHRINK | ({"data": stand_in[name]} if name in stand_in else {})
+    variant = variant_of(env_id)
+    prefix = "" if variant.family == "training" else "source."
+    changes = dict(SHRINK) if variant.family == "training" else {}
+    return changes | {
+        f"{prefix}data": stand_in[images.name] for images in variant.image_sets if images.name in stand_in
+    }
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -49,10 +55,10 @@ def test_stable_baselines(env_id: str, stand_in: dict[str, dict[str, Any]]) -> N
     check_env_sb3(gym.make(env_id, **overrides(env_id, stand_in)).unwrapped)
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", TRAINING)
 def test_an_episode(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
     """With random actions it ends when its budget is spent, and the vector environment agrees with its spaces."""
-    variant = variant_of(env_id, overrides(env_id, stand_in))
+    variant = training_variant(env_id, overrides(env_id, stand_in))
     vector = gym.make_vec(env_id, num_envs=2, **overrides(env_id, stand_in))
     vector.action_space.seed(0)
     observations, infos = vector.reset(seed=1)
@@ -86,7 +92,7 @@ def test_specs_survive_json(env_id: str, stand_in: dict[str, dict[str, Any]]) ->
 @pytest.mark.parametrize("env_id", NEED_FILES)
 @pytest.mark.parametrize("many", [False, True])
 def test_missing_data(env_id: str, many: bool) -> None:
-    name = definitions()[env_id]["data"]["name"]
+    (name,) = (images.name for images in variant_of(env_id).image_sets)
     with pytest.raises(MissingDataError) as caught:
         gym.make_vec(env_id, num_envs=2) if many else gym.make(env_id)
     message = str(caught.value)
@@ -97,7 +103,7 @@ def test_missing_data(env_id: str, many: bool) -> None:
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("env_id", [key for key in NEED_FILES if "Fashion" in key])
+@pytest.mark.parametrize("env_id", [key for key in TRAINING if "Fashion" in key])
 def test_fashion_mnist_trains_a_phase(env_id: str) -> None:
     """The real pictures, where SCHEDRL_DATA has them; everything but the length of the phase as shipped."""
     problem = data.missing(data.get("fashion-mnist"))
@@ -105,7 +111,7 @@ def test_fashion_mnist_trains_a_phase(env_id: str) -> None:
         pytest.skip("SCHEDRL_DATA does not name a folder with Fashion-MNIST")
     env = gym.make(env_id, episode={"steps_per_phase": 3}, bound={"images": 8}, test_bound=None)
     env.reset(seed=0)
-    knots = variant_of(env_id).action.num_knots
+    knots = training_variant(env_id).action.num_knots
     action = np.zeros(env.action_space.shape or (), np.float32)
     seen = [env.step(action) for _ in range(knots)]
     assert not any(ended for _, _, ended, _, _ in seen)

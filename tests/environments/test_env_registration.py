@@ -16,8 +16,8 @@ import pytest
 import schedrl
 from schedrl.catalogue import folder
 from schedrl.environments import registration
-from schedrl.environments.training import TrainingEnv, TrainingVectorEnv
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, parse
 
 MINE = """

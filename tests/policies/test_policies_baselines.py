@@ -11,15 +11,29 @@ from numpy.typing import NDArray
 
 from schedrl import schedules
 from schedrl.diffusion.population import PhaseRecord, Population
-from schedrl.environments.actions import ChoiceAction
-from schedrl.environments.registration import variant_of
-from schedrl.environments.training import TrainingVectorEnv
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.registration import training_variant
+from schedrl.environments.training.actions import ChoiceAction
+from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import Policy, catalogue, find, make_policy
 from schedrl.policies.agents import AVAAgent, ScheduleAgent
 
 ENVIRONMENTS = [f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "Gain", "Choice")]
+FOR_TRAINING = sorted(
+    name for name, agent in catalogue().items() if agent.kind in ("schedule", "ava", "random")
+)
+FOR_SAMPLING = sorted(name for name, agent in catalogue().items() if agent.kind in ("grid", "search"))
+
+
+def test_every_agent_is_for_something() -> None:
+    assert {*FOR_TRAINING, *FOR_SAMPLING, "ppo"} == set(catalogue())
+
+
+@pytest.mark.parametrize("name", FOR_SAMPLING)
+def test_grids_are_not_for_training(name: str) -> None:
+    with pytest.raises(SchedrlError, match="is not for environments of the family 'training'"):
+        make_policy(find(name, "schedrl/DigitsKnots-v0"), training_variant("schedrl/DigitsKnots-v0"))
 
 
 def episode(policy: Policy, variant: TrainingVariant, seeds: list[int]) -> list[list[dict[str, Any]]]:
@@ -36,9 +50,9 @@ def episode(policy: Policy, variant: TrainingVariant, seeds: list[int]) -> list[
 
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
-@pytest.mark.parametrize("name", sorted(set(catalogue()) - {"ppo"}))
+@pytest.mark.parametrize("name", FOR_TRAINING)
 def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str, Any]) -> None:
-    variant = variant_of(env_id, tiny)
+    variant = training_variant(env_id, tiny)
     agent = find(name, env_id)
     action, kind = variant.action, variant.action.kind
     if kind == "gain":
@@ -64,7 +78,7 @@ def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "edm", "tangent-0.3"])
 def test_knots_carry_the_noise_of_a_law(name: str, tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsKnots-v0", {**tiny, "action.scale": 10.0})
+    variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, "action.scale": 10.0})
     agent = find(name, variant.id)
     assert isinstance(agent, ScheduleAgent)
     [[made]] = episode(make_policy(agent, variant), variant, [0])
@@ -79,7 +93,7 @@ def test_knots_carry_the_noise_of_a_law(name: str, tiny: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("name", ["cosine", "sigmoid", "tangent-0.1"])
 def test_the_kernel_passes_through_a_law_at_its_knots(name: str, tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsKernel-v0", {**tiny, "action.scale": 10.0})
+    variant = training_variant("schedrl/DigitsKernel-v0", {**tiny, "action.scale": 10.0})
     agent = find(name, variant.id)
     assert isinstance(agent, ScheduleAgent)
     [[made]] = episode(make_policy(agent, variant), variant, [0])
@@ -90,7 +104,7 @@ def test_the_kernel_passes_through_a_law_at_its_knots(name: str, tiny: dict[str,
 
 
 def test_a_choice_is_the_law_itself(tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsChoice-v0", {**tiny, "episode.phases": 2})
+    variant = training_variant("schedrl/DigitsChoice-v0", {**tiny, "episode.phases": 2})
     agent = find("tangent-0.3", variant.id)
     assert isinstance(agent, ScheduleAgent)
     [made] = episode(make_policy(agent, variant), variant, [0])
@@ -98,7 +112,9 @@ def test_a_choice_is_the_law_itself(tiny: dict[str, Any]) -> None:
 
 
 def test_a_fixed_gain_stays(tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsGain-v0", {**tiny, "episode.phases": 3, "action.initial_gain": 150.0})
+    variant = training_variant(
+        "schedrl/DigitsGain-v0", {**tiny, "episode.phases": 3, "action.initial_gain": 150.0}
+    )
     policy = make_policy(find("ava-fixed", variant.id), variant)
     for made in episode(policy, variant, [0, 1]):
         # From K = 150 one step of the action reaches 150 / e^1.5, the second the law's own 20.
@@ -126,7 +142,7 @@ def test_avas_gain_moves_as_written(
         "action.scale": 8.0,
         "action.maximum": 200.0,
     }
-    variant = variant_of("schedrl/DigitsGain-v0", {**tiny, **changes})
+    variant = training_variant("schedrl/DigitsGain-v0", {**tiny, **changes})
     agent = AVAAgent(name="ava", rule=rule, rate=5.0, maximum=maximum)
     made = episode(make_policy(agent, variant), variant, [4, 5])
     sign = {"equation": 1.0, "prose": -1.0}[rule]
@@ -143,7 +159,7 @@ def test_avas_gain_moves_as_written(
 
 
 def test_ava_starts_over_with_each_episode(tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsGain-v0", {**tiny, "episode.phases": 2})
+    variant = training_variant("schedrl/DigitsGain-v0", {**tiny, "episode.phases": 2})
     policy = make_policy(find("ava-equation", variant.id), variant)
     rows = np.zeros((2, len(variant.observation.names)), dtype=np.float32)
     state = (np.array([55.0, 66.0]),)
@@ -156,13 +172,13 @@ def test_ava_starts_over_with_each_episode(tiny: dict[str, Any]) -> None:
 
 def test_ava_needs_to_see_gradients(tiny: dict[str, Any]) -> None:
     changes = {"episode.phases": 2, "observation.features": ["budget", "log_gain"]}
-    variant = variant_of("schedrl/DigitsGain-v0", {**tiny, **changes})
+    variant = training_variant("schedrl/DigitsGain-v0", {**tiny, **changes})
     with pytest.raises(SchedrlError, match="needs the observation 'gradient_norm'"):
         make_policy(find("ava-equation", variant.id), variant)
 
 
 def test_random_actions_follow_their_seed(tiny: dict[str, Any]) -> None:
-    variant = variant_of("schedrl/DigitsKnots-v0", tiny)
+    variant = training_variant("schedrl/DigitsKnots-v0", tiny)
     rows = np.zeros((4, len(variant.observation.names)), dtype=np.float32)
     first, second, third = (
         make_policy(find("random", variant.id), variant, seed).predict(rows)[0] for seed in (1, 1, 2)
@@ -177,7 +193,7 @@ def test_sb3_evaluates_them(name: str, tiny: dict[str, Any]) -> None:
 
     from schedrl.environments.sb3 import Sb3VectorEnv
 
-    variant = variant_of("schedrl/DigitsKnots-v0", tiny)
+    variant = training_variant("schedrl/DigitsKnots-v0", tiny)
     env = Sb3VectorEnv(TrainingVectorEnv(2, variant=variant))
     env.seed(0)
     policy: Any = make_policy(find(name, variant.id), variant)

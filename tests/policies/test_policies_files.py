@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from schedrl.environments.registration import variant_of
+from schedrl.environments.registration import training_variant
 from schedrl.errors import AgentFileError
 from schedrl.policies.agent_files import build_network, load_agent, read_description, save_agent
 from schedrl.policies.ppo_spec import PPOSpec
@@ -35,7 +35,7 @@ def test_what_is_saved_acts_the_same(trained: Path, tmp_path: Path) -> None:
     network = build_network(description)
     save_agent(tmp_path, network, description)
     loaded = load_agent(tmp_path)
-    rows = observations(50, len(description.variant.observation.names))
+    rows = observations(50, len(description.variant.observation_names))
     expected, _ = network.predict(rows, deterministic=True)
     np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], expected)
     # The weights above are random: had loading done nothing, another draw would act otherwise.
@@ -143,6 +143,6 @@ def test_an_agent_does_not_act_where_it_does_not_fit(
     trained: Path, env_id: str, changes: dict[str, Any], tiny: dict[str, Any]
 ) -> None:
     with pytest.raises(AgentFileError, match="whose observations or actions are not those of"):
-        load_agent(trained, variant_of(env_id, {**tiny, **changes}))
-    fitting = load_agent(trained, variant_of("schedrl/DigitsKnots-v0", {"training.batch_size": 7}))
+        load_agent(trained, training_variant(env_id, {**tiny, **changes}))
+    fitting = load_agent(trained, training_variant("schedrl/DigitsKnots-v0", {"training.batch_size": 7}))
     assert fitting.description.variant.id == "schedrl/DigitsKnots-v0"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.progress import ProgressRow, append_progress, read_progress, trim_progress

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from schedrl import schedules
-from schedrl.environments.actions import (
+from schedrl.environments.training.actions import (
     ActionKind,
     AnyAction,
     ChoiceAction,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.training.env import TrainingVectorEnv
 
 
 def some_actions(env: TrainingVectorEnv, steps: int) -> list[Any]:

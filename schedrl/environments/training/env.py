@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from schedrl.environments.rendering import RunPicture, draw_line, draw_picture
-from schedrl.environments.runs import TrainingRuns
-from schedrl.environments.variant import TrainingVariant, apply_overrides
+from schedrl.environments.conventions import (
+    RENDER_MODES,
+    Observation,
+    SingleEnv,
+    checked_actions,
+    checked_render_mode,
+    spread_seeds,
+)
+from schedrl.environments.training.rendering import RunPicture, draw_line, draw_picture
+from schedrl.environments.training.runs import TrainingRuns
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
 
 __all__ = ["TrainingEnv", "TrainingVectorEnv"]
-
-Observation = NDArray[np.float32]
-RENDER_MODES = ("rgb_array", "ansi")
 
 
 class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
@@ -40,7 +45,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         autoreset_mode: ``SAME_STEP`` or ``DISABLED``.
         timing: Put ``seconds`` of the training into the last info. Off by default: wall-clock time is the one thing a
             seed does not fix.
-        overrides: Fields of the variant to change; see :func:`schedrl.environments.variant.apply_overrides`.
+        overrides: Fields of the variant to change; see :func:`schedrl.environments.variants.apply_overrides`.
 
     Raises:
         SchedrlError: Bad definition, missing data, unknown render mode.
@@ -64,14 +69,13 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         **overrides: Any,
     ) -> None:
         definition = variant.model_dump(mode="json") if isinstance(variant, TrainingVariant) else variant
-        self.variant = apply_overrides(definition, overrides)
-        if render_mode not in (None, *RENDER_MODES):
-            raise SchedrlError(f"render_mode: must be one of {', '.join(RENDER_MODES)} (got {render_mode!r})")
+        self.variant = of_family(apply_overrides(definition, overrides), TrainingVariant)
+        checked_render_mode(render_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
         self.num_envs, self.render_mode, self.timing = num_envs, render_mode, timing
         self.runs = TrainingRuns(self.variant, num_envs, device)
-        self.single_action_space = self.variant.action.space()
-        self.single_observation_space = self.variant.observation.space()
+        self.single_action_space = self.variant.action_space()
+        self.single_observation_space = self.variant.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
@@ -81,7 +85,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     @property
     def observation_names(self) -> tuple[str, ...]:
         """Name of every entry of an observation."""
-        return self.variant.observation.names
+        return self.variant.observation_names
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -92,7 +96,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             seed: One seed for run 0, counted up for the others; or one seed per run; or None to go on drawing.
             options: Not used.
         """
-        seeds = self._spread(seed)
+        seeds = spread_seeds(seed, self.num_envs)
         for run, run_seed in enumerate(seeds):
             if run_seed is not None or self._rngs[run] is None:
                 self._rngs[run], _ = seeding.np_random(run_seed)
@@ -117,7 +121,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """
         if not self._ready:
             raise SchedrlError("no episode is running: call reset() before step()")
-        actions = self._checked(actions)
+        actions = checked_actions(actions, self.action_space, self.single_action_space)
         never = np.zeros(self.num_envs, dtype=np.bool_)
         if not self.runs.walk(actions):
             return self.observe(), np.zeros(self.num_envs), never.copy(), never, {}
@@ -162,36 +166,6 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         assert rng is not None
         self.runs.start(run, int(rng.integers(2**31)))
 
-    def _spread(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None or isinstance(seed, (int, np.integer)):
-            return [None if seed is None else int(seed) + run for run in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise SchedrlError(
-                f"seed: {self.num_envs} environments need {self.num_envs} seeds (got {len(seed)})"
-            )
-        return list(seed)
-
-    def _checked(self, actions: NDArray[Any]) -> NDArray[Any]:
-        space = self.action_space
-        array = np.asarray(actions)
-        if array.shape != space.shape:
-            raise SchedrlError(f"action: shape must be {space.shape} (got {array.shape})")
-        if not np.issubdtype(array.dtype, np.number):
-            raise SchedrlError(f"action: must be numbers (got dtype {array.dtype})")
-        if not np.isfinite(array).all():
-            raise SchedrlError("action: every entry must be finite (got NaN or infinity)")
-        single = self.single_action_space
-        if isinstance(single, gym.spaces.Discrete):
-            if not np.issubdtype(array.dtype, np.integer):
-                raise SchedrlError(f"action: must be integers (got dtype {array.dtype})")
-            low, high = 0, int(single.n) - 1
-        else:
-            low, high = -1, 1
-        if (array < low).any() or (array > high).any():
-            worst = array.ravel()[np.argmax(np.abs(array - 0.5 * (low + high)))]
-            raise SchedrlError(f"action: entries must lie in [{low}, {high}] (got {worst})")
-        return array
-
     def _phase_info(self, diverged: NDArray[np.bool_]) -> dict[str, Any]:
         infos: dict[str, Any] = {}
         for run in range(self.num_envs):
@@ -233,7 +207,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return info
 
 
-class TrainingEnv(gym.Env[Observation, Any]):
+class TrainingEnv(SingleEnv):
     """One training run of a small diffusion network, its noise schedule decided by the agent.
 
     ### Description
@@ -243,13 +217,13 @@ class TrainingEnv(gym.Env[Observation, Any]):
     trains many at once, as one population.
 
     ### Action Space
-    By ``action.kind`` of the variant, see :mod:`schedrl.environments.actions`: ``kernel`` Box(1), one step per knot;
-    ``knots`` Box(bins), ``gain`` Box(1), ``choice`` Discrete, one step per phase. Boxes are [−1, 1] and 0 is the
-    variant's reference schedule.
+    By ``action.kind`` of the variant, see :mod:`schedrl.environments.training.actions`: ``kernel`` Box(1), one step
+    per knot; ``knots`` Box(bins), ``gain`` Box(1), ``choice`` Discrete, one step per phase. Boxes are [−1, 1] and 0
+    is the variant's reference schedule.
 
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``; meanings in
-    :class:`schedrl.environments.observations.ObservationSpec`.
+    :class:`schedrl.environments.training.observations.ObservationSpec`.
 
     ### Rewards
     ``bound``: decrease of the validation bound over the phase in bits/dim, 0 within a sweep; the return is the first
@@ -276,38 +250,4 @@ class TrainingEnv(gym.Env[Observation, Any]):
     v0: first version.
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
-
-    def __init__(self, **arguments: Any) -> None:
-        self.vector = TrainingVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
-        self.variant, self.render_mode = self.vector.variant, self.vector.render_mode
-        self.action_space = self.vector.single_action_space
-        self.observation_space = self.vector.single_observation_space
-
-    @property
-    def observation_names(self) -> tuple[str, ...]:
-        """Name of every entry of an observation."""
-        return self.vector.observation_names
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a new episode; ``seed`` fixes it entirely."""
-        super().reset(seed=seed)
-        observations, _ = self.vector.reset(seed=seed)
-        return observations[0], {"observation_names": self.observation_names}
-
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Take one action; the last of a sweep trains a phase."""
-        observations, rewards, ended, _, infos = self.vector.step(np.asarray(action)[None])
-        info = {key: _plain(values[0]) for key, values in infos.items() if not key.startswith("_")}
-        return observations[0], float(rewards[0]), bool(ended[0]), False, info
-
-    def render(self) -> Any:
-        """A picture (``rgb_array``) or a line (``ansi``) of the run."""
-        frames = self.vector.render()
-        return None if frames is None else frames[0]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    vector_type = TrainingVectorEnv

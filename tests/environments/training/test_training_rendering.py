@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.environments.rendering import sample_images, tile
+from schedrl.environments.training.rendering import sample_images, tile
 
 
 def test_ansi_is_one_line(make_single: Any, kind: str) -> None:

@@ -13,8 +13,8 @@ from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
-from schedrl.environments.observations import RunView
-from schedrl.environments.variant import TrainingVariant
+from schedrl.environments.training.observations import RunView
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.bound import Bound, LawLoss
 from schedrl.schedules import Schedule, conversions
 

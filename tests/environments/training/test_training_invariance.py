@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from schedrl.environments.training import TrainingVectorEnv
+from schedrl.environments.training.env import TrainingVectorEnv
 
 # --- common random numbers ---
 

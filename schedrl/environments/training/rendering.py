@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from schedrl.schedules import Schedule, grid
 
 if TYPE_CHECKING:
-    from schedrl.environments.runs import TrainingRuns
+    from schedrl.environments.training.runs import TrainingRuns
 
 __all__ = ["RunPicture", "draw_line", "draw_picture", "sample_images"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedrl.environments.observations import LIMIT, FeatureName, ObservationSpec, RunView
+from schedrl.environments.training.observations import LIMIT, FeatureName, ObservationSpec, RunView
 from schedrl.errors import SchedrlError, parse
 
 FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)

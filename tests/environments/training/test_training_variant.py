@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 
 from schedrl import data, schedules
-from schedrl.environments.actions import KernelAction
-from schedrl.environments.variant import (
-    EpisodeSpec,
-    TrainingVariant,
-    apply_overrides,
-    read_definition,
-)
+from schedrl.environments.training.actions import KernelAction
+from schedrl.environments.training.variant import EpisodeSpec, TrainingVariant
+from schedrl.environments.variants import apply_overrides, of_family, read_definition
 from schedrl.errors import SchedrlError, parse
 from schedrl.metrics.spec import BoundSpec
 
@@ -27,8 +23,12 @@ SMALL: dict[str, Any] = {
 }
 
 
+def changed(definition: dict[str, Any], overrides: dict[str, Any]) -> TrainingVariant:
+    return of_family(apply_overrides(definition, overrides), TrainingVariant)
+
+
 def change(**overrides: Any) -> TrainingVariant:
-    return apply_overrides(SMALL, overrides)
+    return changed(SMALL, overrides)
 
 
 # --- overrides ---
@@ -77,12 +77,12 @@ def test_another_name_replaces() -> None:
 
 
 def test_the_same_name_merges() -> None:
-    variant = apply_overrides(
+    variant = changed(
         {**SMALL, "data": {"name": "digits", "limit": 90, "test": 20}},
         {"data": {"name": "digits", "limit": 40}},
     )
     assert variant.data == data.Digits(limit=40, test=20)
-    variant = apply_overrides(
+    variant = changed(
         # The name that is given here was left to its default there: the rate is kept.
         {**SMALL, "training": {"optimizer": {"learning_rate": 0.5}}},
         {"training.optimizer.name": "adam"},
@@ -93,7 +93,7 @@ def test_the_same_name_merges() -> None:
 def test_parts_that_can_be_absent() -> None:
     assert change(test_bound=None).test_bound is None
     without = change(test_bound=None).model_dump(mode="json")
-    again = apply_overrides(without, {"test_bound.images": 5}).test_bound
+    again = changed(without, {"test_bound.images": 5}).test_bound
     assert again == BoundSpec(images=5)
     assert change(num_train_timesteps=100).timesteps == 100
 
@@ -101,7 +101,7 @@ def test_parts_that_can_be_absent() -> None:
 def test_arguments_are_left_alone() -> None:
     definition, overrides = copy.deepcopy(SMALL), {"training": {"batch_size": 7}, "training.ema_decay": 0.5}
     before = copy.deepcopy((definition, overrides))
-    variant = apply_overrides(definition, overrides)
+    variant = changed(definition, overrides)
     assert (variant.training.batch_size, variant.training.ema_decay) == (7, 0.5)
     assert (definition, overrides) == before
 
@@ -228,7 +228,7 @@ def test_laws_with_renamed_fields_survive() -> None:
     law = {"name": "piecewise", "u": [0.0, 0.4, 1.0], "logsnr": [7.0, 1.0, -5.0]}
     variant = change(**{"action.reference": law})
     assert variant.model_dump(mode="json")["action"]["reference"] == law
-    assert apply_overrides(variant.model_dump(mode="json"), {}) == variant
+    assert changed(variant.model_dump(mode="json"), {}) == variant
 
 
 # --- files ---

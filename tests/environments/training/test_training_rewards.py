@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from schedrl.environments.rewards import BoundReward, OwnLossReward
+from schedrl.environments.training.rewards import BoundReward, OwnLossReward
 
 WORST_BOUND, WORST_ERROR = 110.0, 10.0
 # The bound has a positive constant, so it is positive; a surviving run's is at most the worst.

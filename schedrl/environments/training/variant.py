@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from copy import deepcopy
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import gymnasium as gym
 from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
 from schedrl.diffusion.spec import TrainingSpec
-from schedrl.environments.actions import AnyAction
-from schedrl.environments.observations import ObservationSpec
-from schedrl.environments.rewards import AnyReward, BoundReward
-from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.environments.base import Variant, content_hash
+from schedrl.environments.training.actions import AnyAction
+from schedrl.environments.training.observations import ObservationSpec
+from schedrl.environments.training.rewards import AnyReward, BoundReward
+from schedrl.errors import Spec
 from schedrl.metrics.spec import BoundSpec
 
-__all__ = ["EpisodeSpec", "TrainingVariant", "apply_overrides"]
+__all__ = ["EpisodeSpec", "TrainingVariant"]
 
 
 class EpisodeSpec(Spec):
@@ -38,7 +36,7 @@ class EpisodeSpec(Spec):
     gradient_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
 
 
-class TrainingVariant(Spec):
+class TrainingVariant(Variant):
     """Definition of one training environment.
 
     Attributes:
@@ -57,8 +55,6 @@ class TrainingVariant(Spec):
             ``kernel`` action brings its own T.
     """
 
-    id: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+-v\d+$")]
-    description: str = ""
     family: Literal["training"] = "training"
     data: AnyData
     training: TrainingSpec = TrainingSpec()
@@ -91,13 +87,28 @@ class TrainingVariant(Spec):
         """Budget of an episode."""
         return self.episode.phases * self.episode.steps_per_phase
 
-    def fingerprint(self) -> str:
-        """Hash of everything that acts: equal for equal environments, whatever their id and description.
+    @property
+    def episode_steps(self) -> int:
+        """Environment steps in an episode that does not diverge: one per knot and phase."""
+        return self.episode.phases * self.action.num_knots
 
-        ``data.root`` says where the files lie, not what they are, and does not enter either.
-        """
-        content = self.model_dump(mode="json", exclude={"id": True, "description": True, "data": {"root"}})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Name of every entry of an observation."""
+        return self.observation.names
+
+    @property
+    def image_sets(self) -> tuple[AnyData, ...]:
+        """The one it trains on."""
+        return (self.data,)
+
+    def observation_space(self) -> gym.spaces.Box:
+        """Observations of one run."""
+        return self.observation.space()
+
+    def action_space(self) -> gym.spaces.Box | gym.spaces.Discrete:
+        """Actions of one run."""
+        return self.action.space()
 
     def protocol_fingerprint(self) -> str:
         """Hash of what a schedule is tried on: data, training, measurement and budget, without the agent's side.
@@ -108,66 +119,4 @@ class TrainingVariant(Spec):
             mode="json", include={"data", "training", "bound", "test_bound"}, exclude={"data": {"root"}}
         )
         content["optimizer_steps"] = self.optimizer_steps
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def apply_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainingVariant:
-    """Change fields of a variant by their own names.
-
-    A nested field is given as a dictionary (``training={"batch_size": 64}``) or with dots
-    (``**{"training.batch_size": 64}``). A dictionary that names another ``name`` or ``kind`` replaces its
-    counterpart, any other is merged into it.
-
-    Args:
-        definition: The variant as plain data.
-        overrides: What to change; later ones win. Plain data or models.
-
-    Returns:
-        The changed variant; neither argument is touched.
-
-    Raises:
-        SchedrlError: Unknown field or bad value.
-
-    Examples:
-        >>> knots = {"kind": "knots", "bins": 4, "reference": "cosine"}
-        >>> base = {"id": "me/Mine-v0", "data": {"name": "digits"}, "action": knots}
-        >>> changed = apply_overrides(base, {"action.bins": 8, "action.reference": {"name": "linear"}})
-        >>> changed.action.bins, changed.action.reference.name
-        (8, 'linear')
-    """
-    merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
-    for key, value in overrides.items():
-        # A copy: a later override of the same field must not reach into what the caller passed.
-        nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else deepcopy(value)
-        for part in reversed(key.split(".")[1:]):
-            nested = {part: nested}
-        _merge(merged, {key.split(".")[0]: nested})
-    return parse(TrainingVariant, merged, str(definition.get("id", "variant")))
-
-
-def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, value in changes.items():
-        old = target.get(key)
-        if isinstance(value, Mapping) and isinstance(old, dict) and _same_kind(old, value):
-            _merge(old, value)
-        else:
-            target[key] = value
-
-
-def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether neither names something else; a name that was left to its default counts as the same."""
-    return all(new[tag] == old[tag] for tag in ("kind", "name") if tag in new and tag in old)
-
-
-def read_definition(text: str, source: str) -> dict[str, Any]:
-    """Parse a variant's TOML.
-
-    Raises:
-        SchedrlError: Not TOML.
-    """
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SchedrlError(f"{source}: not a TOML file: {error}") from None
+        return content_hash(content)

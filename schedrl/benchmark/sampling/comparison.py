@@ -1,0 +1,229 @@
+"""A comparison on sampling problems: which agents, on which held-out seeds; run so that nothing is measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schedrl.benchmark.protocol import Entry, Step, hardware, software
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.store import ResultStore
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.errors import SchedrlError
+from schedrl.policies.agents import PPOAgent, TrainedAgent, acts_in, catalogue, find
+from schedrl.policies.plans import OptimumPlan
+from schedrl.policies.solving import solve
+from schedrl.schedules.conversions import FloatArray
+
+__all__ = [
+    "NUM_SOURCES",
+    "SamplingPlan",
+    "SamplingRow",
+    "default_entries",
+    "make_sampling_plan",
+    "measure",
+    "run_sampling_plan",
+]
+
+NUM_SOURCES = 256
+"""Held-out sources of a comparison."""
+
+_AT_ONCE = 64
+"""Problems between two writes."""
+
+_TRIED = 2
+"""Problems that an agent is tried on before work begins."""
+
+
+@dataclass(frozen=True)
+class SamplingRow:
+    """A row of the table to be.
+
+    Attributes:
+        entry: The agent.
+        agent_hash: Hash of the agent.
+        training_steps: Sampler steps that its training spent.
+    """
+
+    entry: Entry
+    agent_hash: str
+    training_steps: int
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What will be measured.
+
+    Attributes:
+        variant: The environment.
+        seeds: Held-out seeds, a source each.
+        rows: The agents.
+        notes: What was left out, and why.
+    """
+
+    variant: SamplingVariant
+    seeds: list[int]
+    rows: list[SamplingRow]
+    notes: list[str] = field(default_factory=list)
+
+
+def default_entries(variant: SamplingVariant) -> list[Entry]:
+    """Every agent of the catalogue that applies to the environment's sources, a shipped policy first."""
+    probe = SamplingProblems.drawn(variant, range(_TRIED))
+    entries: list[Entry] = []
+    for agent in catalogue().values():
+        if not acts_in(agent, variant):
+            continue
+        try:
+            found = find(agent.name, variant.id)
+            if agent.kind != "search":
+                solve(found, probe)
+        except SchedrlError:
+            continue  # no policy is shipped, or it does not apply to these sources
+        entries.insert(0 if isinstance(agent, PPOAgent) else len(entries), Entry(agent.name, found))
+    return entries
+
+
+def make_sampling_plan(
+    variant: SamplingVariant, entries: Sequence[Entry], seeds: Sequence[int]
+) -> SamplingPlan:
+    """Check everything that can be checked before any work, and lay the work out.
+
+    Raises:
+        SchedrlError: An agent does not apply to the sources, its files are damaged or do not fit, two rows share a
+            label, or a seed was used in training.
+    """
+    labels = [entry.label for entry in entries]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise SchedrlError(f"two agents are called '{label}'; name one of them: other-name=FOLDER")
+    probe = SamplingProblems.drawn(variant, seeds[:_TRIED])
+    rows = []
+    for entry in entries:
+        entry = (
+            Entry(entry.label, find(entry.agent.name, variant.id))
+            if isinstance(entry.agent, PPOAgent)
+            else entry
+        )
+        if not acts_in(entry.agent, variant) or entry.agent.kind != "search":
+            solve(entry.agent, probe)
+        rows.append(_row(entry, seeds))
+    if not rows:
+        raise SchedrlError("nothing to measure")
+    return SamplingPlan(variant, list(seeds), rows)
+
+
+def run_sampling_plan(
+    plan: SamplingPlan, store: ResultStore[SamplingResult], listen: Callable[[Step], None] | None = None
+) -> list[SamplingResult]:
+    """Measure what the store does not hold yet.
+
+    Args:
+        plan: The work.
+        store: Where results go, as they come.
+        listen: Told of every step.
+
+    Returns:
+        The plan's results, measured now or earlier.
+    """
+    tell = listen or (lambda _: None)
+    total, done = len(plan.seeds) * len(plan.rows), 0
+    best: dict[int, float | None] = {}
+    for row in plan.rows:
+        keys = {seed: _key(row, plan.variant, seed) for seed in plan.seeds}
+        missing = [seed for seed, key in keys.items() if key not in store]
+        done += len(plan.seeds) - len(missing)
+        for begin in range(0, len(missing), _AT_ONCE):
+            part = missing[begin : begin + _AT_ONCE]
+            tell(Step(done, total, row.entry.label))
+            store.append(measure(row, plan.variant, part, best))
+            done += len(part)
+    tell(Step(done, total, "done"))
+    wanted = {_key(row, plan.variant, seed) for row in plan.rows for seed in plan.seeds}
+    return [result for result in store.results if result.key in wanted]
+
+
+def optima(problems: SamplingProblems) -> list[float | None]:
+    """The least error of each problem, where it is known."""
+    try:
+        grids = OptimumPlan().grids(problems)
+    except SchedrlError:
+        return [None] * len(problems)
+    return list(problems.error(grids).tolist())
+
+
+def _row(entry: Entry, seeds: Sequence[int]) -> SamplingRow:
+    if not isinstance(entry.agent, TrainedAgent):
+        definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
+        return SamplingRow(entry, hashlib.sha256(definition.encode()).hexdigest()[:16], 0)
+    from schedrl.policies.agent_files import WEIGHTS, read_description
+
+    folder = Path(entry.agent.path)
+    description = read_description(folder)
+    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
+    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
+        raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    return SamplingRow(entry, digest, description.timesteps)
+
+
+def measure(
+    row: SamplingRow,
+    variant: SamplingVariant,
+    seeds: Sequence[int],
+    best: dict[int, float | None] | None = None,
+) -> list[SamplingResult]:
+    """Let an agent solve some problems.
+
+    Args:
+        row: The agent.
+        variant: The environment.
+        seeds: A problem each.
+        best: Least errors by seed that are known already; what is missing is added.
+    """
+    best = {} if best is None else best
+    if unknown := [seed for seed in seeds if seed not in best]:
+        best |= dict(zip(unknown, optima(SamplingProblems.drawn(variant, unknown)), strict=True))
+    problems = SamplingProblems.drawn(variant, seeds)
+    solution = solve(row.entry.agent, problems, seed=seeds[0])
+    error, reference = problems.error(solution.sigmas), problems.error(problems.reference())
+    parts: dict[str, FloatArray] = problems.parts(solution.sigmas)
+    shared: dict[str, Any] = {
+        "agent": row.entry.label,
+        "kind": row.entry.agent.kind,
+        "agent_hash": row.agent_hash,
+        "env_id": problems.variant.id,
+        "fingerprint": problems.variant.fingerprint(),
+        "training_steps": row.training_steps,
+        "seconds": round(solution.seconds / len(seeds), 6),
+        "versions": software(),
+        "hardware": hardware("cpu"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # A grid that leaves nothing of a direction has an infinite divergence; a result file holds numbers.
+    largest = np.finfo(np.float64).max
+    return [
+        SamplingResult(
+            seed=seed,
+            num_steps=int(problems.total[place]),
+            error=float(min(error[place], largest)),
+            optimum=best[seed],
+            reference=float(reference[place]),
+            parts={name: float(min(values[place], largest)) for name, values in parts.items()},
+            evaluations=int(solution.evaluations[place]),
+            **shared,
+        )
+        for place, seed in enumerate(seeds)
+    ]
+
+
+def _key(row: SamplingRow, variant: SamplingVariant, seed: int) -> tuple[str, str, str, str, int]:
+    return row.entry.label, row.agent_hash, variant.id, variant.fingerprint(), seed

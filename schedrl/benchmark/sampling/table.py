@@ -1,0 +1,154 @@
+"""From solved problems to rows: one per agent, with its regret, its interval and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.errors import SchedrlError
+from schedrl.metrics.intervals import Interval, geometric_mean
+from schedrl.schedules.conversions import FloatArray
+
+__all__ = ["SamplingSummary", "SamplingTableRow", "summarise_sampling"]
+
+_SEED = 5
+"""Of the bootstrap: the same results give the same table."""
+
+
+@dataclass(frozen=True)
+class SamplingTableRow:
+    """An agent.
+
+    Attributes:
+        name: Its label.
+        kind: Kind of agent.
+        num_sources: Sources it was measured on.
+        error: Geometric mean of its error, with a bootstrap interval over sources.
+        ratio: Geometric mean of its error over the yardstick's on the same source, likewise.
+        worst: The greatest of those ratios.
+        versus: Geometric mean of its error over that of the learned agent; None for that agent, or without one.
+        wins: Share of sources on which the learned agent's error is smaller; None likewise.
+        evaluations: Mean number of sampler runs spent on each source.
+        training_steps: Sampler steps that its training spent.
+        seconds: Mean wall-clock time per source.
+        parts: Mean of what the error is made of.
+    """
+
+    name: str
+    kind: str
+    num_sources: int
+    error: Interval
+    ratio: Interval
+    worst: float
+    versus: Interval | None
+    wins: float | None
+    evaluations: float
+    training_steps: int
+    seconds: float
+    parts: dict[str, float]
+
+    @property
+    def learned(self) -> bool:
+        """Whether it was trained."""
+        return self.kind == "trained"
+
+
+@dataclass(frozen=True)
+class SamplingSummary:
+    """The table.
+
+    Attributes:
+        env_id: The environment.
+        yardstick: What ratios are to: ``optimum`` where it is known, else ``reference``.
+        num_sources: Held-out sources.
+        num_steps: Least and greatest N.
+        learned: Name of the learned agent that the others are compared with, if there is one.
+        rows: By mean ratio, the best first.
+    """
+
+    env_id: str
+    yardstick: str
+    num_sources: int
+    num_steps: tuple[int, int]
+    learned: str | None
+    rows: tuple[SamplingTableRow, ...]
+
+
+def summarise_sampling(results: Sequence[SamplingResult]) -> SamplingSummary:
+    """Build the table of a comparison.
+
+    Raises:
+        SchedrlError: There are no results, or they are of different environments.
+    """
+    if not results:
+        raise SchedrlError("no results to make a table of")
+    if len({result.fingerprint for result in results}) > 1:
+        raise SchedrlError("results of different fingerprint cannot be compared in one table")
+    groups: dict[str, dict[int, SamplingResult]] = {}
+    for result in results:
+        groups.setdefault(result.agent, {})[result.seed] = result
+    known = all(result.optimum is not None for result in results)
+    learned = next(
+        (name for name, group in groups.items() if next(iter(group.values())).kind == "trained"), None
+    )
+    rng = np.random.default_rng(_SEED)
+    rows = [
+        _row(name, group, None if name == learned or learned is None else groups[learned], known, rng)
+        for name, group in groups.items()
+    ]
+    rows.sort(key=lambda row: row.ratio.value)
+    steps = [result.num_steps for result in results]
+    return SamplingSummary(
+        env_id=results[0].env_id,
+        yardstick="optimum" if known else "reference",
+        num_sources=len({result.seed for result in results}),
+        num_steps=(min(steps), max(steps)),
+        learned=learned,
+        rows=tuple(rows),
+    )
+
+
+def _row(
+    name: str,
+    group: dict[int, SamplingResult],
+    learned: dict[int, SamplingResult] | None,
+    known: bool,
+    rng: np.random.Generator,
+) -> SamplingTableRow:
+    runs = list(group.values())
+    error = _errors(runs)
+    yardstick = np.array([(run.optimum if known else run.reference) or 0.0 for run in runs])
+    ratio = error / _positive(yardstick)
+    versus, wins = None, None
+    if learned is not None and (shared := sorted(group.keys() & learned.keys())):
+        against = _errors([group[seed] for seed in shared]) / _errors([learned[seed] for seed in shared])
+        versus, wins = (
+            geometric_mean(against, rng),
+            float((against > 1.0).mean() + 0.5 * (against == 1.0).mean()),
+        )
+    return SamplingTableRow(
+        name=name,
+        kind=runs[0].kind,
+        num_sources=len(runs),
+        error=geometric_mean(error, rng),
+        ratio=geometric_mean(ratio, rng),
+        worst=float(ratio.max()),
+        versus=versus,
+        wins=wins,
+        evaluations=float(np.mean([run.evaluations for run in runs])),
+        training_steps=runs[0].training_steps,
+        seconds=float(np.mean([run.seconds for run in runs])),
+        parts={part: float(np.mean([run.parts[part] for run in runs])) for part in runs[0].parts},
+    )
+
+
+def _errors(runs: Sequence[SamplingResult]) -> FloatArray:
+    return _positive(np.array([run.error for run in runs]))
+
+
+def _positive(values: FloatArray) -> FloatArray:
+    """Errors that a logarithm can be taken of: an exact zero counts as the smallest that is told apart from it."""
+    return np.maximum(values, 1e-30)

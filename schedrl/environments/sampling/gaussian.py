@@ -1,0 +1,222 @@
+"""Gaussian sources as sampling problems: the error is the exact Kullback-Leibler divergence."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl.environments.sampling.batches import State
+from schedrl.environments.sampling.references import Scales
+from schedrl.schedules.conversions import FloatArray
+from schedrl.sources.gaussian.divergences import kl
+from schedrl.sources.gaussian.laws import gamma_star
+from schedrl.sources.gaussian.recursions import SamplerName, transition
+
+__all__ = ["GaussianBatch"]
+
+_SMALLEST, _SMALLEST_SEEN = 1e-300, 1e-30
+"""Below it a variance counts as this, so that its logarithm is a number; the same for what is shown of one."""
+
+
+class GaussianBatch:
+    """Spectra of covariance, one per row; the state is the variance along every eigenvector in VP x-space.
+
+    Inside, rows are the last axis: what differs between rows alone (a noise level, say) then meets eigenvalues in long
+    inner loops, which is worth a factor of three.
+
+    Args:
+        eigenvalues: ``[B, E]``, positive, descending.
+        weights: ``[B, E]``, how often each counts; 0 pads rows with fewer eigenvalues, at the end.
+        sampler: Which sampler.
+        quantiles: Points of the spectrum that are seen.
+    """
+
+    def __init__(
+        self, eigenvalues: FloatArray, weights: FloatArray, sampler: SamplerName, quantiles: int = 8
+    ) -> None:
+        self.sampler, self.quantiles = sampler, quantiles
+        rows = len(eigenvalues)
+        self._spectra = np.ascontiguousarray(eigenvalues.T)
+        self._weights = np.ascontiguousarray(weights.T)
+        self.scales = Scales(np.ones(rows), np.ones(rows))
+        self._seen = np.ones((quantiles, rows))
+        self._root = np.ones((quantiles, rows), dtype=np.float32)
+        self._shown_spectrum = np.zeros((quantiles, rows), dtype=np.float32)
+        self._low = np.zeros((quantiles, rows), dtype=np.int64)
+        self._share = np.zeros((quantiles, rows))
+        # Where every row has as many eigenvalues as are seen, the quantiles are the eigenvalues.
+        self._complete = len(self._spectra) == quantiles and bool(weights.all())
+        self._prepare(np.arange(rows))
+
+    @property
+    def eigenvalues(self) -> FloatArray:
+        """``[B, E]``."""
+        return self._spectra.T
+
+    @property
+    def weights(self) -> FloatArray:
+        """``[B, E]``."""
+        return self._weights.T
+
+    def assign_spectra(self, rows: NDArray[np.int64], eigenvalues: FloatArray, weights: FloatArray) -> None:
+        """Put new spectra into some rows."""
+        self._spectra[:, rows], self._weights[:, rows] = eigenvalues.T, weights.T
+        if self._complete and not weights.all():
+            self._complete = False
+            rows = np.arange(self._spectra.shape[1])
+        self._prepare(rows)
+
+    def take(self, rows: NDArray[np.int64]) -> GaussianBatch:
+        """The sources of some rows."""
+        taken = copy(self)
+        for name in _BY_ROW:
+            setattr(taken, name, getattr(self, name)[:, rows])
+        taken.scales = self.scales.take(rows)
+        return taken
+
+    def start(self, rows: NDArray[np.int64]) -> State:
+        """Variance 1: samplers start from N(0, I), whatever the first level."""
+        return (np.ones((len(self._spectra), len(rows))),)
+
+    def advance(self, state: State, sigma: FloatArray, sigma_next: FloatArray) -> State:
+        """The exact variance recursion (THEORY 2.1, 2.3, 2.5)."""
+        gain, noise = transition(self._spectra, sigma, sigma_next, self.sampler)
+        gain *= state[0]
+        if noise is not None:
+            gain += noise
+        return (gain,)
+
+    def deviation(self, state: State, other: State) -> FloatArray:
+        """Sum over the spectrum of the absolute difference in log variance."""
+        apart = np.log(np.maximum(state[0], _SMALLEST)) - np.log(np.maximum(other[0], _SMALLEST))
+        return np.asarray((self._weights * np.abs(apart)).sum(axis=0))
+
+    def error(self, state: State, sigma: FloatArray) -> FloatArray:
+        """Divergence of the sampler's output from the source, in nats."""
+        return kl(_ratio(state[0], self._spectra, sigma).T, weights=self.weights)
+
+    def parts(self, state: State, sigma: FloatArray) -> dict[str, FloatArray]:
+        """The divergence in both directions."""
+        ratio = _ratio(state[0], self._spectra, sigma).T
+        return {
+            "kl": kl(ratio, weights=self.weights),
+            "reverse_kl": kl(ratio, direction="reverse", weights=self.weights),
+        }
+
+    def features(self, state: State, sigma: FloatArray) -> NDArray[np.float32]:
+        """What can be seen, ``[entries, B]``.
+
+        ``spectrum`` log(λ/γ*²)/4; ``angle`` φ = atan(σ/√λ) in units of π/2; ``deficit`` log of the variance over that
+        of the exact marginal; ``speed`` and ``ahead`` log of the metric dφ/dθ, with θ = atan(σ/γ*), here and in root
+        mean square over the way that is left, averaged over the spectrum with the final errors to expect as weights
+        (THEORY 3.4; the closed form of the path is that of 3.3).
+        """
+        near, root = self.scales.near, self._root
+        theta = np.arctan(sigma / near)
+        sine, cosine = np.sin(theta).astype(np.float32), np.cos(theta).astype(np.float32)
+        # Single precision from here: it is what an observation has, and half the time.
+        deficit = np.log(np.maximum(self._seen_ratio(state[0], sigma), _SMALLEST_SEEN, dtype=np.float32))
+        scaled = root / near.astype(np.float32)
+        angle = _angle(np.multiply(cosine, scaled, dtype=np.float32), sine)
+        marginal = np.square(scaled * cosine)
+        marginal += sine * sine
+        speed = scaled / marginal
+        weight = np.square(angle)
+        weight -= deficit  # what is lost already, as far as it is a loss, and what the rest will cost
+        np.maximum(weight, 1e-6, out=weight)
+        total = weight.sum(axis=0)
+        # sin 2φ / 4 = √λ σ / 2(λ + σ²), which is (√λ/γ) sin θ cos θ / 2 over the marginal.
+        twice = speed * (0.5 * sine * cosine)
+        half = 0.5 * angle
+        path = (half + twice) / scaled
+        path += (half - twice) * scaled
+        path *= weight
+        weight *= np.square(speed)
+        shown = np.empty((3 * self.quantiles + 2, len(sigma)), dtype=np.float32)
+        shown[: self.quantiles] = self._shown_spectrum
+        np.multiply(angle, 2.0 / np.pi, out=shown[self.quantiles : 2 * self.quantiles])
+        shown[2 * self.quantiles : -2] = deficit
+        shown[-2] = 0.5 * np.log(weight.sum(axis=0) / total)
+        # At data there is no way left, and the metric ahead is the metric there.
+        moving = theta > 0.0
+        mean_path = path.sum(axis=0) / (total * np.where(moving, theta, 1.0))
+        shown[-1] = np.where(moving, 0.5 * np.log(np.where(moving, mean_path, 1.0)), shown[-2])
+        return shown
+
+    def targets(self) -> dict[str, FloatArray]:
+        """Zero divergence."""
+        none = np.zeros(self._spectra.shape[1])
+        return {"kl": none, "reverse_kl": none}
+
+    def parameters(self) -> dict[str, FloatArray]:
+        """The spectra."""
+        return {"eigenvalues": self.eigenvalues, "weights": self.weights}
+
+    def _prepare(self, rows: NDArray[np.int64]) -> None:
+        spectra, weights = self._spectra[:, rows], self._weights[:, rows]
+        near = gamma_star(spectra.T, weights.T)
+        self.scales.near[rows] = near
+        self.scales.far[rows] = np.sqrt(spectra[0])
+        # Quantiles of the spectrum: equally spaced places among the eigenvalues that count.
+        if self._complete:
+            self._show(rows, np.log(spectra), near)
+            return
+        count = (weights > 0.0).sum(axis=0)
+        at = (np.arange(self.quantiles)[:, None] + 0.5) / self.quantiles * count - 0.5
+        at = np.clip(at, 0.0, count - 1.0)
+        low = np.floor(at).astype(np.int64)
+        share = at - low
+        logs = np.log(spectra)
+        lower = np.take_along_axis(logs, low, axis=0)
+        upper = np.take_along_axis(logs, np.minimum(low + 1, count - 1), axis=0)
+        seen = lower + share * (upper - lower)
+        self._low[:, rows], self._share[:, rows] = low, share
+        self._show(rows, seen, near)
+
+    def _show(self, rows: NDArray[np.int64], seen: FloatArray, near: FloatArray) -> None:
+        self._seen[:, rows] = np.exp(seen)
+        self._root[:, rows] = np.exp(0.5 * seen)
+        self._shown_spectrum[:, rows] = 0.25 * (seen - 2.0 * np.log(near))
+
+    def _seen_ratio(self, variance: FloatArray, sigma: FloatArray) -> FloatArray:
+        """Variance over that of the exact marginal at the quantiles that are seen."""
+        if not self._complete:
+            high = np.minimum(self._low + 1, len(variance) - 1)
+            low = np.take_along_axis(variance, self._low, axis=0)
+            variance = low + self._share * (np.take_along_axis(variance, high, axis=0) - low)
+        return _ratio(variance, self._seen, sigma)
+
+
+_BY_ROW = ("_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share")
+"""What a batch knows of every source, ``[entries, B]``."""
+
+_ARCTAN = (0.0028662257, -0.0161657367, 0.0429096138, -0.0752896400, 0.1065626393, -0.1420889944, 0.1999355085,
+           -0.3333314528)  # fmt: skip
+"""Abramowitz & Stegun 4.4.49: arctan t = t (1 + t² (…)) to 2e-8 on [−1, 1], highest power first."""
+
+
+def _angle(cosine: NDArray[np.float32], sine: NDArray[np.float32]) -> NDArray[np.float32]:
+    """atan(sine / cosine) of non-negative numbers not both 0, to single precision; NumPy's takes six times as long."""
+    ratio = (sine - cosine) / (sine + cosine)
+    square = np.square(ratio)
+    series = np.full_like(square, _ARCTAN[0])
+    for coefficient in _ARCTAN[1:]:
+        series *= square
+        series += np.float32(coefficient)
+    series *= square
+    series += np.float32(1.0)
+    series *= ratio
+    series += np.float32(0.25 * np.pi)
+    return series
+
+
+def _ratio(variance: FloatArray, eigenvalues: FloatArray, sigma: FloatArray) -> FloatArray:
+    """Variance over that of the exact marginal at level ``sigma``."""
+    if not sigma.any():
+        return variance / eigenvalues
+    cosine2 = 1.0 / (1.0 + np.square(sigma))
+    marginal = cosine2 * eigenvalues
+    marginal += 1.0 - cosine2
+    return variance / marginal

@@ -1,0 +1,166 @@
+"""Episodes of many samplers at once, without Gymnasium's conventions around them. Pure NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl.environments.sampling.batches import State, at_rows, moved_rows
+from schedrl.environments.sampling.problems import SamplingProblems, draw_episodes
+from schedrl.environments.sampling.rewards import log_error
+from schedrl.environments.sampling.streams import UniformStreams
+from schedrl.environments.sampling.variant import PROGRESS, SEEN_LIMIT, SamplingVariant
+from schedrl.schedules.conversions import FloatArray
+
+__all__ = ["SamplingRuns"]
+
+Rows = NDArray[np.int64]
+
+
+class SamplingRuns:
+    """``num_runs`` episodes of a variant, side by side.
+
+    Args:
+        variant: What an episode is.
+        num_runs: How many.
+
+    Attributes:
+        total: Steps N of each episode, ``[runs]``.
+        remaining: Steps left, ``[runs]``.
+        place: w along the reference, ``[runs]``.
+        sigma: Present noise level, ``[runs]``.
+        levels: Levels visited so far, ``[runs, greatest N + 1]``; what is not visited yet holds 0.
+        sampler: State of each sampler.
+        batch: The sources.
+        expected: Log of the final error to expect if the reference takes the rest, ``[runs]``.
+
+    Raises:
+        SchedrlError: The source's data is missing.
+    """
+
+    def __init__(self, variant: SamplingVariant, num_runs: int) -> None:
+        self.variant, self.num_runs = variant, num_runs
+        self.streams = UniformStreams(num_runs, 1 + variant.source.num_uniforms)
+        self.batch = variant.source.batch(num_runs, variant.sampler)
+        self.reference = variant.action.reference
+        self.total = np.full(num_runs, variant.steps.minimum, dtype=np.int64)
+        self.remaining = self.total.copy()
+        self.place, self.sigma = np.ones(num_runs), np.full(num_runs, self.reference.first_level)
+        self.levels = np.zeros((num_runs, variant.steps.maximum + 1))
+        self.sampler: State = self.batch.start(np.arange(num_runs))
+        self.expected = np.zeros(num_runs)
+        self.reference_error = np.zeros(num_runs)
+
+    def start(self, rows: Rows) -> None:
+        """Begin new episodes in some runs."""
+        self.total[rows] = draw_episodes(self.variant, self.batch, rows, self.streams.draw(rows))
+        self._begin(rows)
+
+    def adopt(self, problems: SamplingProblems) -> None:
+        """Begin an episode in every run on the given problems instead of drawn ones."""
+        self.batch, self.total = problems.batch, problems.total.copy()
+        self._begin(np.arange(self.num_runs))
+
+    def advance(self, actions: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Take one step in every run; one whose episode has ended stays where it is.
+
+        Args:
+            actions: ``[runs]`` in [−1, 1].
+
+        Returns:
+            Rewards ``[runs]``, and which episodes ended.
+        """
+        self.place = self.variant.action.next_place(self.place, self.remaining, actions)
+        sigma = self.reference.sigma(self.place, self.total, self.batch.scales)
+        self.sampler = moved_rows(self.batch, self.sampler, self.sigma, sigma, self.remaining > 0)
+        self.sigma = sigma
+        ended = self.remaining == 1
+        self.remaining = np.maximum(self.remaining - 1, 0)
+        self.levels[np.arange(self.num_runs), self.total - self.remaining] = sigma
+        if not self.variant.reward.needs_prediction:
+            return self._paid_at_the_end(ended), ended
+        before = self.expected
+        self.expected = self._predicted(None)
+        return before - self.expected, ended
+
+    def observe(self) -> NDArray[np.float32]:
+        """Observations ``[runs, entries]``."""
+        with np.errstate(divide="ignore"):
+            left = np.log(self.remaining) / 3.0
+        features = self.batch.features(self.sampler, self.sigma)
+        seen = np.empty((len(PROGRESS) + len(features), self.num_runs), dtype=np.float32)
+        seen[: len(PROGRESS)] = self.remaining / self.total, left, self.place
+        seen[len(PROGRESS) :] = features
+        np.clip(seen, -SEEN_LIMIT, SEEN_LIMIT, out=seen)
+        return np.ascontiguousarray(seen.T)
+
+    def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """What ended episodes came to, each ``[rows, ...]``: error, that of the reference, its parts, and the grid."""
+        batch, sampler = self.batch.take(rows), at_rows(self.sampler, rows)
+        return {
+            "error": np.exp(log_error(batch.error(sampler, self.sigma[rows]))),
+            "reference_error": np.exp(self.reference_error[rows]),
+            "num_steps": self.total[rows],
+            "sigmas": self.levels[rows].copy(),
+            **batch.parts(sampler, self.sigma[rows]),
+        }
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything needed to go on exactly: arrays, and plain JSON."""
+        arrays = {name: getattr(self, name).copy() for name in _STATE}
+        arrays |= {f"sampler.{place}": part.copy() for place, part in enumerate(self.sampler)}
+        arrays |= {"seeds": self.streams.seeds.copy(), "episodes": self.streams.episodes.copy()}
+        return arrays, {}
+
+    def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        for run, seed in enumerate(arrays["seeds"].tolist()):
+            self.streams.seed(run, seed)
+        self.streams.episodes = np.array(arrays["episodes"])
+        begun = np.flatnonzero(self.streams.episodes > 0)
+        if len(begun):
+            draw_episodes(self.variant, self.batch, begun, self.streams.peek(begun, ahead=-1))
+        for name in _STATE:
+            setattr(self, name, np.array(arrays[name]))
+        self.sampler = tuple(np.array(arrays[f"sampler.{place}"]) for place in range(len(self.sampler)))
+
+    def _begin(self, rows: Rows) -> None:
+        self.remaining[rows], self.place[rows] = self.total[rows], 1.0
+        self.sigma[rows] = self.reference.first_level
+        self.levels[rows] = 0.0
+        self.levels[rows, 0] = self.reference.first_level
+        fresh = self.batch.start(rows)
+        if len(rows) == self.num_runs:
+            self.sampler = fresh
+        else:
+            for kept, new in zip(self.sampler, fresh, strict=True):
+                kept[..., rows] = new
+        self.expected[rows] = self.reference_error[rows] = self._predicted(rows)
+
+    def _predicted(self, rows: Rows | None) -> FloatArray:
+        """Log of the final error if the reference takes the rest, in all runs or some."""
+        batch, sampler = self.batch, self.sampler
+        place, sigma, remaining, total = self.place, self.sigma, self.remaining, self.total
+        if rows is not None and len(rows) < self.num_runs:
+            batch, sampler = batch.take(rows), at_rows(sampler, rows)
+            place, sigma, remaining, total = place[rows], sigma[rows], remaining[rows], total[rows]
+        for _ in range(int(remaining.max(initial=0))):
+            others = np.maximum(remaining - 1, 0)
+            place = place * (others / np.maximum(remaining, 1))
+            after = self.reference.sigma(place, total, batch.scales)
+            sampler = moved_rows(batch, sampler, sigma, after, remaining > 0)
+            sigma, remaining = after, others
+        return log_error(batch.error(sampler, sigma))
+
+    def _paid_at_the_end(self, ended: NDArray[np.bool_]) -> FloatArray:
+        rewards = np.zeros(self.num_runs)
+        rows = np.flatnonzero(ended)
+        if len(rows):
+            error = self.batch.take(rows).error(at_rows(self.sampler, rows), self.sigma[rows])
+            rewards[rows] = self.reference_error[rows] - log_error(error)
+        return rewards
+
+
+_STATE = ("total", "remaining", "place", "sigma", "levels", "expected", "reference_error")

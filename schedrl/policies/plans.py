@@ -1,0 +1,223 @@
+"""Hand-made ways of placing a sampler's steps: named grids, closed forms, dilations, the exact optimum.
+
+A plan sees the source, which an agent only observes, and gives the whole grid at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.errors import SchedrlError, Spec
+from schedrl.schedules import AnyGridLaw
+from schedrl.schedules.base import Sigma
+from schedrl.schedules.conversions import FloatArray
+
+__all__ = [
+    "AnyPlan",
+    "DilationPlan",
+    "GeodesicPlan",
+    "InterpolantPlan",
+    "LawPlan",
+    "OptimumPlan",
+    "Plan",
+    "ReferencePlan",
+    "TangentPlan",
+]
+
+
+class Plan(Protocol):
+    """A rule that gives every problem a grid."""
+
+    @property
+    def name(self) -> str:
+        """Name in an agent's file."""
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """Descending levels ``[B, greatest N + 1]``; shorter grids repeat their last level.
+
+        Raises:
+            SchedrlError: The rule does not apply to these sources.
+        """
+
+
+class ReferencePlan(Spec):
+    """The grid that the environment's actions are relative to."""
+
+    name: Literal["reference"] = "reference"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """What action 0 throughout gives."""
+        return problems.reference()
+
+
+class LawPlan(Spec):
+    """A named grid of :mod:`schedrl.schedules`, between its own end points.
+
+    Attributes:
+        grid: The law.
+    """
+
+    name: Literal["law"] = "law"
+    grid: AnyGridLaw
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """The same grid for every source."""
+        return _by_steps(problems, lambda part, n: np.tile(self.grid.grid(n).sigma_array, (len(part), 1)))
+
+
+class TangentPlan(Spec):
+    """The tangent law from infinity to 0.
+
+    Attributes:
+        gamma: γ; ``"star"`` is each source's γ* (THEORY 3.6), ``"best"`` minimises the exact error at this N.
+    """
+
+    name: Literal["tangent"] = "tangent"
+    gamma: Sigma | Literal["star", "best"] = "star"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """σ = γ tan(πk/2N)."""
+        from schedrl.sources.gaussian import laws
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            if self.gamma == "best":
+                batch = _gaussian(part, self.name)
+                gamma = laws.best_gamma(batch.eigenvalues, n, batch.sampler, weights=batch.weights)
+            elif self.gamma == "star":
+                gamma = part.batch.scales.near
+            else:
+                gamma = np.full(len(part), self.gamma)
+            return laws.tangent_sigmas(gamma, n)
+
+        return _by_steps(problems, place)
+
+
+class GeodesicPlan(Spec):
+    """The weighted geodesic: optimal for many DDIM steps on a Gaussian (THEORY 3.4)."""
+
+    name: Literal["geodesic"] = "geodesic"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """Equal lengths in the source's own metric."""
+        from schedrl.sources.gaussian.geodesic import geodesic_sigmas
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            batch = _gaussian(part, self.name)
+            return geodesic_sigmas(batch.eigenvalues, n, weights=batch.weights)
+
+        return _by_steps(problems, place)
+
+
+class OptimumPlan(Spec):
+    """The exact optimum of the environment's sampler on a Gaussian, between the environment's end points."""
+
+    name: Literal["optimum"] = "optimum"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """Newton's method on the exact divergence."""
+        from schedrl.sources.gaussian.optimum import best_sigmas
+
+        first = problems.variant.action.reference.first_level
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            batch = _gaussian(part, self.name)
+            return best_sigmas(batch.eigenvalues, n, batch.sampler, weights=batch.weights, sigma_max=first)
+
+        return _by_steps(problems, place)
+
+
+class InterpolantPlan(Spec):
+    """Uniform steps in the time of a linear interpolant, with variance-preserving or exploding scaling.
+
+    Attributes:
+        scaling: ``"vp"`` or ``"ve"``.
+    """
+
+    name: Literal["interpolant"] = "interpolant"
+    scaling: Literal["vp", "ve"]
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """What paper D shows to lose the modes' balance (vp) or their width (ve)."""
+        from schedrl.sources.dilations import uniform_grid
+
+        return _by_row(
+            problems,
+            self.name,
+            lambda n, d: uniform_grid(n, d, scaling=self.scaling, path="linear").sigma_array,
+        )
+
+
+class DilationPlan(Spec):
+    """Paper D's dilated schedules: half of the steps where the mode is decided, half where it is filled.
+
+    Attributes:
+        scaling: ``"vp"`` or ``"ve"``.
+        kappa: κ, how far the first phase reaches.
+        second: ``"linear"`` as published, or the second half of the steps on the ``"tangent"`` law.
+    """
+
+    name: Literal["dilation"] = "dilation"
+    scaling: Literal["vp", "ve"]
+    kappa: Annotated[float, Field(gt=0.0)] = 3.0
+    second: Literal["linear", "tangent"] = "linear"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """Needs an even number of steps."""
+        from schedrl.sources import dilations
+
+        variance = np.square(problems.batch.scales.near)
+
+        def place(n: int, d: float, width: float) -> FloatArray:
+            options: dict[str, Any] = {"kappa": self.kappa, "scaling": self.scaling}
+            if self.second == "tangent":
+                return dilations.dilated_tangent_grid(n, d, variance=width, **options).sigma_array
+            return dilations.dilated_grid(n, d, path="linear", **options).sigma_array
+
+        widths = iter(variance.tolist())
+        return _by_row(problems, self.name, lambda n, d: place(n, d, next(widths)))
+
+
+AnyPlan = Annotated[
+    ReferencePlan | LawPlan | TangentPlan | GeodesicPlan | OptimumPlan | InterpolantPlan | DilationPlan,
+    Field(discriminator="name"),
+]
+"""Any plan, chosen by ``name``."""
+
+
+def _by_steps(problems: SamplingProblems, place: Callable[[SamplingProblems, int], FloatArray]) -> FloatArray:
+    """Grids of all problems, those of equal N at once."""
+    grids = np.zeros((len(problems), problems.width))
+    for n in np.unique(problems.total).tolist():
+        rows = np.flatnonzero(problems.total == n)
+        made = place(problems.take(rows), n)
+        grids[rows, : n + 1] = made
+        grids[rows, n + 1 :] = made[:, -1:]
+    return grids
+
+
+def _by_row(problems: SamplingProblems, name: str, place: Callable[[int, float], FloatArray]) -> FloatArray:
+    """Grids of all problems, one after the other, from N and the source's dimension."""
+    parameters = problems.batch.parameters()
+    if "dimension" not in parameters:
+        raise SchedrlError(f"plan '{name}': needs a source with a dimension; {problems.variant.id} has none")
+    grids = np.zeros((len(problems), problems.width))
+    rows: list[tuple[int, float]] = list(
+        zip(problems.total.tolist(), parameters["dimension"].tolist(), strict=True)
+    )
+    for row, (n, dimension) in enumerate(rows):
+        grids[row, : n + 1] = place(n, dimension)
+    return grids
+
+
+def _gaussian(problems: SamplingProblems, name: str) -> Any:
+    """The problems' batch, if its sources are Gaussian."""
+    from schedrl.environments.sampling.gaussian import GaussianBatch
+
+    if not isinstance(problems.batch, GaussianBatch):
+        raise SchedrlError(f"plan '{name}': needs a Gaussian source; {problems.variant.id} has another")
+    return problems.batch

@@ -1,0 +1,247 @@
+"""Searches over grids, source by source, at a stated number of sampler runs each.
+
+Each looks for the actions of an episode (so the same space as an agent's) that minimise the exact final error. All
+sources are searched side by side. An evaluation is one whole run of the sampler on one source; a learned policy needs
+none on a source it has not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.rewards import log_error
+from schedrl.errors import SchedrlError, Spec
+from schedrl.schedules.conversions import FloatArray
+
+__all__ = [
+    "AnySearch",
+    "CMAESSearch",
+    "CoordinateSearch",
+    "DynamicProgramming",
+    "Found",
+    "RandomSearch",
+    "Search",
+]
+
+_ROWS_AT_ONCE = 8192
+"""Sampler runs evaluated side by side; bounds memory."""
+
+Evaluations = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        sigmas: Grids ``[B, greatest N + 1]``.
+        evaluations: Sampler runs spent on each source, ``[B]``.
+    """
+
+    sigmas: FloatArray
+    evaluations: NDArray[np.int64]
+
+
+class Search(Protocol):
+    """A way of finding a grid by trying."""
+
+    @property
+    def name(self) -> str:
+        """Name in an agent's file."""
+
+    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+        """Search for every problem.
+
+        Args:
+            problems: The problems.
+            rng: What is random comes from here.
+        """
+
+
+class RandomSearch(Spec):
+    """The best of normally distributed actions around the reference.
+
+    Attributes:
+        evaluations: Sampler runs per source; the reference is the first.
+        spread: Standard deviation of actions.
+    """
+
+    name: Literal["random"] = "random"
+    evaluations: Evaluations = 200
+    spread: Annotated[float, Field(gt=0.0)] = 0.2
+
+    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+        """Draw, evaluate, keep the best."""
+        shape = (len(problems), self.evaluations, problems.width - 1)
+        tried = np.clip(self.spread * rng.standard_normal(shape), -1.0, 1.0)
+        tried[:, 0] = 0.0
+        best = _evaluate(problems, tried).argmin(axis=1)
+        return _found(problems, tried[np.arange(len(problems)), best], self.evaluations)
+
+
+class CMAESSearch(Spec):
+    """CMA-ES (package ``cma``, extra ``search``), from the reference.
+
+    Attributes:
+        evaluations: Sampler runs per source.
+        spread: Standard deviation of actions at the start.
+    """
+
+    name: Literal["cma-es"] = "cma-es"
+    evaluations: Evaluations = 200
+    spread: Annotated[float, Field(gt=0.0)] = 0.1
+
+    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+        """One instance per source, in lockstep.
+
+        Raises:
+            SchedrlError: The package is missing, or there is only one step to place.
+        """
+        try:
+            import cma
+        except ImportError:
+            raise SchedrlError("CMA-ES needs the package cma: pip install 'schedrl[search]'") from None
+        width = problems.width - 1
+        if width < 2:
+            return _found(problems, np.zeros((len(problems), width)), 1)
+        instances = [
+            cma.CMAEvolutionStrategy(
+                np.zeros(width), self.spread, {"bounds": [-1.0, 1.0], "seed": int(seed), "verbose": -9}
+            )
+            for seed in rng.integers(1, 2**31, size=len(problems))
+        ]
+        best, best_value = (
+            np.zeros((len(problems), width)),
+            _evaluate(problems, np.zeros((len(problems), 1, width)))[:, 0],
+        )
+        spent = 1
+        while spent < self.evaluations:
+            # Every instance has the same population; the last generation is cut to what is left.
+            asked = np.array([instance.ask() for instance in instances])
+            counted = asked[:, : self.evaluations - spent]
+            values = _evaluate(problems, counted)
+            spent += counted.shape[1]
+            rows, index = np.arange(len(problems)), values.argmin(axis=1)
+            better = values[rows, index] < best_value
+            best[better], best_value[better] = counted[rows, index][better], values[rows, index][better]
+            if counted.shape[1] < asked.shape[1]:
+                break
+            for instance, points, scores in zip(instances, asked, values, strict=True):
+                instance.tell(list(points), scores.tolist())
+        return _found(problems, best, spent)
+
+
+class CoordinateSearch(Spec):
+    """Coordinate descent, as Align Your Steps does it: one step after the other moved either way, ever finer.
+
+    Attributes:
+        evaluations: Sampler runs per source, at most.
+        stride: First change of an action.
+    """
+
+    name: Literal["coordinate"] = "coordinate"
+    evaluations: Evaluations = 200
+    stride: Annotated[float, Field(gt=0.0)] = 0.1
+
+    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+        """Sweeps over the steps; the stride halves after a sweep."""
+        rows, free = np.arange(len(problems)), problems.width - 2
+        actions = np.zeros((len(problems), problems.width - 1))
+        values, spent, stride = _evaluate(problems, actions[:, None])[:, 0], 1, self.stride
+        while free > 0 and spent + 2 <= self.evaluations:
+            for step in range(free):
+                if spent + 2 > self.evaluations:
+                    break
+                tried = np.repeat(actions[:, None], 2, axis=1)
+                tried[:, 0, step] = np.clip(tried[:, 0, step] + stride, -1.0, 1.0)
+                tried[:, 1, step] = np.clip(tried[:, 1, step] - stride, -1.0, 1.0)
+                scores = _evaluate(problems, tried)
+                spent += 2
+                index = scores.argmin(axis=1)
+                better = scores[rows, index] < values
+                actions[better], values[better] = tried[rows, index][better], scores[rows, index][better]
+            stride *= 0.5
+        return _found(problems, actions, spent)
+
+
+class DynamicProgramming(Spec):
+    """The shortest path through a fine grid (as GITS and Watson et al.): step costs are local errors and add up.
+
+    The cost of a step from one candidate level to another is how far it lands from the fine grid's own state there.
+    It takes L (L − 1) / 2 steps of the sampler, counted as that many N-ths of a run.
+
+    Attributes:
+        levels: L, candidate levels along the reference.
+    """
+
+    name: Literal["dynamic"] = "dynamic"
+    levels: Annotated[int, Field(ge=4, le=512)] = 65
+
+    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+        """Costs of all pairs, then the cheapest path of N steps."""
+        count, size = self.levels, len(problems)
+        reference, batch = problems.variant.action.reference, problems.batch
+        places = np.linspace(1.0, 0.0, count)
+        fine = np.stack([reference.sigma(np.full(size, w), problems.total, batch.scales) for w in places])
+        fine[0] = reference.first_level
+        states = [batch.start(np.arange(size))]
+        for level in range(count - 1):
+            states.append(batch.advance(states[-1], fine[level], fine[level + 1]))
+        cost = np.full((count, count, size), np.inf)
+        for start in range(count - 1):
+            for end in range(start + 1, count):
+                landed = batch.advance(states[start], fine[start], fine[end])
+                cost[start, end] = batch.deviation(landed, states[end])
+        sigmas = np.zeros((size, problems.width))
+        sigmas[:, 0] = reference.first_level
+        for n in np.unique(problems.total).tolist():
+            rows = np.flatnonzero(problems.total == n)
+            path = _cheapest_path(cost[:, :, rows], min(n, count - 1))
+            sigmas[rows[:, None], np.arange(path.shape[1])] = fine[path, rows[:, None]]
+        spent = np.ceil(0.5 * count * (count - 1) / problems.total).astype(np.int64)
+        return Found(sigmas, spent)
+
+
+AnySearch = Annotated[
+    RandomSearch | CMAESSearch | CoordinateSearch | DynamicProgramming, Field(discriminator="name")
+]
+"""Any search, chosen by ``name``."""
+
+
+def _cheapest_path(cost: FloatArray, steps: int) -> NDArray[np.int64]:
+    """Indices ``[B, steps + 1]`` of the cheapest path from the first level to the last in exactly so many steps."""
+    count, size = cost.shape[0], cost.shape[2]
+    reached = np.full((count, size), np.inf)
+    reached[0] = 0.0
+    came_from = np.zeros((steps, count, size), dtype=np.int64)
+    for step in range(steps):
+        through = reached[:, None] + cost
+        came_from[step] = through.argmin(axis=0)
+        reached = through.min(axis=0)
+    path = np.full((size, steps + 1), count - 1, dtype=np.int64)
+    for step in range(steps, 0, -1):
+        path[:, step - 1] = came_from[step - 1, path[:, step], np.arange(size)]
+    return path
+
+
+def _evaluate(problems: SamplingProblems, actions: FloatArray) -> FloatArray:
+    """Log errors ``[B, K]`` of K episodes of actions ``[B, K, N]`` per source."""
+    size, tries = actions.shape[:2]
+    flat = actions.reshape(size * tries, -1)
+    owner = np.repeat(np.arange(size), tries)
+    values = np.empty(size * tries)
+    for begin in range(0, len(flat), _ROWS_AT_ONCE):
+        part = slice(begin, begin + _ROWS_AT_ONCE)
+        chosen = problems.take(owner[part])
+        values[part] = log_error(chosen.error(chosen.placed(flat[part, : chosen.width - 1])))
+    return values.reshape(size, tries)
+
+
+def _found(problems: SamplingProblems, actions: FloatArray, evaluations: int) -> Found:
+    return Found(problems.placed(actions), np.full(len(problems), evaluations, dtype=np.int64))

@@ -1,0 +1,119 @@
+"""References: even steps are the named grid, and places and levels map to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedrl import schedules
+from schedrl.environments.sampling.placement import Placement
+from schedrl.environments.sampling.references import (
+    LawReference,
+    Reference,
+    Scales,
+    TangentReference,
+    TwoScaleReference,
+)
+from schedrl.errors import SchedrlError, parse
+
+SCALES = Scales(np.array([0.3]), np.array([50.0]))
+REFERENCES: list[Reference] = [
+    TangentReference(),
+    TangentReference(gamma=2.0),
+    TwoScaleReference(),
+    LawReference(grid="karras"),
+    LawReference(grid={"name": "tangent", "sigma_min": 0.01, "sigma_max": 5.0}),
+    LawReference(grid="power-t"),
+]
+
+
+def levels(reference: Reference, n: int) -> list[float]:
+    placement, place = Placement(reference=reference), np.ones(1)
+    made = [reference.first_level]
+    for remaining in range(n, 0, -1):
+        place = placement.next_place(place, np.array([remaining]), np.zeros(1))
+        made.append(float(reference.sigma(place, np.array([n]), SCALES)[0]))
+    return made
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 32])
+def test_no_action_is_the_named_grid(n: int) -> None:
+    for reference, law in (
+        (REFERENCES[0], schedules.grid("tangent", n, gamma=0.3)),
+        (REFERENCES[1], schedules.grid("tangent", n, gamma=2.0)),
+        (REFERENCES[3], schedules.grid("karras", n)),
+        (REFERENCES[4], schedules.grid("tangent", n, sigma_min=0.01, sigma_max=5.0)),
+        (REFERENCES[5], schedules.grid("power-t", n)),
+    ):
+        np.testing.assert_allclose(levels(reference, n), law.sigmas, rtol=1e-11)
+
+
+def test_two_scales() -> None:
+    reference = TwoScaleReference(margin=0.25)
+    at = np.array([0.0, 0.25, 0.75, 1.0])
+    scales = Scales(np.full(4, 0.3), np.full(4, 50.0))
+    np.testing.assert_allclose(reference.sigma(at, np.full(4, 8), scales), [0.0, 0.3, 50.0, np.inf])
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda r: r.name)
+@given(place=st.floats(1e-4, 1.0 - 1e-4), n=st.integers(2, 40))
+def test_places_and_levels(reference: Reference, place: float, n: int) -> None:
+    total = np.array([n])
+    level = reference.sigma(np.array([place]), total, SCALES)
+    assert 0.0 < level[0] < np.inf
+    np.testing.assert_allclose(reference.place(level, total, SCALES), [place], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda r: r.name)
+def test_levels_rise_with_the_place(reference: Reference) -> None:
+    places = np.linspace(0.0, 1.0, 501)
+    scales = Scales(np.full(501, 0.3), np.full(501, 50.0))
+    made = reference.sigma(places, np.full(501, 9), scales)
+    assert (np.diff(made) > 0.0).all()
+    assert made[-1] == reference.first_level
+
+
+@given(
+    action=st.floats(-1.0, 1.0),
+    place=st.floats(1e-3, 1.0),
+    remaining=st.integers(1, 64),
+    scale=st.floats(0.5, 6.0),
+)
+def test_an_action_is_found_again(action: float, place: float, remaining: int, scale: float) -> None:
+    placement = Placement(scale=scale, reference=TangentReference(gamma=1.0))
+    start, left, total = np.array([place]), np.array([remaining]), np.array([64])
+    after = placement.next_place(start, left, np.array([action]))
+    assert 0.0 <= after[0] < place
+    if remaining == 1:
+        assert after[0] == 0.0
+        return
+    sigmas = [placement.reference.sigma(w, total, SCALES) for w in (start, after)]
+    found = placement.encode(sigmas[0], sigmas[1], left, total, SCALES)
+    assert found.shape == (1, 1)
+    assert found[0, 0] == pytest.approx(action, abs=2e-4)
+
+
+def test_levels_out_of_reach_are_clipped() -> None:
+    placement, one = Placement(scale=1.0, reference=TangentReference(gamma=1.0)), np.ones(1)
+    left, total = np.array([5]), np.array([5])
+    assert placement.encode(one, 0.999 * one, left, total, SCALES)[0, 0] == -1.0
+    assert placement.encode(one, 2.0 * one, left, total, SCALES)[0, 0] == -1.0  # there is no way back
+    assert placement.encode(one, 0.0 * one, left, total, SCALES)[0, 0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "tangnt"}, "did you mean 'tangent'"),
+        ({"name": "tangent", "gamma": 0.0}, "reference.gamma"),
+        ({"name": "two-scale", "margin": 0.5}, "reference.margin"),
+        ({"name": "law", "grid": {"name": "karras", "sigma_min": 3.0, "sigma_max": 2.0}}, "sigma_max"),
+    ],
+)
+def test_bad_references(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchedrlError, match=message):
+        parse(Placement, {"reference": fields}, "action")
