@@ -49,13 +49,23 @@ def dilated_times(
         >>> dilated_times(4, 100.0, scaling="ve").round(12)
         array([0.  , 0.35, 0.7 , 0.85, 1.  ])
     """
-    half = _half(n)
-    return np.concatenate(
-        [
-            _first_phase(half, dimension, kappa, scaling, path),
-            _second_phase(half, dimension, kappa, scaling, path),
-        ]
-    )
+    steps = as_count("n", n, 2)
+    if steps % 2:
+        raise SchedrlError(f"field 'n': must be even, half the steps are for each phase (got {steps})")
+    size = _interpolant(dimension, scaling, path).dimension
+    if not 0.0 < kappa < math.sqrt(size):
+        raise SchedrlError(
+            f"field 'kappa': must be positive and less than sqrt(dimension) = {math.sqrt(size):g} (got {kappa})"
+        )
+    window = kappa / math.sqrt(size)
+    done = np.arange(steps // 2 + 1) / (steps // 2)
+    left = done[-2::-1]
+    if scaling == "vp":
+        return np.concatenate([window * done, 1.0 - (1.0 - window) * left])
+    if path == "linear":
+        return np.concatenate([(1.0 - window) * done, 1.0 - window * left])
+    end = math.sqrt((1.0 - window) * (1.0 + window))
+    return np.concatenate([end * done, np.sqrt((1.0 - window * left) * (1.0 + window * left))])
 
 
 def dilated_grid(
@@ -80,7 +90,8 @@ def dilated_grid(
         >>> [round(sigma, 4) for sigma in dilated_grid(4, 100.0).sigmas]
         [inf, 5.6667, 2.3333, 0.5385, 0.0]
     """
-    return _interpolant(dimension, scaling, path).grid(dilated_times(n, dimension, kappa, scaling, path))
+    sigmas = _dilated_sigmas(n, dimension, kappa, scaling, path)
+    return parse(Grid, {"sigmas": sigmas.tolist()}, "grid of a dilation")
 
 
 def dilated_tangent_grid(
@@ -115,13 +126,12 @@ def dilated_tangent_grid(
         >>> [round(sigma, 4) for sigma in dilated_tangent_grid(4, 100.0, 0.25).sigmas]
         [inf, 5.6667, 2.3333, 0.4042, 0.0]
     """
-    half = _half(n)
-    if not (math.isfinite(variance) and variance > 0.0):
+    if not 0.0 < variance < math.inf:
         raise SchedrlError(f"field 'variance': must be positive and finite (got {variance})")
-    first = _interpolant(dimension, scaling, path).sigmas(_first_phase(half, dimension, kappa, scaling, path))
-    scale = math.sqrt(variance)
-    angles = math.atan(first[-1] / scale) * (np.arange(half - 1, -1, -1) / half)
-    sigmas = np.concatenate([first, scale * np.tan(angles)])
+    sigmas = _dilated_sigmas(n, dimension, kappa, scaling, path)
+    half, scale = n // 2, math.sqrt(variance)
+    angles = math.atan(sigmas[half] / scale) * (np.arange(half - 1, -1, -1) / half)
+    sigmas[half + 1 :] = scale * np.tan(angles)
     return parse(Grid, {"sigmas": sigmas.tolist()}, "grid of a dilation with a tangent")
 
 
@@ -152,37 +162,12 @@ def _interpolant(dimension: float, scaling: Scaling, path: Path) -> Interpolant:
     return parse(Interpolant, {"scaling": scaling, "path": path, "dimension": dimension}, "interpolant")
 
 
-def _half(n: int) -> int:
-    steps = as_count("n", n, 2)
-    if steps % 2:
-        raise SchedrlError(f"field 'n': must be even, half the steps are for each phase (got {steps})")
-    return steps // 2
-
-
-def _first_phase(half: int, dimension: float, kappa: float, scaling: Scaling, path: Path) -> FloatArray:
-    """[half + 1] times from 0 to the end of the first phase."""
-    interpolant = _interpolant(dimension, scaling, path)
-    if not 0.0 < kappa < math.sqrt(interpolant.dimension):
-        raise SchedrlError(
-            f"field 'kappa': must be positive and less than sqrt(dimension) = {math.sqrt(interpolant.dimension):g} "
-            f"(got {kappa})"
-        )
-    window = kappa / math.sqrt(interpolant.dimension)
-    if scaling == "vp":
-        end = window
-    elif path == "linear":
-        end = 1.0 - window
-    else:
-        end = math.sqrt((1.0 - window) * (1.0 + window))
-    return np.asarray(end * (np.arange(half + 1) / half))
-
-
-def _second_phase(half: int, dimension: float, kappa: float, scaling: Scaling, path: Path) -> FloatArray:
-    """[half] times after the first phase, the last one 1."""
-    left = np.arange(half - 1, -1, -1) / half
-    window = kappa / math.sqrt(dimension)
-    if scaling == "vp":
-        return np.asarray(1.0 - (1.0 - window) * left)
-    if path == "linear":
-        return np.asarray(1.0 - window * left)
-    return np.sqrt((1.0 - window * left) * (1.0 + window * left))
+def _dilated_sigmas(n: int, dimension: float, kappa: float, scaling: Scaling, path: Path) -> FloatArray:
+    """[n + 1] levels of the dilated times."""
+    times = dilated_times(n, dimension, kappa, scaling, path)
+    sigmas = _interpolant(dimension, scaling, path).sigmas(times)
+    if scaling == "ve":
+        # The second phase is uniform in the noise, from kappa to 0, on either path; times so close to 1 have lost it.
+        half = n // 2
+        sigmas[half:] = kappa * (np.arange(half, -1, -1) / half) / times[half:]
+    return sigmas

@@ -22,6 +22,7 @@ from schedrl.sources.scaling import (
 __all__ = ["majority_fraction", "majority_of_grids", "mixture_step", "perpendicular_gain", "quantile_start"]
 
 _HALVINGS = 60
+_NOTHING = 1e-200
 
 
 def quantile_start(num_quantiles: int, dimension: Broadcast) -> FloatArray:
@@ -161,7 +162,7 @@ def majority_of_grids(
         pull = cos[..., k + 1] - kept * cos[..., k]
         gain = cos[..., k] * dimension / spread
         # kept M + pull tanh(h + gain M) = divide; a single step from pure noise to data keeps nothing of M.
-        kept = np.maximum(kept, np.finfo(np.float64).tiny)
+        kept = np.maximum(kept, _NOTHING)
         low, high = (divide - pull) / kept, (divide + pull) / kept
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
