@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import numpy as np
 from pydantic import Field
 
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import SchedrlError, Spec, unknown_name
 from schedrl.schedules import Grid
 from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
@@ -192,6 +192,8 @@ class CurieWeiss(Spec):
         return x
 
     def _posterior_mean(self, g: FloatArray, method: Denoiser) -> FloatArray:
+        if method not in get_args(Denoiser):
+            raise unknown_name("method", method, get_args(Denoiser))
         if method == "auto":
             saddles = self.dimension > _MOST_QUADRATURE and self.barrier >= _LOWEST_BARRIER
             method = "saddle" if saddles else "quadrature"
