@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -210,6 +212,22 @@ def test_uniform_exploding_steps_must_grow_like_the_square_root(dimension: float
         assert (abs(within / 0.25 - 1) < 0.1) is enough
 
 
+@pytest.mark.parametrize(("kind", "n"), [("vp dilated", 60), ("ve dilated", 120)])
+def test_dilated_steps_need_not_grow(kind: str, n: int) -> None:
+    for dimension in (1e2, 1e3, 1e4, 1e6, 1e8, 1e10):
+        outcome = GaussianMixture(dimension=dimension).simulate(_grid(kind, n, dimension), 101)
+        assert outcome.smooth_majority == pytest.approx(0.8, abs=0.02)
+        assert outcome.within_variance == pytest.approx(0.25, rel=0.1)
+
+
+def test_dilated_steps_err_in_inverse_proportion_to_their_number() -> None:
+    for kind, floor in (("vp dilated", 0.25), ("ve dilated", 0.25 * 9 / 9.25)):
+        for dimension in (1e8, 1e10):
+            source = GaussianMixture(dimension=dimension)
+            within = [source.simulate(_grid(kind, n, dimension), 11).within_variance for n in (100, 200)]
+            assert (floor - within[1]) / (floor - within[0]) == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize(("scaling", "plain", "expected"), [("vp", 0.18558, 0.1951), ("ve", 0.1503, 0.1995)])
 def test_tangent_in_the_second_phase(scaling: Scaling, plain: float, expected: float) -> None:
     source = GaussianMixture(dimension=1e8)
@@ -241,6 +259,14 @@ def test_dilated_steps_approach_their_limit(scaling: Scaling) -> None:
     assert outcome.within_variance == pytest.approx(
         dilated_within_variance(0.25, 10, scaling=scaling), rel=1e-4
     )
+
+
+def test_exploding_dilation_leaves_a_bias() -> None:
+    """Its first phase ends at kappa with the variance of the noise alone, whatever the number of steps."""
+    for kappa in (3.0, 5.0):
+        floor = 0.25 * kappa**2 / (kappa**2 + 0.25)
+        assert dilated_within_variance(0.25, 20_000, kappa, "ve") == pytest.approx(floor, rel=1e-3)
+        assert dilated_within_variance(0.25, 20_000, kappa, "vp") == pytest.approx(0.25, rel=1e-3)
 
 
 def test_exploding_uniform_steps_collapse_the_modes() -> None:
@@ -321,6 +347,13 @@ def test_one_step_goes_to_the_mean() -> None:
     assert (
         GaussianMixture(dimension=100, majority=0.5).simulate(dilated_grid(4, 100.0)).smooth_majority == 0.5
     )
+
+
+def test_import_is_light() -> None:
+    modules = "schedrl.sources.mixture, schedrl.sources.curie_weiss, schedrl.sources.dilations"
+    check = f"import sys; import {modules}; print({{'scipy', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from schedrl.sources.scaling import (
 
 __all__ = ["majority_fraction", "majority_of_grids", "mixture_step", "perpendicular_gain", "quantile_start"]
 
-_HALVINGS = 60
+_ITERATIONS = 100
+_PRECISION = 1e-14
 _NOTHING = 1e-200
 
 
@@ -133,7 +134,8 @@ def majority_of_grids(
     r"""The weight :math:`\hat p` of the mode at :math:`+\mu` after a whole grid, exactly and smoothly.
 
     Every step is increasing in M, so one starting point divides the modes. It is found backwards: from M = 0 at the
-    end, every step is inverted by halving. :math:`\hat p = 1 - \Phi(\sqrt d M_0)`, without any quantiles.
+    end, every step is inverted by Newton's method, kept between bounds. Then :math:`\hat p = 1 - \Phi(\sqrt d M_0)`,
+    without any quantiles.
 
     Args:
         sigmas: [B, N+1] grids, strictly descending along the last axis, from infinity to 0.
@@ -164,9 +166,15 @@ def majority_of_grids(
         # kept M + pull tanh(h + gain M) = divide; a single step from pure noise to data keeps nothing of M.
         kept = np.maximum(kept, _NOTHING)
         low, high = (divide - pull) / kept, (divide + pull) / kept
-        for _ in range(_HALVINGS):
-            middle = 0.5 * (low + high)
-            above = kept * middle + pull * np.tanh(field + gain * middle) > divide
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-        divide = 0.5 * (low + high)
+        point = np.clip(divide, low, high)
+        for _ in range(_ITERATIONS):
+            sign = np.tanh(field + gain * point)
+            excess = kept * point + pull * sign - divide
+            low, high = np.where(excess > 0.0, low, point), np.where(excess > 0.0, point, high)
+            newton = point - excess / (kept + pull * gain * (1.0 - sign * sign))
+            inside = (newton >= low) & (newton <= high)
+            last, point = point, np.where(inside, newton, 0.5 * (low + high))
+            if np.all(np.abs(point - last) <= _PRECISION * np.abs(point)):
+                break
+        divide = point
     return np.asarray(ndtr(-np.sqrt(dimension) * divide))

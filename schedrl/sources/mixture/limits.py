@@ -98,7 +98,8 @@ def dilated_within_variance(
     r"""Variance across the modes' axis after N steps of the second phase of a dilation, linear path.
 
     Preserving: the N steps are those of a uniform grid on their own, :math:`\sigma = (1 - s)/s`. Exploding: Euler in
-    the noise level from :math:`\kappa` to 0, from a variance :math:`\kappa^2`.
+    the noise level from :math:`\kappa` to 0, from a variance :math:`\kappa^2`; the first phase has lost :math:`s^2`
+    of it in one last step that comes down from :math:`\sqrt d`.
 
     Args:
         variance: :math:`s^2` of the coordinates within a mode, positive.
@@ -107,7 +108,9 @@ def dilated_within_variance(
         scaling: ``"vp"`` or ``"ve"``.
 
     Returns:
-        The variance; :math:`s^2` less an error of order 1/N.
+        The variance. Preserving: :math:`s^2` less an error of order 1/N. Exploding: :math:`s^2 \kappa^2 / (\kappa^2 +
+        s^2)` less an error of order 1/N, a bias of 2.7 % at 3 and 1 % at 5 for :math:`s^2 = 1/4` that no number of
+        steps removes (d goes to infinity first).
 
     Raises:
         SchedrlError: A value is out of range.
