@@ -212,7 +212,7 @@ def test_uniform_exploding_steps_must_grow_like_the_square_root(dimension: float
         assert (abs(within / 0.25 - 1) < 0.1) is enough
 
 
-@pytest.mark.parametrize(("kind", "n"), [("vp dilated", 60), ("ve dilated", 120)])
+@pytest.mark.parametrize(("kind", "n"), [("vp dilated", 60), ("ve dilated", 130)])
 def test_dilated_steps_need_not_grow(kind: str, n: int) -> None:
     for dimension in (1e2, 1e3, 1e4, 1e6, 1e8, 1e10):
         outcome = GaussianMixture(dimension=dimension).simulate(_grid(kind, n, dimension), 101)

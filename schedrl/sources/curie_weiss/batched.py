@@ -118,7 +118,9 @@ def strata_step(
     weights = strata_weights(*x.shape[-2:])
     mean = mean_of((cos / sin**2) * x, dimension, beta, half_log_odds(majority), weights)
     kept = sin_next / sin
-    return np.asarray(kept * x + (cos_next - cos * kept) * mean)
+    mean *= cos_next - cos * kept
+    mean += kept * x
+    return mean
 
 
 def strata_outcome(x: FloatArray) -> tuple[FloatArray, FloatArray]:
