@@ -109,7 +109,7 @@ def test_posterior_mean() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0, 5.0])
-@pytest.mark.parametrize("scale", [0.05, 1.0, 30.0])
+@pytest.mark.parametrize("scale", [0.05, 1.0, 30.0, 1e4])
 @pytest.mark.parametrize("dimension", [1, 2, 10])
 def test_exact_denoisers_agree(dimension: int, beta: float, scale: float) -> None:
     g = scale * np.random.default_rng(0).standard_normal((4, dimension))

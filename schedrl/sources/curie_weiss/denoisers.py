@@ -172,8 +172,10 @@ def magnetisation_sum_mean(g: FloatArray, beta: float, field: float) -> FloatArr
         >>> magnetisation_sum_mean(np.array([0.3, -0.2, 0.1, 0.0, 0.5, -0.4]), 2.0, 0.1).round(8)[:3]
         array([0.36304386, 0.26364436, 0.32508693])
     """
+    from scipy.special import expit
+
     size = _at_most(g.shape[-1], MOST_SUMMED, "poisson-binomial")
-    plus, minus = 1.0 / (1.0 + np.exp(-2.0 * g)), 1.0 / (1.0 + np.exp(2.0 * g))
+    plus, minus = expit(2.0 * g), expit(-2.0 * g)
     after = [np.broadcast_to(_coupling(size, beta, field), (*g.shape[:-1], size + 1))]
     for i in range(size - 1, 0, -1):  # after[-1]: given the number of positive spins among the first i
         later = after[-1]
