@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules.conversions import FloatArray
@@ -20,7 +20,14 @@ __all__ = [
     "SpectrumFamily",
 ]
 
-Eigenvalue = Annotated[float, Field(ge=1e-12, le=1e12)]
+
+def _variance(value: float) -> float:
+    if not 1e-12 <= value <= 1e12:
+        raise ValueError("must be a variance between 1e-12 and 1e12")
+    return value
+
+
+Eigenvalue = Annotated[float, AfterValidator(_variance)]
 """A variance, in a range where nothing that is computed with it over- or underflows."""
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
