@@ -188,7 +188,7 @@ class DynamicProgramming(Spec):
         count, size = self.levels, len(problems)
         reference, batch = problems.variant.action.reference, problems.batch
         places = np.linspace(1.0, 0.0, count)
-        fine = np.stack([reference.sigma(np.full(size, w), problems.total, batch.scales) for w in places])
+        fine = np.stack([reference.sigma(np.full(size, w), problems.total, batch) for w in places])
         fine[0] = reference.first_level
         states = [batch.start(np.arange(size))]
         for level in range(count - 1):

@@ -112,7 +112,5 @@ class GridPolicy:
             self._targets[fresh, : grids.shape[1]] = grids
         taken = runs.total - runs.remaining
         wanted = self._targets[np.arange(runs.num_runs), np.minimum(taken + 1, runs.total)]
-        actions = runs.variant.action.encode(
-            runs.sigma, wanted, runs.remaining, runs.total, runs.batch.scales
-        )
+        actions = runs.variant.action.encode(runs.sigma, wanted, runs.remaining, runs.total, runs.batch)
         return (actions[0] if np.ndim(observation) == 1 else actions), None

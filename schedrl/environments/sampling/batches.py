@@ -28,6 +28,9 @@ class SourceBatch(Protocol):
     def scales(self) -> Scales:
         """Noise levels at which something happens."""
 
+    def geodesic_angles(self) -> FloatArray:
+        """Angles along each source's geodesic, see :class:`~schedrl.environments.sampling.references.Sources`."""
+
     def take(self, rows: NDArray[np.int64]) -> SourceBatch:
         """The sources of some rows."""
 
@@ -40,10 +43,15 @@ class SourceBatch(Protocol):
     def deviation(self, state: State, other: State) -> FloatArray:
         """How far two states at the same level are apart, ``[B]``: what dynamic programming adds up."""
 
-    def error(self, state: State, sigma: FloatArray) -> FloatArray:
-        """Error of samplers that stand at data (or at their last level ``sigma``), ``[B]``, positive."""
+    def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
+        """Error of samplers that stand at data (or at their last level ``sigma``), ``[B]``, positive.
 
-    def parts(self, state: State, sigma: FloatArray) -> dict[str, FloatArray]:
+        Exact where ``grids``, the levels they walked ``[B, M + 1]``, are given; from the state alone it may be rounded.
+        """
+
+    def parts(
+        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
+    ) -> dict[str, FloatArray]:
         """What the error is made of, by name, each ``[B]``."""
 
     def targets(self) -> dict[str, FloatArray]:

@@ -11,6 +11,7 @@ from schedrl.environments.sampling.batches import State
 from schedrl.environments.sampling.references import Scales
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.divergences import kl
+from schedrl.sources.gaussian.geodesic import geodesic_sigmas
 from schedrl.sources.gaussian.laws import gamma_star
 from schedrl.sources.gaussian.recursions import SamplerName, transition
 
@@ -48,6 +49,7 @@ class GaussianBatch:
         self._share = np.zeros((quantiles, rows))
         # Where every row has as many eigenvalues as are seen, the quantiles are the eigenvalues.
         self._complete = len(self._spectra) == quantiles and bool(weights.all())
+        self._geodesic: FloatArray | None = None
         self._prepare(np.arange(rows))
 
     @property
@@ -72,9 +74,17 @@ class GaussianBatch:
         """The sources of some rows."""
         taken = copy(self)
         for name in _BY_ROW:
-            setattr(taken, name, getattr(self, name)[:, rows])
+            setattr(taken, name, getattr(self, name)[..., rows])
+        taken._geodesic = None if self._geodesic is None else self._geodesic[:, rows]
         taken.scales = self.scales.take(rows)
         return taken
+
+    def geodesic_angles(self) -> FloatArray:
+        """Of the quantiles that are seen; tabulated when first asked for, and from then on with every new spectrum."""
+        if self._geodesic is None:
+            self._geodesic = np.zeros((_PLACES + 1, self._spectra.shape[1]))
+            self._tabulate(np.arange(self._spectra.shape[1]))
+        return self._geodesic
 
     def start(self, rows: NDArray[np.int64]) -> State:
         """Variance 1: samplers start from N(0, I), whatever the first level."""
@@ -93,11 +103,13 @@ class GaussianBatch:
         apart = np.log(np.maximum(state[0], _SMALLEST)) - np.log(np.maximum(other[0], _SMALLEST))
         return np.asarray((self._weights * np.abs(apart)).sum(axis=0))
 
-    def error(self, state: State, sigma: FloatArray) -> FloatArray:
-        """Divergence of the sampler's output from the source, in nats."""
+    def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
+        """Divergence of the sampler's output from the source, in nats; exact from the state alone."""
         return kl(_ratio(state[0], self._spectra, sigma).T, weights=self.weights)
 
-    def parts(self, state: State, sigma: FloatArray) -> dict[str, FloatArray]:
+    def parts(
+        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
+    ) -> dict[str, FloatArray]:
         """The divergence in both directions."""
         ratio = _ratio(state[0], self._spectra, sigma).T
         return {
@@ -180,6 +192,20 @@ class GaussianBatch:
         self._root[:, rows] = np.exp(0.5 * seen)
         self._shown_spectrum[:, rows] = 0.25 * (seen - 2.0 * np.log(near))
 
+        if self._geodesic is not None:
+            self._tabulate(rows)
+
+    def _tabulate(self, rows: NDArray[np.int64]) -> None:
+        assert self._geodesic is not None
+        spectra = self._spectra[:, rows]
+        if len(rows) and (spectra == spectra[:, :1]).all():
+            # The same source everywhere, as of an image set, is worth an exact geodesic.
+            levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
+        else:
+            levels = geodesic_sigmas(self._seen[:, rows].T, _PLACES)
+        levels = levels[:, ::-1].T
+        self._geodesic[:, rows] = np.arctan(levels / self.scales.near[rows])
+
     def _seen_ratio(self, variance: FloatArray, sigma: FloatArray) -> FloatArray:
         """Variance over that of the exact marginal at the quantiles that are seen."""
         if not self._complete:
@@ -190,7 +216,10 @@ class GaussianBatch:
 
 
 _BY_ROW = ("_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share")
-"""What a batch knows of every source, ``[entries, B]``."""
+"""What a batch knows of every source, ``[..., B]``."""
+
+_PLACES = 256
+"""Intervals of a tabulated geodesic."""
 
 _ARCTAN = (0.0028662257, -0.0161657367, 0.0429096138, -0.0752896400, 0.1065626393, -0.1420889944, 0.1999355085,
            -0.3333314528)  # fmt: skip

@@ -10,9 +10,16 @@ from scipy.special import ndtri
 
 from schedrl.environments.sampling.batches import State
 from schedrl.environments.sampling.references import Scales
+from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.curie_weiss import CurieWeiss, strata_outcome, strata_start, strata_step
-from schedrl.sources.mixture import majority_fraction, mixture_step, perpendicular_gain, quantile_start
+from schedrl.sources.mixture import (
+    majority_fraction,
+    majority_of_grids,
+    mixture_step,
+    perpendicular_gain,
+    quantile_start,
+)
 
 __all__ = ["CurieWeissBatch", "MixtureBatch"]
 
@@ -50,6 +57,14 @@ class MixtureBatch:
         """The sources of some rows."""
         return MixtureBatch(self.dimension[rows], self.majority[rows], self.variance[rows], self.quantiles)
 
+    def geodesic_angles(self) -> FloatArray:
+        """There is none.
+
+        Raises:
+            SchedrlError: Always.
+        """
+        raise SchedrlError("action.reference: 'geodesic' is for Gaussian sources")
+
     def start(self, rows: NDArray[np.int64]) -> State:
         """Pure noise: quantiles of N(0, 1/d) on the axis, variance 1 across."""
         return _rows_last(quantile_start(self.quantiles, self.dimension[rows, None])), np.ones(len(rows))
@@ -72,13 +87,20 @@ class MixtureBatch:
         apart = np.sqrt(np.square(state[0] - other[0]).mean(axis=0)) / spread
         return np.asarray(apart + np.abs(np.log(state[1] / other[1])))
 
-    def error(self, state: State, sigma: FloatArray) -> FloatArray:
+    def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
         """|p̂ − p| / min(p, 1 − p) + |v/σ² − 1|: both relative, so that either feature lost costs about 1."""
-        return _combined(majority_fraction(state[0].T), self.majority, state[1], self.variance)
+        found = self.parts(state, sigma, grids)
+        return _combined(found["majority"], self.majority, found["within_variance"], self.variance)
 
-    def parts(self, state: State, sigma: FloatArray) -> dict[str, FloatArray]:
-        """p̂ and the variance within a mode, across the axis."""
-        return {"majority": majority_fraction(state[0].T), "within_variance": state[1]}
+    def parts(
+        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
+    ) -> dict[str, FloatArray]:
+        """p̂ and the variance within a mode, across the axis; p̂ to 1/quantiles where the grids are not given."""
+        if grids is None:
+            majority = majority_fraction(state[0].T)
+        else:
+            majority = majority_of_grids(grids, self.dimension, self.majority, self.variance)
+        return {"majority": majority, "within_variance": state[1]}
 
     def features(self, state: State, sigma: FloatArray) -> FloatArray:
         """Everything that can be seen.
@@ -152,6 +174,14 @@ class CurieWeissBatch:
             self.dimension[rows], self.beta[rows], self.majority[rows], self.samples, self.strata
         )
 
+    def geodesic_angles(self) -> FloatArray:
+        """There is none.
+
+        Raises:
+            SchedrlError: Always.
+        """
+        raise SchedrlError("action.reference: 'geodesic' is for Gaussian sources")
+
     def start(self, rows: NDArray[np.int64]) -> State:
         """Pure noise."""
         return (_rows_last(strata_start(self.samples, self.strata, self.dimension[rows, None, None])),)
@@ -168,12 +198,14 @@ class CurieWeissBatch:
         apart = np.square(state[0] - other[0]).mean(axis=(0, 1))
         return np.asarray(np.sqrt(apart / np.square(other[0]).mean(axis=(0, 1))))
 
-    def error(self, state: State, sigma: FloatArray) -> FloatArray:
+    def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
         """As for a mixture, against P(M > 0) and the variance 1 − m*² of a spin within a mode."""
         share, variance = strata_outcome(_rows_first(state[0]))
         return _combined(share, self._share, variance, self._variance)
 
-    def parts(self, state: State, sigma: FloatArray) -> dict[str, FloatArray]:
+    def parts(
+        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
+    ) -> dict[str, FloatArray]:
         """p̂ and the variance of coordinates within a sample."""
         share, variance = strata_outcome(_rows_first(state[0]))
         return {"majority": share, "within_variance": variance}

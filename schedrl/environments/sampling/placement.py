@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from schedrl.environments.sampling.references import AnyReference, Scales, TangentReference
+from schedrl.environments.sampling.references import AnyReference, Sources, TangentReference
 from schedrl.errors import Spec
 from schedrl.schedules.conversions import FloatArray
 
@@ -59,7 +59,7 @@ class Placement(Spec):
         wanted: FloatArray,
         remaining: NDArray[np.int64],
         total: NDArray[np.int64],
-        scales: Scales,
+        sources: Sources,
     ) -> NDArray[np.float32]:
         """Actions ``[B, 1]`` that step from level ``sigma`` to ``wanted``, clipped to the box.
 
@@ -68,9 +68,9 @@ class Placement(Spec):
             wanted: Next levels, below them.
             remaining: Steps left, this one included.
             total: Steps of the episode.
-            scales: Of the sources.
+            sources: What is sampled.
         """
-        here, there = (self.reference.place(level, total, scales) for level in (sigma, wanted))
+        here, there = (self.reference.place(level, total, sources) for level in (sigma, wanted))
         with np.errstate(divide="ignore"):
             # The odds of the wanted share against those of an even step; infinite at either end of the way.
             odds = (

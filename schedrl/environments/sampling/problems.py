@@ -70,16 +70,16 @@ class SamplingProblems:
         for step in range(self.width - 1):
             remaining = np.maximum(self.total - step, 1)
             place = placement.next_place(place, remaining, actions[:, step])
-            grids[:, step + 1] = reference.sigma(place, self.total, self.batch.scales)
+            grids[:, step + 1] = reference.sigma(place, self.total, self.batch)
         return grids
 
     def error(self, sigmas: FloatArray) -> FloatArray:
         """Exact final errors ``[B]`` of grids ``[B, M + 1]``; shorter ones repeat their last level."""
-        return self.batch.error(run_grids(self.batch, sigmas), sigmas[:, -1])
+        return self.batch.error(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
 
     def parts(self, sigmas: FloatArray) -> dict[str, FloatArray]:
         """What the errors are made of, by name, each ``[B]``."""
-        return self.batch.parts(run_grids(self.batch, sigmas), sigmas[:, -1])
+        return self.batch.parts(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
 
 
 def draw_episodes(

@@ -21,7 +21,16 @@ from schedrl.schedules import AnyGridLaw
 from schedrl.schedules.base import Sigma
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["AnyReference", "LawReference", "Reference", "Scales", "TangentReference", "TwoScaleReference"]
+__all__ = [
+    "AnyReference",
+    "GeodesicReference",
+    "LawReference",
+    "Reference",
+    "Scales",
+    "Sources",
+    "TangentReference",
+    "TwoScaleReference",
+]
 
 
 @dataclass
@@ -41,6 +50,21 @@ class Scales:
         return Scales(self.near[rows], self.far[rows])
 
 
+class Sources(Protocol):
+    """What a reference asks of the sources that it places steps for."""
+
+    @property
+    def scales(self) -> Scales:
+        """Noise levels at which something happens."""
+
+    def geodesic_angles(self) -> FloatArray:
+        """atan(σ / near) at equal places along each source's geodesic, ``[places + 1, B]`` from 0 to π/2.
+
+        Raises:
+            SchedrlError: The sources are not Gaussian.
+        """
+
+
 class Reference(Protocol):
     """One way of placing steps, and of measuring where one is between them."""
 
@@ -52,10 +76,10 @@ class Reference(Protocol):
     def first_level(self) -> float:
         """Noise level at w = 1, often infinity."""
 
-    def sigma(self, place: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def sigma(self, place: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """Noise levels at places w ``[B]`` of grids with ``total`` steps ``[B]``."""
 
-    def place(self, sigma: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def place(self, sigma: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """The way back: places of noise levels ``[B]``."""
 
 
@@ -74,17 +98,17 @@ class TangentReference(Spec):
         """Infinity."""
         return math.inf
 
-    def sigma(self, place: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def sigma(self, place: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """γ tan(πw/2); exactly infinite at w = 1."""
-        levels = self._scale(scales) * np.tan(0.5 * np.pi * place)
+        levels = self._scale(sources) * np.tan(0.5 * np.pi * place)
         return np.where(place < 1.0, levels, np.inf)
 
-    def place(self, sigma: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def place(self, sigma: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """(2/π) atan(σ/γ)."""
-        return np.asarray(np.arctan(sigma / self._scale(scales)) * (2.0 / np.pi))
+        return np.asarray(np.arctan(sigma / self._scale(sources)) * (2.0 / np.pi))
 
-    def _scale(self, scales: Scales) -> FloatArray | float:
-        return scales.near if self.gamma is None else self.gamma
+    def _scale(self, sources: Sources) -> FloatArray | float:
+        return sources.scales.near if self.gamma is None else self.gamma
 
 
 class TwoScaleReference(Spec):
@@ -105,23 +129,49 @@ class TwoScaleReference(Spec):
         """Infinity."""
         return math.inf
 
-    def sigma(self, place: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def sigma(self, place: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """exp(middle + slope · logit w)."""
-        middle, slope = self._line(scales)
+        middle, slope = self._line(sources)
         with np.errstate(divide="ignore"):
             return np.asarray(np.exp(middle + slope * (np.log(place) - np.log1p(-place))))
 
-    def place(self, sigma: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def place(self, sigma: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """The logistic function of (log σ − middle) / slope."""
-        middle, slope = self._line(scales)
+        middle, slope = self._line(sources)
         with np.errstate(divide="ignore", over="ignore"):
             return np.asarray(1.0 / (1.0 + np.exp((middle - np.log(sigma)) / slope)))
 
-    def _line(self, scales: Scales) -> tuple[FloatArray, FloatArray]:
-        near, far = np.log(scales.near), np.log(scales.far)
+    def _line(self, sources: Sources) -> tuple[FloatArray, FloatArray]:
+        near, far = np.log(sources.scales.near), np.log(sources.scales.far)
         # Scales that coincide would leave no room between them.
         slope = np.maximum(far - near, 1.0) / (2.0 * (math.log1p(-self.margin) - math.log(self.margin)))
         return 0.5 * (near + far), slope
+
+
+class GeodesicReference(Spec):
+    """The weighted geodesic of each Gaussian source, from infinity to 0: the best grid for many DDIM steps.
+
+    It is that of the spectrum's quantiles as the agent sees them (of the whole spectrum where all sources share one),
+    tabulated at 256 places and read off linearly in atan(σ / near) between them. What is left to an agent is what a closed form for many steps does not know of few.
+    """
+
+    name: Literal["geodesic"] = "geodesic"
+
+    @property
+    def first_level(self) -> float:
+        """Infinity."""
+        return math.inf
+
+    def sigma(self, place: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
+        """Levels at places along the geodesic."""
+        angles = sources.geodesic_angles()
+        angle = _between(angles, place * (len(angles) - 1))
+        return _level(angle, place, sources)
+
+    def place(self, sigma: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
+        """Between the two places that enclose a level."""
+        angles = sources.geodesic_angles()
+        return _found(angles, np.arctan(sigma / sources.scales.near), np.full(len(sigma), len(angles) - 1))
 
 
 class LawReference(Spec):
@@ -141,33 +191,27 @@ class LawReference(Spec):
         """The law's own first level."""
         return self.grid.grid(1).sigmas[0]
 
-    def sigma(self, place: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def sigma(self, place: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """Levels of the law, and what lies between them."""
-        angles = self._angles(total, scales)
         at = place * total
-        index = np.minimum(at.astype(np.int64), total - 1)
-        rows = np.arange(len(place))
-        share = at - index
-        angle = angles[rows, index] * (1.0 - share) + angles[rows, index + 1] * share
-        levels = scales.near * np.tan(np.minimum(angle, 0.5 * np.pi))
-        exact = _levels(self.grid, int(total.max()))[total, index]
-        # Exactly on a level (the ends above all) no rounding of the tangent may show.
-        return np.where(share == 0.0, exact, np.where(place >= 1.0, self.first_level, levels))
+        levels = _level(_between(self._angles(total, sources), at), place, sources)
+        # Exactly on a level no rounding of the tangent may show.
+        nearest = np.rint(at).astype(np.int64)
+        exact = _levels(self.grid, int(total.max()))[total, nearest]
+        return np.where(at == nearest, exact, levels)
 
-    def place(self, sigma: FloatArray, total: NDArray[np.int64], scales: Scales) -> FloatArray:
+    def place(self, sigma: FloatArray, total: NDArray[np.int64], sources: Sources) -> FloatArray:
         """Between the two levels that enclose it."""
-        angles = self._angles(total, scales)
-        wanted = np.arctan(sigma / scales.near)
-        index = np.clip((angles <= wanted[:, None]).sum(axis=1) - 1, 0, total - 1)
-        rows = np.arange(len(sigma))
-        low, high = angles[rows, index], angles[rows, index + 1]
-        share = (wanted - low) / (high - low)
-        return np.asarray(np.clip((index + share) / total, 0.0, 1.0))
+        return _found(self._angles(total, sources), np.arctan(sigma / sources.scales.near), total)
 
-    def _angles(self, total: NDArray[np.int64], scales: Scales) -> FloatArray:
-        """Ascending angles of the levels ``[B, steps + 1]``, padded with values beyond the last."""
-        levels = _levels(self.grid, int(total.max()))[total]
-        return np.where(np.isnan(levels), 4.0, np.arctan(levels / scales.near[:, None]))
+    def _angles(self, total: NDArray[np.int64], sources: Sources) -> FloatArray:
+        """Ascending angles of the levels ``[steps + 1, B]``, padded with values beyond the last."""
+        levels = _levels(self.grid, int(total.max()))[total].T
+        return np.where(np.isnan(levels), _BEYOND, np.arctan(levels / sources.scales.near))
+
+
+_BEYOND = 4.0
+"""An angle that no level has."""
 
 
 @cache
@@ -179,5 +223,30 @@ def _levels(law: AnyGridLaw, most: int) -> FloatArray:
     return table
 
 
-AnyReference = Annotated[TangentReference | TwoScaleReference | LawReference, Field(discriminator="name")]
+def _between(table: FloatArray, at: FloatArray) -> FloatArray:
+    """Values at fractional rows ``at`` of a table with a column per source, ``[B]``; its last row is not exceeded."""
+    index = np.minimum(at.astype(np.int64), len(table) - 2)
+    share, columns = at - index, np.arange(len(at))
+    # A padded row is never wanted, but a share of 0 must not meet it either.
+    above = np.where(share > 0.0, table[index + 1, columns], 0.0)
+    return np.asarray(table[index, columns] * (1.0 - share) + above * share)
+
+
+def _level(angle: FloatArray, place: FloatArray, sources: Sources) -> FloatArray:
+    """Levels of angles; exactly infinite at the end of a reference that begins there."""
+    levels = sources.scales.near * np.tan(np.minimum(angle, 0.5 * np.pi))
+    return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, levels)
+
+
+def _found(table: FloatArray, angle: FloatArray, last: NDArray[np.int64]) -> FloatArray:
+    """Where in [0, 1] an ascending table, whose last row is ``last``, has the angles ``[B]``."""
+    index = np.clip((table <= angle).sum(axis=0) - 1, 0, last - 1)
+    columns = np.arange(len(angle))
+    low, high = table[index, columns], table[index + 1, columns]
+    return np.asarray(np.clip((index + (angle - low) / (high - low)) / last, 0.0, 1.0))
+
+
+AnyReference = Annotated[
+    TangentReference | TwoScaleReference | GeodesicReference | LawReference, Field(discriminator="name")
+]
 """Any reference, chosen by ``name``."""

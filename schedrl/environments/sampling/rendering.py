@@ -25,7 +25,7 @@ def reference_levels(runs: SamplingRuns, run: int) -> FloatArray:
     total = int(runs.total[run])
     places = np.arange(total, -1, -1) / total
     rows = np.full(total + 1, run)
-    levels = runs.reference.sigma(places, runs.total[rows], runs.batch.scales.take(rows))
+    levels = runs.reference.sigma(places, runs.total[rows], runs.batch.take(rows))
     return np.append(runs.reference.first_level, levels[1:])
 
 

@@ -34,7 +34,9 @@ class SamplingRuns:
         levels: Levels visited so far, ``[runs, greatest N + 1]``; what is not visited yet holds 0.
         sampler: State of each sampler.
         batch: The sources.
-        expected: Log of the final error to expect if the reference takes the rest, ``[runs]``.
+        expected: Log of the final error to expect if the reference takes the rest, ``[runs]``; where the reward needs
+            no prediction, that of the reference alone until the end.
+        reference_error: Log of the final error of the reference grid, ``[runs]``.
 
     Raises:
         SchedrlError: The source's data is missing.
@@ -73,16 +75,20 @@ class SamplingRuns:
             Rewards ``[runs]``, and which episodes ended.
         """
         self.place = self.variant.action.next_place(self.place, self.remaining, actions)
-        sigma = self.reference.sigma(self.place, self.total, self.batch.scales)
-        self.sampler = moved_rows(self.batch, self.sampler, self.sigma, sigma, self.remaining > 0)
+        sigma = self.reference.sigma(self.place, self.total, self.batch)
+        moving = self.remaining > 0
+        self.sampler = moved_rows(self.batch, self.sampler, self.sigma, sigma, moving)
         self.sigma = sigma
         ended = self.remaining == 1
         self.remaining = np.maximum(self.remaining - 1, 0)
         self.levels[np.arange(self.num_runs), self.total - self.remaining] = sigma
-        if not self.variant.reward.needs_prediction:
-            return self._paid_at_the_end(ended), ended
+        rows = np.flatnonzero(ended)
         before = self.expected
-        self.expected = self._predicted(None)
+        # Without prediction nothing better than the reference is expected before the end.
+        predicted = self._predicted() if self.variant.reward.needs_prediction else before
+        self.expected = np.where(moving, predicted, before)
+        if len(rows):
+            self.expected[rows] = self._final_error(rows)
         return before - self.expected, ended
 
     def observe(self) -> NDArray[np.float32]:
@@ -98,13 +104,13 @@ class SamplingRuns:
 
     def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """What ended episodes came to, each ``[rows, ...]``: error, that of the reference, its parts, and the grid."""
-        batch, sampler = self.batch.take(rows), at_rows(self.sampler, rows)
+        batch, sampler, grids = self.batch.take(rows), at_rows(self.sampler, rows), self.levels[rows]
         return {
-            "error": np.exp(log_error(batch.error(sampler, self.sigma[rows]))),
+            "error": np.exp(self.expected[rows]),
             "reference_error": np.exp(self.reference_error[rows]),
             "num_steps": self.total[rows],
-            "sigmas": self.levels[rows].copy(),
-            **batch.parts(sampler, self.sigma[rows]),
+            "sigmas": grids,
+            **batch.parts(sampler, self.sigma[rows], grids),
         }
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -137,30 +143,27 @@ class SamplingRuns:
         else:
             for kept, new in zip(self.sampler, fresh, strict=True):
                 kept[..., rows] = new
-        self.expected[rows] = self.reference_error[rows] = self._predicted(rows)
+        problems = SamplingProblems(self.variant, self.batch, self.total)
+        problems = problems if len(rows) == self.num_runs else problems.take(rows)
+        self.expected[rows] = self.reference_error[rows] = log_error(problems.error(problems.reference()))
 
-    def _predicted(self, rows: Rows | None) -> FloatArray:
-        """Log of the final error if the reference takes the rest, in all runs or some."""
-        batch, sampler = self.batch, self.sampler
-        place, sigma, remaining, total = self.place, self.sigma, self.remaining, self.total
-        if rows is not None and len(rows) < self.num_runs:
-            batch, sampler = batch.take(rows), at_rows(sampler, rows)
-            place, sigma, remaining, total = place[rows], sigma[rows], remaining[rows], total[rows]
-        for _ in range(int(remaining.max(initial=0))):
+    def _predicted(self) -> FloatArray:
+        """Log of the final error if the reference takes the rest."""
+        sampler, place, sigma, remaining = self.sampler, self.place, self.sigma, self.remaining
+        for _ in range(int(remaining.max())):
             others = np.maximum(remaining - 1, 0)
             place = place * (others / np.maximum(remaining, 1))
-            after = self.reference.sigma(place, total, batch.scales)
-            sampler = moved_rows(batch, sampler, sigma, after, remaining > 0)
+            after = self.reference.sigma(place, self.total, self.batch)
+            sampler = moved_rows(self.batch, sampler, sigma, after, remaining > 0)
             sigma, remaining = after, others
-        return log_error(batch.error(sampler, sigma))
+        return log_error(self.batch.error(sampler, sigma))
 
-    def _paid_at_the_end(self, ended: NDArray[np.bool_]) -> FloatArray:
-        rewards = np.zeros(self.num_runs)
-        rows = np.flatnonzero(ended)
-        if len(rows):
-            error = self.batch.take(rows).error(at_rows(self.sampler, rows), self.sigma[rows])
-            rewards[rows] = self.reference_error[rows] - log_error(error)
-        return rewards
+    def _final_error(self, rows: Rows) -> FloatArray:
+        """Log of the error of samplers that have arrived."""
+        if len(rows) == self.num_runs:
+            return log_error(self.batch.error(self.sampler, self.sigma, self.levels))
+        batch, sampler = self.batch.take(rows), at_rows(self.sampler, rows)
+        return log_error(batch.error(sampler, self.sigma[rows], self.levels[rows]))
 
 
 _STATE = ("total", "remaining", "place", "sigma", "levels", "expected", "reference_error")

@@ -158,6 +158,9 @@ class _Spans(Spec):
         return self
 
 
+_LEAST_BARRIER = 10.0
+
+Temperature = Annotated[float, Field(gt=1.0, le=10.0)]
 Majority = Annotated[float, Field(gt=0.5, lt=1.0)]
 Dimension = Annotated[float, Field(ge=2.0, le=1e12)]
 
@@ -176,7 +179,7 @@ class MixtureSource(_Spans):
     dimension: tuple[Dimension, Dimension] = (1e2, 1e10)
     majority: tuple[Majority, Majority] = (0.8, 0.8)
     variance: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.25, 0.25)
-    quantiles: Annotated[int, Field(ge=8, le=4096)] = 128
+    quantiles: Annotated[int, Field(ge=8, le=4096)] = 256
 
     @property
     def num_uniforms(self) -> int:
@@ -219,10 +222,22 @@ class CurieWeissSource(_Spans):
 
     kind: Literal["curie-weiss"] = "curie-weiss"
     dimension: tuple[Dimension, Dimension] = (1e2, 1e4)
-    inverse_temperature: tuple[Annotated[float, Field(ge=1.2)], Annotated[float, Field(ge=1.2)]] = (2.0, 2.0)
+    inverse_temperature: tuple[Temperature, Temperature] = (2.0, 2.0)
     majority: tuple[Majority, Majority] = (0.8, 0.8)
-    samples: Annotated[int, Field(ge=4, le=1024)] = 24
+    samples: Annotated[int, Field(ge=4, le=1024)] = 64
     strata: Annotated[int, Field(ge=4, le=1024)] = 16
+
+    @model_validator(mode="after")
+    def _two_modes(self) -> CurieWeissSource:
+        from schedrl.sources.curie_weiss import CurieWeiss
+
+        least = CurieWeiss(dimension=int(self.dimension[0]), beta=self.inverse_temperature[0])
+        if least.barrier < _LEAST_BARRIER:
+            raise ValueError(
+                f"dimension and inverse_temperature: the modes must be {_LEAST_BARRIER:g} nats apart for the two-saddle "
+                f"denoiser (got {least.barrier:.3g} at d = {least.dimension}, beta = {least.beta:g})"
+            )
+        return self
 
     @property
     def num_uniforms(self) -> int:

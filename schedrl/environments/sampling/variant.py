@@ -74,6 +74,8 @@ class SamplingVariant(Variant):
             )
         if self.sampler == "ddpm-exact":
             raise ValueError("sampler: 'ddpm-exact' has no error on any grid; there is nothing to learn")
+        if self.action.reference.name == "geodesic" and not exact:
+            raise ValueError("action.reference: 'geodesic' is for Gaussian sources")
         first = self.action.reference.first_level
         if self.sampler == "heun" and math.isinf(first):
             raise ValueError(

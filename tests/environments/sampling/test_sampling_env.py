@@ -239,10 +239,10 @@ def test_bad_calls(make_vector: Any, make_variant: Any) -> None:
 def test_without_autoreset(make_vector: Any) -> None:
     env = make_vector("gaussian", 2, autoreset_mode=AutoresetMode.DISABLED, **{"steps.maximum": 3})
     env.reset(seed=0)
-    for _ in range(3):
-        _, _, ended, _, infos = env.step(np.zeros((2, 1), np.float32))
-    assert ended.all()
-    assert infos["error"].shape == (2,)
+    none = np.zeros((2, 1), np.float32)
+    steps = [env.step(none) for _ in range(3)]
+    assert steps[-1][2].all()
+    assert steps[-1][4]["error"].shape == (2,)
     with pytest.raises(SchedrlError, match="call reset"):
         env.step(np.zeros((2, 1), np.float32))
 

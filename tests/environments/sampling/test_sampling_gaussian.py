@@ -20,8 +20,12 @@ def features(batch: GaussianBatch, state: Any, sigma: float) -> dict[str, Any]:
     rows = batch.features(state, np.array([sigma]))[:, 0]
     k = batch.quantiles
     return {
-        "spectrum": rows[:k], "angle": rows[k : 2 * k], "deficit": rows[2 * k : 3 * k], "speed": rows[-2], "ahead": rows[-1]
-    }  # fmt: skip
+        "spectrum": rows[:k],
+        "angle": rows[k : 2 * k],
+        "deficit": rows[2 * k : 3 * k],
+        "speed": rows[-2],
+        "ahead": rows[-1],
+    }
 
 
 @pytest.mark.parametrize("sigma", [np.inf, 30.0, 1.0, 0.02, 0.0])

@@ -56,6 +56,8 @@ def test_what_acts_is_in_the_fingerprint(make_variant: Any) -> None:
         ("mixture", {"source.variance": [0.0, 1.0]}, "source.variance"),
         ("mixture", {"action.reference": {"name": "law", "grid": "karras"}}, "must start at infinity"),
         ("curie-weiss", {"source.inverse_temperature": [0.9, 2.0]}, "source.inverse_temperature"),
+        ("curie-weiss", {"source.inverse_temperature": [1.05, 2.0]}, "modes must be 10 nats apart"),
+        ("curie-weiss", {"action.reference": {"name": "geodesic"}}, "'geodesic' is for Gaussian sources"),
     ],
 )
 def test_bad_input(make_variant: Any, kind: str, change: dict[str, Any], message: str) -> None:
