@@ -108,7 +108,7 @@ def sine_sigmas(
     last = bottom / np.hypot(scale, bottom)
     rest = _one_minus_sine(scale, top)  # 1 - sin φ keeps its digits where sin φ has none left
     u = _fractions(n)
-    missing = u * rest + (1.0 - u) * (1.0 - last)
+    missing = u * rest + (1.0 - u) * _one_minus_sine(scale, bottom)
     sine = u * (1.0 - rest) + (1.0 - u) * last
     with np.errstate(divide="ignore"):
         levels = scale * sine / np.sqrt(missing * (1.0 + sine))
@@ -126,7 +126,8 @@ def cube_root_sigmas(
     r"""Uniform in :math:`\int_0^\phi \tan^{1/3}`: best for many Heun steps, one eigenvalue γ².
 
     Source: THEORY 3.6. Arguments and result as for :func:`tangent_sigmas`. With :math:`z = \tan^{2/3}\phi` the
-    integral is :math:`\tfrac32 \int_0^z s / (1 + s^3) ds`, which is elementary; it is inverted by bisection.
+    integral is :math:`\tfrac32 \int_0^z s / (1 + s^3) ds`, which is elementary; it is inverted by
+    bisection and Newton's method.
 
     Examples:
         >>> cube_root_sigmas(1.0, 2, sigma_max=20.0).round(4)
@@ -137,11 +138,15 @@ def cube_root_sigmas(
     u = _fractions(n)
     wanted = u * first + (1.0 - u) * last
     low, high = np.full_like(wanted, -40.0), np.full_like(wanted, 40.0)  # of log z
-    for _ in range(60):
+    for _ in range(14):
         middle = 0.5 * (low + high)
         above = _cube_root_path(np.exp(middle)) > wanted
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return _pinned(scale * np.exp(1.5 * 0.5 * (low + high)), top, bottom)
+    place = 0.5 * (low + high)
+    for _ in range(4):
+        z = np.exp(place)
+        place = np.clip(place - (_cube_root_path(z) - wanted) * (1.0 + z**3) / (1.5 * z * z), low, high)
+    return _pinned(scale * np.exp(1.5 * place), top, bottom)
 
 
 def _cube_root_path(z: FloatArray) -> FloatArray:

@@ -48,13 +48,19 @@ class Problem(NamedTuple):
     start: Start
     first_is_free: bool = False
 
-    def rows(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> Problem:
+    def rows(self, rows: npt.NDArray[np.intp] | slice) -> Problem:
         """Some of the problems."""
         return self._replace(eigenvalues=self.eigenvalues[rows], weights=self.weights[rows])
 
-    def value(self, sigmas: FloatArray) -> FloatArray:
-        """Divergences ``[B]`` at ``[B, N+1]`` levels."""
-        return kl_of_levels(self.eigenvalues, sigmas, self.sampler, self.direction, self.start, self.weights)
+    def value(self, sigmas: FloatArray, rows: npt.NDArray[np.intp] | None = None) -> FloatArray:
+        """Divergences ``[B]`` at ``[B, N+1]`` levels, of some rows; infinite where two levels coincide."""
+        chosen = np.arange(len(self.eigenvalues)) if rows is None else rows
+        distinct = np.asarray((np.diff(sigmas) < 0.0).all(axis=1))
+        here, value = self.rows(chosen[distinct]), np.full(len(sigmas), np.inf)
+        value[distinct] = kl_of_levels(
+            here.eigenvalues, sigmas[distinct], self.sampler, self.direction, self.start, here.weights
+        )
+        return value
 
     def derivatives(self, sigmas: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Value, and gradient and Hessian in the logarithms of the free levels."""
@@ -65,31 +71,34 @@ class Problem(NamedTuple):
         return value, gradient[:, free], hessian[:, free, free]
 
 
-def minimise(problem: Problem, sigmas: FloatArray) -> tuple[FloatArray, FloatArray]:
+def minimise(
+    problem: Problem, sigmas: FloatArray, iterations: int = _MAX_ITERATIONS
+) -> tuple[FloatArray, FloatArray]:
     """Lower every divergence as far as Newton's method can from where it starts.
 
     Args:
         problem: The divergences.
         sigmas: Strictly descending levels to start from, ``[B, N+1]``. The last stays, and so does the first unless
             it is free (then it must be finite).
+        iterations: At most so many steps.
 
     Returns:
         Levels ``[B, N+1]`` and their divergences ``[B]``, never above those at the start.
     """
     rows_at_once = max(1, _MEMORY // (sigmas.shape[1] * problem.eigenvalues.shape[1]))
     parts = [slice(at, at + rows_at_once) for at in range(0, len(sigmas), rows_at_once)]
-    done = [_minimise(problem.rows(part), sigmas[part]) for part in parts]
+    done = [_minimise(problem.rows(part), sigmas[part], iterations) for part in parts]
     return np.concatenate([levels for levels, _ in done]), np.concatenate([value for _, value in done])
 
 
-def _minimise(problem: Problem, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _minimise(problem: Problem, start: FloatArray, iterations: int) -> tuple[FloatArray, FloatArray]:
     levels = start.copy()
     best = problem.value(levels)
     free = slice(0 if problem.first_is_free else 1, -1)
     if levels[:, free].shape[1] == 0:
         return levels, best
     active = np.flatnonzero(np.isfinite(best) & (best > _EXACT))
-    for _ in range(_MAX_ITERATIONS):
+    for _ in range(iterations):
         if not len(active):
             break
         here = problem.rows(active)
@@ -150,9 +159,8 @@ def _line_search(
         rows = active[waiting]
         trial = levels[rows]
         trial[:, free] *= np.exp(share * step[waiting])
-        value = problem.rows(waiting).value(trial)
+        value = problem.value(trial, waiting)
         better = value < best[rows] - 1e-4 * share * promised[waiting]
-        better &= (np.diff(trial) < 0.0).all(axis=1)
         levels[rows[better]], best[rows[better]] = trial[better], value[better]
         moved[waiting[better]] = True
         waiting = waiting[~better]

@@ -29,6 +29,7 @@ from schedrl.sources.gaussian.recursions import SamplerName, Start
 
 __all__ = ["best_sigmas"]
 
+_FIRST_ITERATIONS, _LAST_ITERATIONS, _FINALISTS = 12, 200, 2
 _MEMORY = 200_000  # numbers per array: problems x steps x eigenvalues
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EXPONENTS = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -155,26 +156,18 @@ def _from_laws(
     problem: Problem, n: int, first: FloatArray, sigma_min: float, starts: int
 ) -> tuple[FloatArray, FloatArray]:
     """Newton from the best of the laws between ``first`` and ``sigma_min``: levels and divergences."""
-    tried = list(_laws(problem, n, first, sigma_min))
-    values = np.stack([_value(problem, levels) for levels in tried])
-    order = np.argsort(values, axis=0, kind="stable")
-    rows = np.arange(len(first))
-    best, value = np.empty((len(rows), n + 1)), np.full(len(rows), np.inf)
-    stacked = np.stack(tried)
-    for place in range(min(starts, len(tried)) if n > 1 or problem.first_is_free else 1):
-        levels, found = minimise(problem, stacked[order[place], rows])
-        better = (found < value) | (place == 0)
-        best[better], value[better] = levels[better], found[better]
-    return best, value
-
-
-def _value(problem: Problem, levels: FloatArray) -> FloatArray:
-    """Divergences; infinite where two levels of a law coincide in float64."""
-    distinct = np.asarray((np.diff(levels) < 0.0).all(axis=1))
-    value = np.full(len(levels), np.inf)
-    if distinct.any():
-        value[distinct] = problem.rows(distinct).value(levels[distinct])
-    return value
+    tried = np.stack(list(_laws(problem, n, first, sigma_min)))
+    values = np.stack([problem.value(levels) for levels in tried])
+    if n == 1 and not problem.first_is_free:
+        return tried[0], values[0]
+    # A few steps from many laws show which minima are worth going to the bottom of.
+    for count, iterations in ((starts, _FIRST_ITERATIONS), (_FINALISTS, _LAST_ITERATIONS)):
+        order = np.argsort(values, axis=0, kind="stable")[:count]
+        tried, values = np.take_along_axis(tried, order[:, :, None], axis=0), np.empty(order.shape)
+        for place, levels in enumerate(tried):
+            tried[place], values[place] = minimise(problem, levels, iterations)
+    best = np.argmin(values, axis=0), np.arange(len(first))
+    return tried[best], values[best]
 
 
 def _laws(problem: Problem, n: int, first: FloatArray, sigma_min: float) -> Iterator[FloatArray]:
