@@ -259,8 +259,13 @@ def _compare_sampling(
     from schedrl.benchmark.store import RESULTS, ResultStore
     from schedrl.files import ensure_folder
 
-    entries = sampling.default_entries(variant) if agents is None else _entries(agents, variant)
     held_out = held_out_seeds(seeds or sampling.NUM_SOURCES, first_seed)
+    if agents is None:
+        entries, notes = sampling.default_entries(variant, held_out)
+        for text in notes:
+            note(text)
+    else:
+        entries = _entries(agents, variant)
     plan = sampling.make_sampling_plan(variant, entries, held_out)
     if folder is not None:
         ensure_folder(folder, "--folder")

@@ -145,6 +145,9 @@ def _evaluate_sampling(
         from schedrl.policies.solving import solve
 
         problems = SamplingProblems.drawn(variant, [seeds[0]])
-        grids = {"reference": problems.reference()[0], agent.name: solve(agent, problems).sigmas[0]}
+        grids = {
+            "reference": problems.reference()[0],
+            agent.name: solve(agent, problems, [seeds[0]]).sigmas[0],
+        }
         write_bytes(render, png(grids_figure(grids, agent.name)))
         note(f"wrote {render}")

@@ -7,6 +7,7 @@ none on a source it has not seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -30,7 +31,12 @@ __all__ = [
 ]
 
 _ROWS_AT_ONCE = 8192
-"""Sampler runs evaluated side by side; bounds memory."""
+"""Sampler runs evaluated side by side; bounds memory, as does the next."""
+
+_TRIES_AT_ONCE = 1024
+"""Random grids drawn at once for each source."""
+
+Rngs = Sequence[np.random.Generator]
 
 Evaluations = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -55,12 +61,13 @@ class Search(Protocol):
     def name(self) -> str:
         """Name in an agent's file."""
 
-    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
         """Search for every problem.
 
         Args:
             problems: The problems.
-            rng: What is random comes from here.
+            rngs: What is random comes from here, a generator per problem: what is found for one does not depend on
+                which others are searched beside it.
         """
 
 
@@ -76,13 +83,19 @@ class RandomSearch(Spec):
     evaluations: Evaluations = 200
     spread: Annotated[float, Field(gt=0.0)] = 0.2
 
-    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
         """Draw, evaluate, keep the best."""
-        shape = (len(problems), self.evaluations, problems.width - 1)
-        tried = np.clip(self.spread * rng.standard_normal(shape), -1.0, 1.0)
-        tried[:, 0] = 0.0
-        best = _evaluate(problems, tried).argmin(axis=1)
-        return _found(problems, tried[np.arange(len(problems)), best], self.evaluations)
+        best = np.zeros((len(problems), problems.width - 1))
+        value = np.full(len(problems), np.inf)
+        for begin in range(0, self.evaluations, _TRIES_AT_ONCE):
+            count = min(_TRIES_AT_ONCE, self.evaluations - begin)
+            tried = np.zeros((len(problems), count, problems.width - 1))
+            for own, n, rng in zip(tried, problems.total.tolist(), rngs, strict=True):
+                own[:, :n] = np.clip(self.spread * rng.standard_normal((count, n)), -1.0, 1.0)
+            if begin == 0:
+                tried[:, 0] = 0.0
+            _keep_better(best, value, tried, _evaluate(problems, tried))
+        return Found(problems.placed(best), np.full(len(problems), self.evaluations))
 
 
 class CMAESSearch(Spec):
@@ -97,44 +110,45 @@ class CMAESSearch(Spec):
     evaluations: Evaluations = 200
     spread: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
         """One instance per source, in lockstep.
 
         Raises:
-            SchedrlError: The package is missing, or there is only one step to place.
+            SchedrlError: The package is missing.
         """
         try:
             import cma
         except ImportError:
-            raise SchedrlError("CMA-ES needs the package cma: pip install 'schedrl[search]'") from None
-        width = problems.width - 1
-        if width < 2:
-            return _found(problems, np.zeros((len(problems), width)), 1)
-        instances = [
-            cma.CMAEvolutionStrategy(
-                np.zeros(width), self.spread, {"bounds": [-1.0, 1.0], "seed": int(seed), "verbose": -9}
-            )
-            for seed in rng.integers(1, 2**31, size=len(problems))
-        ]
-        best, best_value = (
-            np.zeros((len(problems), width)),
-            _evaluate(problems, np.zeros((len(problems), 1, width)))[:, 0],
-        )
-        spent = 1
-        while spent < self.evaluations:
-            # Every instance has the same population; the last generation is cut to what is left.
-            asked = np.array([instance.ask() for instance in instances])
-            counted = asked[:, : self.evaluations - spent]
-            values = _evaluate(problems, counted)
-            spent += counted.shape[1]
-            rows, index = np.arange(len(problems)), values.argmin(axis=1)
-            better = values[rows, index] < best_value
-            best[better], best_value[better] = counted[rows, index][better], values[rows, index][better]
-            if counted.shape[1] < asked.shape[1]:
-                break
-            for instance, points, scores in zip(instances, asked, values, strict=True):
-                instance.tell(list(points), scores.tolist())
-        return _found(problems, best, spent)
+            raise SchedrlError(
+                "search 'cma-es': needs the package cma: pip install 'schedrl[search]'"
+            ) from None
+
+        def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
+            best, value = np.zeros((len(part), part.width - 1)), _reference_value(part)
+            spent, free = 1, max(part.width - 2, 2)  # CMA-ES is not for a single dimension
+            if part.width < 3:
+                return best, spent
+            # Instances draw from their own generators; left alone they would share NumPy's global one.
+            options = {"bounds": [-1.0, 1.0], "seed": np.nan, "verbose": -9}
+            instances = [
+                cma.CMAEvolutionStrategy(np.zeros(free), self.spread, {**options, "randn": _drawing(rng)})
+                for rng in own
+            ]
+            while spent < self.evaluations:
+                # Every instance has the same population; the last generation is cut to what is left.
+                asked = np.array([instance.ask() for instance in instances])
+                counted = np.zeros((len(part), min(asked.shape[1], self.evaluations - spent), part.width - 1))
+                counted[:, :, :free] = asked[:, : counted.shape[1]]
+                values = _evaluate(part, counted)
+                spent += counted.shape[1]
+                _keep_better(best, value, counted, values)
+                if counted.shape[1] < asked.shape[1]:
+                    break
+                for instance, points, scores in zip(instances, asked, values, strict=True):
+                    instance.tell(list(points), scores.tolist())
+            return best, spent
+
+        return _by_steps(problems, rngs, search)
 
 
 class CoordinateSearch(Spec):
@@ -149,25 +163,25 @@ class CoordinateSearch(Spec):
     evaluations: Evaluations = 200
     stride: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
         """Sweeps over the steps; the stride halves after a sweep."""
-        rows, free = np.arange(len(problems)), problems.width - 2
-        actions = np.zeros((len(problems), problems.width - 1))
-        values, spent, stride = _evaluate(problems, actions[:, None])[:, 0], 1, self.stride
-        while free > 0 and spent + 2 <= self.evaluations:
-            for step in range(free):
-                if spent + 2 > self.evaluations:
-                    break
-                tried = np.repeat(actions[:, None], 2, axis=1)
-                tried[:, 0, step] = np.clip(tried[:, 0, step] + stride, -1.0, 1.0)
-                tried[:, 1, step] = np.clip(tried[:, 1, step] - stride, -1.0, 1.0)
-                scores = _evaluate(problems, tried)
-                spent += 2
-                index = scores.argmin(axis=1)
-                better = scores[rows, index] < values
-                actions[better], values[better] = tried[rows, index][better], scores[rows, index][better]
-            stride *= 0.5
-        return _found(problems, actions, spent)
+
+        def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
+            best, value = np.zeros((len(part), part.width - 1)), _reference_value(part)
+            spent, stride, free = 1, self.stride, part.width - 2
+            while free > 0 and spent + 2 <= self.evaluations:
+                for step in range(free):
+                    if spent + 2 > self.evaluations:
+                        break
+                    tried = np.repeat(best[:, None], 2, axis=1)
+                    tried[:, 0, step] = np.clip(tried[:, 0, step] + stride, -1.0, 1.0)
+                    tried[:, 1, step] = np.clip(tried[:, 1, step] - stride, -1.0, 1.0)
+                    spent += 2
+                    _keep_better(best, value, tried, _evaluate(part, tried))
+                stride *= 0.5
+            return best, spent
+
+        return _by_steps(problems, rngs, search)
 
 
 class DynamicProgramming(Spec):
@@ -183,7 +197,7 @@ class DynamicProgramming(Spec):
     name: Literal["dynamic"] = "dynamic"
     levels: Annotated[int, Field(ge=4, le=512)] = 65
 
-    def find(self, problems: SamplingProblems, rng: np.random.Generator) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
         """Costs of all pairs, then the cheapest path of N steps."""
         count, size = self.levels, len(problems)
         reference, batch = problems.variant.action.reference, problems.batch
@@ -243,5 +257,33 @@ def _evaluate(problems: SamplingProblems, actions: FloatArray) -> FloatArray:
     return values.reshape(size, tries)
 
 
-def _found(problems: SamplingProblems, actions: FloatArray, evaluations: int) -> Found:
-    return Found(problems.placed(actions), np.full(len(problems), evaluations, dtype=np.int64))
+def _reference_value(problems: SamplingProblems) -> FloatArray:
+    """Log errors ``[B]`` of the reference grids: the first evaluation of a search."""
+    return _evaluate(problems, np.zeros((len(problems), 1, problems.width - 1)))[:, 0]
+
+
+def _keep_better(best: FloatArray, value: FloatArray, tried: FloatArray, scores: FloatArray) -> None:
+    """Put the best of what was tried (``[B, K, N]``, ``[B, K]``) in place of what it beats."""
+    rows, index = np.arange(len(best)), scores.argmin(axis=1)
+    better = scores[rows, index] < value
+    best[better], value[better] = tried[rows, index][better], scores[rows, index][better]
+
+
+def _by_steps(
+    problems: SamplingProblems,
+    rngs: Rngs,
+    search: Callable[[SamplingProblems, Rngs], tuple[FloatArray, int]],
+) -> Found:
+    """Search problems of equal N side by side: nothing is spent on steps that shorter grids do not have."""
+    actions = np.zeros((len(problems), problems.width - 1))
+    spent = np.zeros(len(problems), dtype=np.int64)
+    for n in np.unique(problems.total).tolist():
+        rows = np.flatnonzero(problems.total == n)
+        found, spent[rows] = search(problems.take(rows), [rngs[row] for row in rows.tolist()])
+        actions[rows, :n] = found
+    return Found(problems.placed(actions), spent)
+
+
+def _drawing(rng: np.random.Generator) -> Callable[..., NDArray[np.float64]]:
+    """``numpy.random.randn`` of a generator."""
+    return lambda *shape: rng.standard_normal(shape)

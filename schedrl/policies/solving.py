@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from schedrl.environments.sampling.env import SamplingEnv, SamplingVectorEnv
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.runs import SamplingRuns
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import Agent, GridAgent, SearchAgent
+from schedrl.policies.agents import Agent, GridAgent, RandomAgent, SearchAgent
 from schedrl.policies.baselines import Policy, State
 from schedrl.policies.factory import make_policy
 from schedrl.policies.plans import Plan
@@ -37,25 +38,33 @@ class Solution:
     seconds: float
 
 
-def solve(agent: Agent, problems: SamplingProblems, seed: int = 0) -> Solution:
+def solve(agent: Agent, problems: SamplingProblems, seeds: Sequence[int] | None = None) -> Solution:
     """Let an agent place the steps of every problem.
+
+    A problem's grid does not depend on which others are solved beside it.
 
     Args:
         agent: Any agent that is for sampling environments.
         problems: The problems.
-        seed: Of the agent's own random numbers, if it has any.
+        seeds: Of the agent's own random numbers, if it has any, one per problem; 0, 1, … when left out.
 
     Raises:
         SchedrlError: The agent does not apply to these sources.
     """
     began = time.perf_counter()
     none = np.zeros(len(problems), dtype=np.int64)
-    if isinstance(agent, SearchAgent):
-        found = agent.search.find(problems, np.random.default_rng(seed))
-        return Solution(found.sigmas, found.evaluations, time.perf_counter() - began)
     if isinstance(agent, GridAgent):
         return Solution(agent.plan.grids(problems), none, time.perf_counter() - began)
-    policy = make_policy(agent, problems.variant, seed)
+    if isinstance(agent, SearchAgent | RandomAgent):
+        rngs = [np.random.default_rng(seed) for seed in (range(len(problems)) if seeds is None else seeds)]
+        if isinstance(agent, RandomAgent):
+            actions = np.zeros((len(problems), problems.width - 1))
+            for row, (n, rng) in enumerate(zip(problems.total.tolist(), rngs, strict=True)):
+                actions[row, :n] = rng.uniform(-1.0, 1.0, n)
+            return Solution(problems.placed(actions), none, time.perf_counter() - began)
+        found = agent.search.find(problems, rngs)
+        return Solution(found.sigmas, found.evaluations, time.perf_counter() - began)
+    policy = make_policy(agent, problems.variant)
     began = time.perf_counter()
     return Solution(walk(policy, problems), none, time.perf_counter() - began)
 

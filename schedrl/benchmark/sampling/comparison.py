@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from schedrl.benchmark.store import ResultStore
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import PPOAgent, TrainedAgent, acts_in, catalogue, find
+from schedrl.policies.agents import Agent, PPOAgent, SearchAgent, TrainedAgent, acts_in, catalogue, find
 from schedrl.policies.plans import OptimumPlan
 from schedrl.policies.solving import solve
 from schedrl.schedules.conversions import FloatArray
@@ -39,8 +39,9 @@ NUM_SOURCES = 256
 _AT_ONCE = 64
 """Problems between two writes."""
 
-_TRIED = 2
-"""Problems that an agent is tried on before work begins."""
+
+_LARGEST = 1e300
+"""Greater errors, infinite ones too, are written as this: a result file holds numbers, and they can be added."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,39 @@ class SamplingPlan:
         variant: The environment.
         seeds: Held-out seeds, a source each.
         rows: The agents.
-        notes: What was left out, and why.
     """
 
     variant: SamplingVariant
     seeds: list[int]
     rows: list[SamplingRow]
-    notes: list[str] = field(default_factory=list)
 
 
-def default_entries(variant: SamplingVariant) -> list[Entry]:
-    """Every agent of the catalogue that applies to the environment's sources, a shipped policy first."""
-    probe = SamplingProblems.drawn(variant, range(_TRIED))
+def default_entries(variant: SamplingVariant, seeds: Sequence[int]) -> tuple[list[Entry], list[str]]:
+    """Every agent of the catalogue that applies to the environment's sources, a shipped policy first.
+
+    Args:
+        variant: The environment.
+        seeds: Of the problems that they are for.
+
+    Returns:
+        The agents, and what was left out that an installed package would bring, in words.
+    """
+    probe = _probe(variant, seeds)
     entries: list[Entry] = []
+    notes = []
     for agent in catalogue().values():
         if not acts_in(agent, variant):
             continue
         try:
             found = find(agent.name, variant.id)
-            if agent.kind != "search":
-                solve(found, probe)
-        except SchedrlError:
-            continue  # no policy is shipped, or it does not apply to these sources
+            _try(found, probe)
+        except SchedrlError as error:
+            # No policy is shipped, or it does not apply to these sources; searches apply to all.
+            if agent.kind == "search":
+                notes.append(f"left out {agent.name}: {error}")
+            continue
         entries.insert(0 if isinstance(agent, PPOAgent) else len(entries), Entry(agent.name, found))
-    return entries
+    return entries, notes
 
 
 def make_sampling_plan(
@@ -105,7 +115,9 @@ def make_sampling_plan(
     for label in labels:
         if labels.count(label) > 1:
             raise SchedrlError(f"two agents are called '{label}'; name one of them: other-name=FOLDER")
-    probe = SamplingProblems.drawn(variant, seeds[:_TRIED])
+    if not entries:
+        raise SchedrlError("nothing to measure")
+    probe = _probe(variant, seeds)
     rows = []
     for entry in entries:
         entry = (
@@ -113,11 +125,13 @@ def make_sampling_plan(
             if isinstance(entry.agent, PPOAgent)
             else entry
         )
-        if not acts_in(entry.agent, variant) or entry.agent.kind != "search":
-            solve(entry.agent, probe)
+        try:
+            _try(entry.agent, probe)
+        except SchedrlError as error:
+            if str(error).startswith("agent "):
+                raise
+            raise SchedrlError(f"agent '{entry.label}': {error}") from None
         rows.append(_row(entry, seeds))
-    if not rows:
-        raise SchedrlError("nothing to measure")
     return SamplingPlan(variant, list(seeds), rows)
 
 
@@ -157,7 +171,28 @@ def optima(problems: SamplingProblems) -> list[float | None]:
         grids = OptimumPlan().grids(problems)
     except SchedrlError:
         return [None] * len(problems)
-    return list(problems.error(grids).tolist())
+    return [_finite(error) for error in problems.error(grids).tolist()]
+
+
+def _probe(variant: SamplingVariant, seeds: Sequence[int]) -> SamplingProblems:
+    """A few of the problems, such that what applies to them applies to all: the least N, an odd one, an even one."""
+    problems = SamplingProblems.drawn(variant, seeds)
+    odd = problems.total % 2
+    return problems.take(np.unique([problems.total.argmin(), odd.argmin(), odd.argmax()]))
+
+
+def _try(agent: Agent, probe: SamplingProblems) -> None:
+    """Make sure that an agent applies; a search is cut down to its least.
+
+    Raises:
+        SchedrlError: It does not.
+    """
+    if isinstance(agent, SearchAgent):
+        least = {"evaluations": 1, "levels": 4}
+        fields = type(agent.search).model_fields
+        changes = {name: value for name, value in least.items() if name in fields}
+        agent = agent.model_copy(update={"search": agent.search.model_copy(update=changes)})
+    probe.error(solve(agent, probe).sigmas)
 
 
 def _row(entry: Entry, seeds: Sequence[int]) -> SamplingRow:
@@ -193,7 +228,7 @@ def measure(
     if unknown := [seed for seed in seeds if seed not in best]:
         best |= dict(zip(unknown, optima(SamplingProblems.drawn(variant, unknown)), strict=True))
     problems = SamplingProblems.drawn(variant, seeds)
-    solution = solve(row.entry.agent, problems, seed=seeds[0])
+    solution = solve(row.entry.agent, problems, seeds)
     error, reference = problems.error(solution.sigmas), problems.error(problems.reference())
     parts: dict[str, FloatArray] = problems.parts(solution.sigmas)
     shared: dict[str, Any] = {
@@ -208,21 +243,24 @@ def measure(
         "hardware": hardware("cpu"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    # A grid that leaves nothing of a direction has an infinite divergence; a result file holds numbers.
-    largest = np.finfo(np.float64).max
     return [
         SamplingResult(
             seed=seed,
             num_steps=int(problems.total[place]),
-            error=float(min(error[place], largest)),
+            error=_finite(error[place]),
             optimum=best[seed],
-            reference=float(reference[place]),
-            parts={name: float(min(values[place], largest)) for name, values in parts.items()},
+            reference=_finite(reference[place]),
+            parts={name: _finite(values[place]) for name, values in parts.items()},
             evaluations=int(solution.evaluations[place]),
             **shared,
         )
         for place, seed in enumerate(seeds)
     ]
+
+
+def _finite(error: float) -> float:
+    """An error as it is written down; a grid that leaves nothing of a direction has an infinite one."""
+    return float(min(error, _LARGEST))
 
 
 def _key(row: SamplingRow, variant: SamplingVariant, seed: int) -> tuple[str, str, str, str, int]:
