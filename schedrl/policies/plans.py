@@ -66,7 +66,15 @@ class LawPlan(Spec):
     grid: AnyGridLaw
 
     def grids(self, problems: SamplingProblems) -> FloatArray:
-        """The same grid for every source."""
+        """The same grid for every source.
+
+        Raises:
+            SchedrlError: It stops before data, where its error would not be that of a sample.
+        """
+        if (last := self.grid.grid(int(problems.total[0])).sigmas[-1]) > 0.0:
+            raise SchedrlError(
+                f"plan 'law': grid '{self.grid.name}' must end at 0, as every other does (ends at {last:g})"
+            )
         return _by_steps(problems, lambda part, n: np.tile(self.grid.grid(n).sigma_array, (len(part), 1)))
 
 
@@ -210,7 +218,10 @@ def _by_row(problems: SamplingProblems, name: str, place: Callable[[int, float],
         zip(problems.total.tolist(), parameters["dimension"].tolist(), strict=True)
     )
     for row, (n, dimension) in enumerate(rows):
-        grids[row, : n + 1] = place(n, dimension)
+        try:
+            grids[row, : n + 1] = place(n, dimension)
+        except SchedrlError as error:
+            raise SchedrlError(f"plan '{name}': {error}") from None
     return grids
 
 

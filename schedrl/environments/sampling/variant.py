@@ -76,7 +76,12 @@ class SamplingVariant(Variant):
             raise ValueError("sampler: 'ddpm-exact' has no error on any grid; there is nothing to learn")
         if self.action.reference.name == "geodesic" and not exact:
             raise ValueError("action.reference: 'geodesic' is for Gaussian sources")
-        first = self.action.reference.first_level
+        reference = self.action.reference
+        if reference.name == "law" and (last := reference.grid.grid(1).sigmas[-1]) > 0.0:
+            raise ValueError(
+                f"action.reference: grid '{reference.grid.name}' must end at 0 (ends at {last:g})"
+            )
+        first = reference.first_level
         if self.sampler == "heun" and math.isinf(first):
             raise ValueError(
                 "action.reference: Heun starts from a finite level; name a law that does, as karras"
