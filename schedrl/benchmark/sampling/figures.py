@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from schedrl.benchmark.figures import FAINT, HAND_MADE, LEARNED, STYLES
 from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.sampling.table import positive
 from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 from schedrl.sources.gaussian.recursions import exact_variance, variance_trajectory
 
@@ -45,7 +47,8 @@ def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], lea
 
     for axes, (name, sigmas) in zip(panels, grids.items(), strict=True):
         path = variance_trajectory(spectrum, sigmas, batch.sampler)
-        lost = np.log(path / exact_variance(spectrum, sigmas[:, None]))
+        # A step from infinity to 0 leaves no variance at all.
+        lost = np.log(np.maximum(path, ERROR_RANGE[0]) / exact_variance(spectrum, sigmas[:, None]))
         for place, shade in enumerate(shades):
             label = (
                 f"λ = {spectrum[place]:.3g}"
@@ -70,9 +73,8 @@ def profile_figure(
     for name in names:
         own = [result for result in results if result.agent == name]
         base = [result.optimum if yardstick == "optimum" else result.reference for result in own]
-        ratios = np.sort(
-            [result.error / max(value or 0.0, 1e-30) for result, value in zip(own, base, strict=True)]
-        )
+        errors = positive(np.array([result.error for result in own]))
+        ratios = np.sort(errors / positive(np.array([value or 0.0 for value in base])))
         shares = np.arange(1, len(ratios) + 1) / len(ratios)
         axes.step(
             ratios, shares, where="post", label=name, **_style(name, list(names), learned, marker=False)

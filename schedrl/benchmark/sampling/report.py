@@ -127,7 +127,8 @@ def _chosen(summary: SamplingSummary) -> list[str]:
     wanted = [summary.learned, "grid-optimum", "grid-tangent", "grid-cosine", "grid-karras"]
     wanted += [name for name in ("dilated-vp", "dilated-ve", "uniform-vp", "uniform-ve") if name in names]
     wanted += [row.name for row in summary.rows if row.evaluations == 0 and row.kind == "grid"]
-    return [name for name in dict.fromkeys(wanted) if name is not None and name in names][:_DRAWN]
+    wanted = [name for name in wanted if name in names] or [row.name for row in summary.rows]
+    return [name for name in dict.fromkeys(wanted) if name is not None][:_DRAWN]
 
 
 def _against_steps(
@@ -155,12 +156,16 @@ def _against_dimension(
 ) -> list[Block]:
     source = variant.source
     assert source.kind in ("mixture", "curie-weiss")
-    low, high = np.log10(source.dimension)
-    dimensions = np.logspace(low, high, int(2 * (high - low)) + 1).tolist()
+    low, high = source.dimension
+    # Unlike 10 to the power of a logarithm, the ends are exact.
+    dimensions = np.geomspace(low, high, int(2 * np.log10(high / low)) + 1).tolist()
     parts: dict[str, dict[str, list[float]]] = {name: {} for name in agents}
     targets: dict[str, float] = {}
     for dimension in dimensions:
-        change = {"source": {"dimension": [dimension, dimension]}}
+        change = {
+            "source": {"dimension": [dimension, dimension]},
+            "steps": {"minimum": variant.steps.maximum},
+        }
         problems = SamplingProblems.drawn(_changed(variant, change), [0])
         targets = {name: float(values[0]) for name, values in problems.batch.targets().items()}
         for name, agent in agents.items():
@@ -188,22 +193,34 @@ def _located(agent: Agent, folder: Path) -> Agent:
     return agent.model_copy(update={"path": str(folder / agent.path)})
 
 
+def _word(agent: Agent) -> str:
+    """How the command line names an agent."""
+    return agent.path if agent.kind == "trained" else agent.name
+
+
 def _method(
     manifest: SamplingManifest, results: Sequence[SamplingResult], summary: SamplingSummary
 ) -> list[Block]:
     variant, last = manifest.variant, results[-1]
     software = ", ".join(f"{name} {number}" for name, number in sorted(last.versions.items()))
+    first, final = manifest.seeds[0], manifest.seeds[-1]
+    held_out = f"Held-out sources: seeds {first} to {final}, none of which a policy was trained on."
+    if variant.source.kind == "images":
+        held_out = (
+            f"All episodes have the same source, that of a policy's training too; seeds {first} to {final} decide the "
+            "number of steps alone, and intervals are over those."
+        )
     items = (
         f"Environment `{variant.id}`, fingerprint `{variant.fingerprint()}`: {variant.description}.",
         f"Sampler `{variant.sampler}`. Errors are exact: no samples are drawn.",
-        f"Held-out sources: seeds {manifest.seeds[0]} to {manifest.seeds[-1]}, none of which a policy was trained on.",
+        held_out,
         f"Hardware: {', '.join(sorted({result.hardware for result in results}))}. Software: {software}.",
     )
     words = ["schedrl", "benchmark", "--env", summary.env_id, "--seeds", str(len(manifest.seeds))]
     words += ["--first-seed", str(manifest.seeds[0]), "--agents"]
     words.append(
         ",".join(
-            f"{row.label}={row.agent.path}" if row.agent.kind == "trained" else row.label
+            row.label if (name := _word(row.agent)) == row.label else f"{row.label}={name}"
             for row in manifest.rows
         )
     )

@@ -42,16 +42,14 @@ def explanation(summary: SamplingSummary) -> str:
 def findings(summary: SamplingSummary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
     if summary.learned is None:
-        return [f"No agent here is learned. The least error has {summary.rows[0].name}."]
+        return [f"No agent here is learned. {summary.rows[0].name} has the least error."]
     own = next(row for row in summary.rows if row.name == summary.learned)
     lines = []
     if summary.yardstick == "optimum":
         lines.append(
             f"{own.name} is {_percent(own.ratio)} above the exact optimum, at worst {100.0 * (own.worst - 1.0):.2f} %."
         )
-    closed = [
-        row for row in summary.rows if not row.learned and row.evaluations == 0 and row.name != "grid-optimum"
-    ]
+    closed = [row for row in summary.rows if row.kind == "grid" and row.name != "grid-optimum"]
     searched = [row for row in summary.rows if row.evaluations > 0]
     lines += _against(own, closed, "closed form")
     lines += _against(own, searched, "search")

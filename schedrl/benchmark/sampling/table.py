@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.errors import SchedrlError
 from schedrl.metrics.intervals import Interval, geometric_mean
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SamplingSummary", "SamplingTableRow", "summarise_sampling"]
+__all__ = ["SamplingSummary", "SamplingTableRow", "positive", "summarise_sampling"]
 
 _SEED = 5
 """Of the bootstrap: the same results give the same table."""
@@ -121,7 +122,7 @@ def _row(
     runs = list(group.values())
     error = _errors(runs)
     yardstick = np.array([(run.optimum if known else run.reference) or 0.0 for run in runs])
-    ratio = error / _positive(yardstick)
+    ratio = error / positive(yardstick)
     versus, wins = None, None
     if learned is not None and (shared := sorted(group.keys() & learned.keys())):
         against = _errors([group[seed] for seed in shared]) / _errors([learned[seed] for seed in shared])
@@ -146,9 +147,9 @@ def _row(
 
 
 def _errors(runs: Sequence[SamplingResult]) -> FloatArray:
-    return _positive(np.array([run.error for run in runs]))
+    return positive(np.array([run.error for run in runs]))
 
 
-def _positive(values: FloatArray) -> FloatArray:
-    """Errors that a logarithm can be taken of: an exact zero counts as the smallest that is told apart from it."""
-    return np.maximum(values, 1e-30)
+def positive(values: FloatArray) -> FloatArray:
+    """Errors whose logarithms and ratios are numbers, cut as the environment's rewards cut them."""
+    return np.clip(values, *ERROR_RANGE)

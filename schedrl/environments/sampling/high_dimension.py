@@ -25,6 +25,9 @@ __all__ = ["CurieWeissBatch", "MixtureBatch"]
 
 _LARGEST_ANGLE = 0.5 * np.pi
 
+_SMALLEST = 1e-300
+"""Below it a variance counts as this, so that its logarithm is a number."""
+
 
 class MixtureBatch:
     """Two-mode Gaussian mixtures in any dimension; the state is (the projection's quantiles, the width across).
@@ -85,7 +88,8 @@ class MixtureBatch:
         """Root mean square distance of the projections, on the scale of their spread, and log ratio of the widths."""
         spread = np.sqrt(np.square(other[0]).mean(axis=0))
         apart = np.sqrt(np.square(state[0] - other[0]).mean(axis=0)) / spread
-        return np.asarray(apart + np.abs(np.log(state[1] / other[1])))
+        width, wanted = (np.log(np.maximum(part, _SMALLEST)) for part in (state[1], other[1]))
+        return np.asarray(apart + np.abs(width - wanted))
 
     def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
         """|p̂ − p| / min(p, 1 − p) + |v/σ² − 1|: both relative, so that either feature lost costs about 1."""

@@ -10,9 +10,17 @@ from pydantic import Field
 from schedrl.errors import Spec
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["AnySamplingReward", "FinalReward", "PredictedReward", "SamplingReward", "log_error"]
+__all__ = [
+    "ERROR_RANGE",
+    "AnySamplingReward",
+    "FinalReward",
+    "PredictedReward",
+    "SamplingReward",
+    "log_error",
+]
 
-_RANGE = (1e-30, 1e30)
+ERROR_RANGE = (1e-30, 1e30)
+"""Errors beyond it count as its ends, so that their logarithms and ratios are numbers."""
 
 
 def log_error(error: FloatArray) -> FloatArray:
@@ -22,7 +30,7 @@ def log_error(error: FloatArray) -> FloatArray:
         >>> log_error(np.array([1.0, np.inf])).round(2)
         array([ 0.  , 69.08])
     """
-    return np.asarray(np.log(np.clip(error, *_RANGE)))
+    return np.asarray(np.log(np.clip(error, *ERROR_RANGE)))
 
 
 class SamplingReward(Protocol):
