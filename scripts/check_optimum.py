@@ -19,8 +19,8 @@ from schedrl import schedules
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian import laws
 from schedrl.sources.gaussian.families import LogUniformSpectrum
+from schedrl.sources.gaussian.objective import kl_of_levels
 from schedrl.sources.gaussian.optimum import best_sigmas
-from schedrl.sources.gaussian.pair_terms import kl_of_levels
 from schedrl.sources.gaussian.recursions import SamplerName
 
 SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ddpm", "ddpm-large", "heun")

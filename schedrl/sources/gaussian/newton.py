@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.divergences import Direction
-from schedrl.sources.gaussian.pair_terms import kl_derivatives, kl_of_levels
+from schedrl.sources.gaussian.objective import kl_derivatives, kl_of_levels
 from schedrl.sources.gaussian.recursions import SamplerName, Start
 
 __all__ = ["Problem", "minimise"]

@@ -23,10 +23,9 @@ import numpy as np
 
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.schedules.conversions import FloatArray
-from schedrl.sources.gaussian.divergences import Direction, kl_from_log, kl_slopes
 from schedrl.sources.gaussian.recursions import SamplerName, Start
 
-__all__ = ["Expansion", "PairTerm", "expand", "kl_derivatives", "kl_of_levels", "log_ratio"]
+__all__ = ["Expansion", "PairTerm", "expand", "log_ratio"]
 
 
 class PairTerm(NamedTuple):
@@ -70,18 +69,16 @@ class _Angles(NamedTuple):
 
 
 def _angles(eigenvalues: FloatArray, sigma: FloatArray) -> _Angles:
-    ratio = sigma / np.sqrt(eigenvalues)
-    low, high = np.minimum(ratio, 1.0), 1.0 / np.maximum(ratio, 1.0)
-    # tan φ up to 45 degrees and cot φ beyond: finite at both ends.
-    small = low * high
-    scale = 1.0 / (1.0 + small * small)
-    share = small * small * scale
-    below = ratio < 1.0
-    return _Angles(
-        small * scale,
-        np.where(below, scale - share, share - scale),
-        np.where(below, share, scale),
-    )
+    with np.errstate(divide="ignore", over="ignore"):  # both ends have finite limits
+        cotangent = np.sqrt(eigenvalues) / sigma
+        sine_squared = 1.0 / (1.0 + cotangent * cotangent)
+        return _Angles(1.0 / (cotangent + 1.0 / cotangent), 1.0 - 2.0 * sine_squared, sine_squared)
+
+
+def _sine_squared(eigenvalues: FloatArray | float, sigma: FloatArray) -> FloatArray:
+    """R / (λ + R), also at both ends."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.asarray(1.0 / (1.0 + eigenvalues / (sigma * sigma)))
 
 
 def _tangent(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:
@@ -108,17 +105,32 @@ def _ddim(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> Pai
         )
 
 
-def _heun(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> PairTerm:
-    b, a = _angles(eigenvalues, before), _angles(eigenvalues, after)
+class _HeunStep(NamedTuple):
+    """Cosine and sine of δ, g, and F - 1 where F = cos δ + g sin² δ / 2."""
+
+    cosine: FloatArray
+    sine: FloatArray
+    g: FloatArray
+    above: FloatArray
+
+
+def _heun_step(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> _HeunStep:
     t = _tangent(eigenvalues, before, after)
     cosine = 1.0 / np.sqrt(1.0 + t * t)
     sine = t * cosine
     square = sine * sine
     excess = (before - after) * (before + after) / (eigenvalues + after * after)  # g² - 1
     g = np.sqrt(1.0 + excess)
-    # F = cos δ + g sin² δ / 2, and F - 1 without cancellation.
-    half = 0.5 * g * square
+    # Small differences, each without cancellation: g - 1, and 1 - cos δ.
     above = 0.5 * square * (excess / (1.0 + g) - square / (1.0 + cosine) ** 2)
+    return _HeunStep(cosine, sine, g, above)
+
+
+def _heun(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> PairTerm:
+    b, a = _angles(eigenvalues, before), _angles(eigenvalues, after)
+    cosine, sine, g, above = _heun_step(eigenvalues, before, after)
+    square = sine * sine
+    half = 0.5 * g * square
     factor = 2.0 / (1.0 + above)
     cross = g * sine * cosine
     bend = g * (cosine * cosine - square) - cosine
@@ -144,16 +156,12 @@ def _heun(eigenvalues: FloatArray, before: FloatArray, after: FloatArray) -> Pai
 def _ddpm(
     eigenvalues: FloatArray, before: FloatArray, after: FloatArray, last: FloatArray, sampler: SamplerName
 ) -> PairTerm:
+    value, gap = _ddpm_values(eigenvalues, before, after, last, sampler)
     b, a = _angles(eigenvalues, before), _angles(eigenvalues, after)
-    gap = _relative_gap(before, after)
-    variance = eigenvalues + after * after
-    value = gap * gap * b.sine_squared * ((eigenvalues + last * last) / variance) / variance
+    share = _sine_squared(1.0, before)
     if sampler == "ddpm":
-        value *= -eigenvalues
         own, own_slope = np.full(1, -2.0), np.zeros(1)
     else:
-        share = _unit_share(before)
-        value *= (1.0 - eigenvalues) * share
         own, own_slope = -2.0 * share, -4.0 * share * (1.0 - share)
     # Slopes of the logarithm of the value; κ = R / (R - R').
     kappa = 1.0 / gap
@@ -170,15 +178,24 @@ def _ddpm(
     )
 
 
+def _ddpm_values(
+    eigenvalues: FloatArray, before: FloatArray, after: FloatArray, last: FloatArray, sampler: SamplerName
+) -> tuple[FloatArray, FloatArray]:
+    """The terms times λ + R_0, and (R - R') / R."""
+    gap = _relative_gap(before, after)
+    variance = eigenvalues + after * after
+    value = _sine_squared(eigenvalues, before)
+    value *= gap * gap
+    value *= (eigenvalues + last * last) / variance
+    value /= variance
+    missing = -eigenvalues if sampler == "ddpm" else (1.0 - eigenvalues) * _sine_squared(1.0, before)
+    return value * missing, gap
+
+
 def _relative_gap(before: FloatArray, after: FloatArray) -> FloatArray:
     """(R - R') / R; 1 from infinity."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(np.isinf(before), 1.0, (before - after) / before * (1.0 + after / before)))
-
-
-def _unit_share(sigma: FloatArray) -> FloatArray:
-    """R / (1 + R), also at infinity."""
-    return _angles(np.ones(1), sigma).sine_squared
 
 
 def _direct_ddpm(
@@ -190,41 +207,54 @@ def _direct_ddpm(
     if sampler == "ddpm":
         noise = squares * _relative_gap(before, after)
     else:
-        noise = (1.0 + squares) * _unit_share(before) * _relative_gap(before, after)
+        noise = (1.0 + squares) * _sine_squared(1.0, before) * _relative_gap(before, after)
     last = eigenvalues + sigmas[:, -1:] ** 2
     variance = eigenvalues + squares
     begin = 0.0 if start == "ve" else np.where(start == "exact", eigenvalues, 1.0)
     first = eigenvalues + sigmas[:, :1] ** 2
     with np.errstate(invalid="ignore"):
         # V_N / (λ + R_N)², V_N being R_N plus what the start adds.
-        share = (_angles(eigenvalues, sigmas[:, :1]).sine_squared + begin / first) / first
+        share = (_sine_squared(eigenvalues, sigmas[:, :1]) + begin / first) / first
     return np.asarray((last * share)[:, 0] + np.sum(noise / variance * (last / variance), axis=1))
+
+
+def _check_sampler(sampler: SamplerName, sigmas: FloatArray) -> None:
+    if sampler == "ddpm-exact":
+        raise SchedrlError("field 'sampler': 'ddpm-exact' has no error that depends on the levels")
+    if sampler not in get_args(SamplerName):
+        raise unknown_name("sampler", str(sampler), get_args(SamplerName))
+    if sampler == "heun" and not np.isfinite(sigmas[:, 0]).all():
+        raise SchedrlError("field 'sigma_max': Heun's sampler needs a finite first level (got inf)")
 
 
 def _terms(eigenvalues: FloatArray, sigmas: FloatArray, sampler: SamplerName) -> PairTerm:
     """The terms of all steps, ``[B, N, E]``, from ``[B, 1, E]`` and ``[B, N+1, 1]``."""
     before, after = sigmas[:, :-1], sigmas[:, 1:]
+    if _is_sum(sampler):
+        return _ddpm(eigenvalues, before, after, sigmas[:, -1:], sampler)
     if sampler == "ddim":
         return _ddim(eigenvalues, before, after)
-    if sampler == "heun":
-        if not np.isfinite(sigmas[:, 0]).all():
-            raise SchedrlError("field 'sigma_max': Heun's sampler needs a finite first level (got inf)")
-        return _steps_to_zero(_heun(eigenvalues, before, after), eigenvalues, sigmas)
-    if sampler in ("ddpm", "ddpm-large"):
-        return _ddpm(eigenvalues, before, after, sigmas[:, -1:], sampler)
-    if sampler == "ddpm-exact":
-        raise SchedrlError("field 'sampler': 'ddpm-exact' has no error that depends on the levels")
-    raise unknown_name("sampler", str(sampler), get_args(SamplerName))
-
-
-def _steps_to_zero(term: PairTerm, eigenvalues: FloatArray, sigmas: FloatArray) -> PairTerm:
-    rows = sigmas[:, -1, 0] == 0.0
-    if rows.any():
-        spectrum = eigenvalues[rows] if len(eigenvalues) == len(sigmas) else eigenvalues
-        euler = _ddim(spectrum, sigmas[rows, -2:-1], sigmas[rows, -1:])
+    term, rows = _heun(eigenvalues, before, after), sigmas[:, -1, 0] == 0.0
+    if rows.any():  # Euler's step to 0
+        euler = _ddim(eigenvalues[rows], sigmas[rows, -2:-1], sigmas[rows, -1:])
         for whole, part in zip(term, euler, strict=True):
             whole[rows, -1:] = part
     return term
+
+
+def _total(eigenvalues: FloatArray, sigmas: FloatArray, sampler: SamplerName) -> FloatArray:
+    """The sum of the terms alone, ``[B, E]``."""
+    before, after = sigmas[:, :-1], sigmas[:, 1:]
+    if _is_sum(sampler):
+        values, _ = _ddpm_values(eigenvalues, before, after, sigmas[:, -1:], sampler)
+        return np.asarray(values.sum(axis=1))
+    if sampler == "ddim":
+        return np.asarray(-np.log1p(_tangent(eigenvalues, before, after) ** 2).sum(axis=1))
+    values, rows = 2.0 * np.log1p(_heun_step(eigenvalues, before, after).above), sigmas[:, -1, 0] == 0.0
+    if rows.any():
+        ratio = _tangent(eigenvalues[rows], sigmas[rows, -2:-1], sigmas[rows, -1:])
+        values[rows, -1:] = -np.log1p(ratio * ratio)
+    return np.asarray(values.sum(axis=1))
 
 
 def _begin(
@@ -281,7 +311,22 @@ def log_ratio(
         >>> log_ratio(np.array([[1.0]]), np.array([[np.inf, 1.0, 0.0]]), "ddim").round(6)
         array([[-1.386294]])
     """
-    return expand(eigenvalues, sigmas, sampler, start).log_q
+    spectrum, levels = eigenvalues[:, None, :], sigmas[:, :, None]
+    _check_sampler(sampler, sigmas)
+    total = _begin(spectrum, levels, sampler, start)[0][:, 0] + _total(spectrum, levels, sampler)
+    return _log_q(total, spectrum, levels, sampler, start) if _is_sum(sampler) else total
+
+
+def _log_q(
+    total: FloatArray, eigenvalues: FloatArray, sigmas: FloatArray, sampler: SamplerName, start: Start
+) -> FloatArray:
+    """Log q from q - 1, summed without cancellation; where q is small a positive sum is the accurate one."""
+    low = total < -0.5
+    if not low.any():
+        return np.log1p(total)
+    with np.errstate(divide="ignore"):
+        direct = np.log(_direct_ddpm(eigenvalues, sigmas, sampler, start))
+    return np.asarray(np.where(low, direct, np.log1p(np.maximum(total, -0.5))))
 
 
 def expand(
@@ -302,6 +347,7 @@ def expand(
         SchedrlError: As :func:`log_ratio`.
     """
     spectrum, levels = eigenvalues[:, None, :], sigmas[:, :, None]
+    _check_sampler(sampler, sigmas)
     term = _terms(spectrum, levels, sampler)
     value, begin_slope, begin_bend = _begin(spectrum, levels, sampler, start)
     total = value[:, 0] + term.value.sum(axis=1)
@@ -312,64 +358,7 @@ def expand(
     diagonal[:, 1:] += term.aa[:, :-1]
     if not _is_sum(sampler):
         return Expansion(total, slope, diagonal, off, 0.0)
-    # total is q - 1, summed without cancellation; where q is small the positive sum is the accurate one.
-    q = np.where(total > -0.5, 1.0 + total, _direct_ddpm(spectrum, levels, sampler, start))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_q = np.where(total > -0.5, np.log1p(np.maximum(total, -0.5)), np.log(q))
-        inverse = (1.0 / q)[:, None, :]
-        return Expansion(log_q, slope * inverse, diagonal * inverse, off * inverse, -1.0)
-
-
-def kl_of_levels(
-    eigenvalues: FloatArray,
-    sigmas: FloatArray,
-    sampler: SamplerName,
-    direction: Direction = "forward",
-    start: Start = "vp",
-    weights: FloatArray | None = None,
-) -> FloatArray:
-    """The exact divergence, ``[B]`` in nats, from ``[B, E]`` eigenvalues and ``[B, N+1]`` levels."""
-    return kl_from_log(log_ratio(eigenvalues, sigmas, sampler, start), direction, weights)
-
-
-def kl_derivatives(
-    eigenvalues: FloatArray,
-    sigmas: FloatArray,
-    sampler: SamplerName,
-    direction: Direction = "forward",
-    start: Start = "vp",
-    weights: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The exact divergence with its gradient and Hessian in the logarithms of the levels.
-
-    The last level is an end: nothing is differentiated with respect to it.
-
-    Args:
-        eigenvalues: λ, ``[B, E]``.
-        sigmas: Strictly descending levels, ``[B, N+1]``.
-        sampler: Any but ``"ddpm-exact"``.
-        direction: Which divergence.
-        start: Variance of the first state.
-        weights: Multiplicities, ``[B, E]``.
-
-    Returns:
-        Value ``[B]``, gradient ``[B, N]`` and Hessian ``[B, N, N]``, 0 for a first level that is infinite.
-
-    Raises:
-        SchedrlError: As :func:`log_ratio`.
-    """
-    expansion = expand(eigenvalues, sigmas, sampler, start)
-    value = kl_from_log(expansion.log_q, direction, weights)
-    first, second = kl_slopes(expansion.log_q, direction)
-    second = second + expansion.outer * first
-    if weights is not None:
-        first, second = first * weights, second * weights
-    slope = expansion.slope
-    gradient = np.einsum("bke,be->bk", slope, first)
-    hessian = (slope * second[:, None, :]) @ slope.transpose(0, 2, 1)
-    places = np.arange(slope.shape[1])
-    hessian[:, places, places] += np.einsum("bke,be->bk", expansion.diagonal, first)
-    off = np.einsum("bke,be->bk", expansion.off, first)
-    hessian[:, places[:-1], places[1:]] += off
-    hessian[:, places[1:], places[:-1]] += off
-    return value, gradient, hessian
+    log_q = _log_q(total, spectrum, levels, sampler, start)
+    with np.errstate(over="ignore"):
+        inverse = np.exp(-log_q)[:, None, :]
+    return Expansion(log_q, slope * inverse, diagonal * inverse, off * inverse, -1.0)

@@ -49,6 +49,7 @@ def levels(draw: st.DrawFn, most: int = 40, finite: bool = False) -> FloatArray:
     return sigmas
 
 
+@settings(max_examples=40)
 @given(spectra, levels(), st.sampled_from(STARTS))
 def test_recursion_and_closed_form_agree(spectrum: FloatArray, sigmas: FloatArray, start: Start) -> None:
     target = spectrum + sigmas[-1] ** 2
@@ -62,18 +63,21 @@ def test_recursion_and_closed_form_agree(spectrum: FloatArray, sigmas: FloatArra
         np.testing.assert_allclose(by_steps, closed, rtol=1e-12, atol=1e-300)
 
 
+@settings(max_examples=40)
 @given(spectra, levels())
 def test_the_exact_noise_returns_the_source(spectrum: FloatArray, sigmas: FloatArray) -> None:
     variances = output_variances(spectrum, sigmas, "ddpm-exact", "exact")
     np.testing.assert_allclose(variances, spectrum + sigmas[-1] ** 2, rtol=1e-12)
 
 
+@settings(max_examples=40)
 @given(levels())
 def test_the_large_noise_is_exact_for_white_data(sigmas: FloatArray) -> None:
     variances = output_variances(np.ones(1), sigmas, "ddpm-large")
     np.testing.assert_allclose(variances, 1.0 + sigmas[-1] ** 2, rtol=1e-12)
 
 
+@settings(max_examples=40)
 @given(spectra, levels(finite=True))
 def test_ddim_is_euler_in_sigma(spectrum: FloatArray, sigmas: FloatArray) -> None:
     variance = spectrum + sigmas[0] ** 2
@@ -167,7 +171,7 @@ def test_samples_have_the_variances(sampler: SamplerName) -> None:
     assert np.abs(x.var(axis=0) / expected - 1.0).max() < 4.5 * math.sqrt(2.0 / count)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(spectra, levels(finite=True), st.sampled_from(SAMPLERS), st.sampled_from(STARTS))
 def test_twelve_decades_stay_finite(
     spectrum: FloatArray, sigmas: FloatArray, sampler: SamplerName, start: Start
