@@ -22,21 +22,29 @@ class Sb3VectorEnv(VecEnv):
         env: The vector environment.
         shared_seed: Seed every run alike, so that runs differ by their actions alone (common random numbers). For
             training; evaluation uses independent seeds.
+        group_size: With ``shared_seed``, only so many runs in a row are seeded alike; all of them when absent.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], *, shared_seed: bool = False) -> None:
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], *, shared_seed: bool = False, group_size: int | None = None
+    ) -> None:
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
             raise SchedrlError("the vector environment must reset finished runs within the step (SAME_STEP)")
         self.env, self.shared_seed = env, shared_seed
+        self.group_size = (group_size or env.num_envs) if shared_seed else 1
+        if env.num_envs % self.group_size:
+            raise SchedrlError(
+                f"group_size: must divide the number of runs, {env.num_envs} (got {self.group_size})"
+            )
         self._actions: np.ndarray[Any, Any] | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         if shared_seed:
             self.seed()
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Remember the seeds of the next reset: ``seed``, or a fresh one, for all runs alike or counted up."""
+        """Remember the seeds of the next reset: ``seed``, or a fresh one, counted up from group to group."""
         first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self._seeds = [first + (0 if self.shared_seed else run) for run in range(self.num_envs)]
+        self._seeds = [first + run // self.group_size for run in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> Any:

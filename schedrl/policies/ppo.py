@@ -19,20 +19,22 @@ __all__ = ["CommonBaseline", "SteppedPPO", "build", "make_training_env"]
 
 
 class CommonBaseline(VecEnvWrapper):
-    """Scale rewards and subtract, at every step, the mean reward of the other runs.
+    """Scale rewards and subtract, at every step, the mean reward of the other runs of the group.
 
     Runs that share a seed differ by their actions alone, so what they have in common says nothing about an action.
     Leaving a run's own reward out of its baseline keeps the policy gradient unbiased (Kool et al. 2019).
 
     Args:
-        venv: The environment, its runs in step with each other.
+        venv: The environment, the runs of a group in step with each other.
         center: Subtract the baseline; with one run there is none.
         scale: Factor on rewards.
+        group_size: Runs in a group; all of them when absent.
     """
 
-    def __init__(self, venv: VecEnv, *, center: bool, scale: float) -> None:
+    def __init__(self, venv: VecEnv, *, center: bool, scale: float, group_size: int | None = None) -> None:
         super().__init__(venv)
-        self.center, self.scale = center and venv.num_envs > 1, scale
+        self.group_size = group_size or venv.num_envs
+        self.center, self.scale = center and self.group_size > 1, scale
 
     def reset(self) -> Any:
         """Begin new episodes."""
@@ -43,7 +45,9 @@ class CommonBaseline(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         changed = self.scale * rewards.astype(np.float64)
         if self.center:
-            changed -= (changed.sum() - changed) / (len(changed) - 1)
+            groups = changed.reshape(-1, self.group_size)
+            others = (groups.sum(axis=1, keepdims=True) - groups) / (self.group_size - 1)
+            changed = (groups - others).ravel()
         return observations, changed.astype(np.float32), dones, infos
 
 
@@ -53,9 +57,11 @@ def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -
         overrides = {key: value for key, value in overrides.items() if key.split(".")[0] != "test_bound"}
         overrides["test_bound"] = None
     vector = gym.make_vec(env_id, num_envs=spec.num_envs, **overrides)
-    env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed))
+    env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed, group_size=spec.group_size))
     env.seed(seed)
-    return CommonBaseline(env, center=spec.center_rewards, scale=spec.reward_scale)
+    return CommonBaseline(
+        env, center=spec.center_rewards, scale=spec.reward_scale, group_size=spec.group_size
+    )
 
 
 class SteppedPPO(PPO):

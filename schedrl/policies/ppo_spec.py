@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schedrl.catalogue import folder
 from schedrl.errors import Spec, parse
@@ -36,6 +36,8 @@ class PPOSpec(Spec):
         use_sde: Exploration by a random function of the state that is drawn once per rollout, so that it is
             constant over a sweep, instead of independent noise at each step.
         shared_seed: All runs of an update share seeds, so they differ by their actions alone.
+        group_size: With ``shared_seed``, only so many runs in a row share a seed, and an update sees as many seeds as
+            there are such groups; all runs when absent. It divides ``num_envs``.
         center_rewards: Subtract from each run's reward the mean of the other runs' at the same step; with shared
             seeds this takes the seed's luck out without bias.
         reward_scale: Factor on rewards, for the value network.
@@ -58,8 +60,15 @@ class PPOSpec(Spec):
     log_std_init: float = -1.0
     use_sde: bool = False
     shared_seed: bool = True
+    group_size: Annotated[int, Field(ge=1)] | None = None
     center_rewards: bool = True
     reward_scale: Annotated[float, Field(gt=0.0)] = 10.0
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> PPOSpec:
+        if self.group_size is not None and self.num_envs % self.group_size:
+            raise ValueError(f"group_size must divide num_envs = {self.num_envs} (got {self.group_size})")
+        return self
 
 
 def ppo_spec(env_id: str, **overrides: Any) -> PPOSpec:

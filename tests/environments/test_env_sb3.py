@@ -19,8 +19,16 @@ from schedrl.errors import SchedrlError
 def make(make_vector: Any) -> Any:
     """Adapted tiny environments."""
 
-    def build(kind: str, num_envs: int, *, shared_seed: bool = False, **arguments: Any) -> Sb3VectorEnv:
-        return Sb3VectorEnv(make_vector(kind, num_envs, **arguments), shared_seed=shared_seed)
+    def build(
+        kind: str,
+        num_envs: int,
+        *,
+        shared_seed: bool = False,
+        group_size: int | None = None,
+        **arguments: Any,
+    ) -> Sb3VectorEnv:
+        env = make_vector(kind, num_envs, **arguments)
+        return Sb3VectorEnv(env, shared_seed=shared_seed, group_size=group_size)
 
     return build
 
@@ -121,6 +129,16 @@ def test_independent_seeds_count_up(make: Any) -> None:
     alike.seed(7)
     alike.reset()
     assert seeds_of(alike) == [first[0]] * 3
+
+
+def test_seeds_shared_in_groups(make: Any) -> None:
+    env = make("knots", 4, shared_seed=True, group_size=2)
+    assert env.seed(7) == [7, 7, 8, 8]
+    env.reset()
+    first = seeds_of(env)
+    assert first[0] == first[1] != first[2] == first[3]
+    with pytest.raises(SchedrlError, match=r"group_size: must divide the number of runs, 4 \(got 3\)"):
+        make("knots", 4, shared_seed=True, group_size=3)
 
 
 def test_shared_seeds_without_a_seed(make: Any) -> None:

@@ -152,7 +152,8 @@ class GeodesicReference(Spec):
     """The weighted geodesic of each Gaussian source, from infinity to 0: the best grid for many DDIM steps.
 
     It is that of the spectrum's quantiles as the agent sees them (of the whole spectrum where all sources share one),
-    tabulated at 256 places and read off linearly in atan(σ / near) between them. What is left to an agent is what a closed form for many steps does not know of few.
+    tabulated at 256 places and read off linearly in atan(σ / near) between them. What is left to an agent is what a
+    closed form for many steps does not know of few.
     """
 
     name: Literal["geodesic"] = "geodesic"

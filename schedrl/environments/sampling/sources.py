@@ -234,8 +234,8 @@ class CurieWeissSource(_Spans):
         least = CurieWeiss(dimension=int(self.dimension[0]), beta=self.inverse_temperature[0])
         if least.barrier < _LEAST_BARRIER:
             raise ValueError(
-                f"dimension and inverse_temperature: the modes must be {_LEAST_BARRIER:g} nats apart for the two-saddle "
-                f"denoiser (got {least.barrier:.3g} at d = {least.dimension}, beta = {least.beta:g})"
+                f"dimension and inverse_temperature: the modes must be {_LEAST_BARRIER:g} nats apart for the saddles "
+                f"(got {least.barrier:.3g} at d = {least.dimension}, beta = {least.beta:g})"
             )
         return self
 
