@@ -1,5 +1,6 @@
 """Data laws with an exact denoiser, and their best sampling grids."""
 
+from schedrl.sources.curie_weiss import CurieWeiss
 from schedrl.sources.gaussian import (
     AnySpectrumFamily,
     FixedSpectrum,
@@ -8,11 +9,16 @@ from schedrl.sources.gaussian import (
     PowerLawSpectrum,
     SpectrumFamily,
 )
+from schedrl.sources.interpolants import Interpolant
+from schedrl.sources.mixture import GaussianMixture
 
 __all__ = [
     "AnySpectrumFamily",
+    "CurieWeiss",
     "FixedSpectrum",
     "Gaussian",
+    "GaussianMixture",
+    "Interpolant",
     "LogUniformSpectrum",
     "PowerLawSpectrum",
     "SpectrumFamily",

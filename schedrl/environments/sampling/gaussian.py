@@ -125,11 +125,23 @@ class GaussianBatch:
         mean square over the way that is left, averaged over the spectrum with the final errors to expect as weights
         (THEORY 3.4; the closed form of the path is that of 3.3).
         """
-        near, root = self.scales.near, self._root
+        shown = np.empty((3 * self.quantiles + 2, len(sigma)), dtype=np.float32)
+        seen = self._seen_variance(state[0])
+        # In blocks whose temporaries stay in the cache.
+        for begin in range(0, len(sigma), _BLOCK):
+            part = slice(begin, begin + _BLOCK)
+            self._write_features(shown[:, part], part, seen[:, part], sigma[part])
+        return shown
+
+    def _write_features(
+        self, shown: NDArray[np.float32], part: slice, variance: FloatArray, sigma: FloatArray
+    ) -> None:
+        near, root = self.scales.near[part], self._root[:, part]
         theta = np.arctan(sigma / near)
         sine, cosine = np.sin(theta).astype(np.float32), np.cos(theta).astype(np.float32)
         # Single precision from here: it is what an observation has, and half the time.
-        deficit = np.log(np.maximum(self._seen_ratio(state[0], sigma), _SMALLEST_SEEN, dtype=np.float32))
+        ratio = _ratio(variance, self._seen[:, part], sigma)
+        deficit = np.log(np.maximum(ratio, _SMALLEST_SEEN, dtype=np.float32))
         scaled = root / near.astype(np.float32)
         angle = _angle(np.multiply(cosine, scaled, dtype=np.float32), sine)
         marginal = np.square(scaled * cosine)
@@ -137,7 +149,7 @@ class GaussianBatch:
         speed = scaled / marginal
         weight = np.square(angle)
         weight -= deficit  # what is lost already, as far as it is a loss, and what the rest will cost
-        np.maximum(weight, 1e-6, out=weight)
+        np.maximum(weight, np.float32(1e-6), out=weight)
         total = weight.sum(axis=0)
         # sin 2φ / 4 = √λ σ / 2(λ + σ²), which is (√λ/γ) sin θ cos θ / 2 over the marginal.
         twice = speed * (0.5 * sine * cosine)
@@ -146,16 +158,14 @@ class GaussianBatch:
         path += (half - twice) * scaled
         path *= weight
         weight *= np.square(speed)
-        shown = np.empty((3 * self.quantiles + 2, len(sigma)), dtype=np.float32)
-        shown[: self.quantiles] = self._shown_spectrum
-        np.multiply(angle, 2.0 / np.pi, out=shown[self.quantiles : 2 * self.quantiles])
+        shown[: self.quantiles] = self._shown_spectrum[:, part]
+        np.multiply(angle, np.float32(2.0 / np.pi), out=shown[self.quantiles : 2 * self.quantiles])
         shown[2 * self.quantiles : -2] = deficit
         shown[-2] = 0.5 * np.log(weight.sum(axis=0) / total)
         # At data there is no way left, and the metric ahead is the metric there.
         moving = theta > 0.0
         mean_path = path.sum(axis=0) / (total * np.where(moving, theta, 1.0))
         shown[-1] = np.where(moving, 0.5 * np.log(np.where(moving, mean_path, 1.0)), shown[-2])
-        return shown
 
     def targets(self) -> dict[str, FloatArray]:
         """Zero divergence."""
@@ -173,7 +183,7 @@ class GaussianBatch:
         self.scales.far[rows] = np.sqrt(spectra[0])
         # Quantiles of the spectrum: equally spaced places among the eigenvalues that count.
         if self._complete:
-            self._show(rows, np.log(spectra), near)
+            self._show(rows, spectra, near)
             return
         count = (weights > 0.0).sum(axis=0)
         at = (np.arange(self.quantiles)[:, None] + 0.5) / self.quantiles * count - 0.5
@@ -185,38 +195,38 @@ class GaussianBatch:
         upper = np.take_along_axis(logs, np.minimum(low + 1, count - 1), axis=0)
         seen = lower + share * (upper - lower)
         self._low[:, rows], self._share[:, rows] = low, share
-        self._show(rows, seen, near)
+        self._show(rows, np.exp(seen), near)
 
     def _show(self, rows: NDArray[np.int64], seen: FloatArray, near: FloatArray) -> None:
-        self._seen[:, rows] = np.exp(seen)
-        self._root[:, rows] = np.exp(0.5 * seen)
-        self._shown_spectrum[:, rows] = 0.25 * (seen - 2.0 * np.log(near))
-
+        self._seen[:, rows], self._root[:, rows] = seen, np.sqrt(seen)
+        self._shown_spectrum[:, rows] = 0.25 * np.log(seen / (near * near))
         if self._geodesic is not None:
             self._tabulate(rows)
 
     def _tabulate(self, rows: NDArray[np.int64]) -> None:
         assert self._geodesic is not None
-        spectra = self._spectra[:, rows]
-        if len(rows) and (spectra == spectra[:, :1]).all():
-            # The same source everywhere, as of an image set, is worth an exact geodesic.
+        # Runs may share a source: those of a group do, and all of an image set, which is then worth its whole spectrum.
+        shown, places = np.unique(self._seen[:, rows], axis=1, return_inverse=True)
+        if shown.shape[1] == 1:
             levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
         else:
-            levels = geodesic_sigmas(self._seen[:, rows].T, _PLACES)
-        levels = levels[:, ::-1].T
-        self._geodesic[:, rows] = np.arctan(levels / self.scales.near[rows])
+            levels = geodesic_sigmas(shown.T, _PLACES)
+        self._geodesic[:, rows] = np.arctan(levels[places.ravel(), ::-1].T / self.scales.near[rows])
 
-    def _seen_ratio(self, variance: FloatArray, sigma: FloatArray) -> FloatArray:
-        """Variance over that of the exact marginal at the quantiles that are seen."""
-        if not self._complete:
-            high = np.minimum(self._low + 1, len(variance) - 1)
-            low = np.take_along_axis(variance, self._low, axis=0)
-            variance = low + self._share * (np.take_along_axis(variance, high, axis=0) - low)
-        return _ratio(variance, self._seen, sigma)
+    def _seen_variance(self, variance: FloatArray) -> FloatArray:
+        """Variances at the quantiles that are seen."""
+        if self._complete:
+            return variance
+        high = np.minimum(self._low + 1, len(variance) - 1)
+        low = np.take_along_axis(variance, self._low, axis=0)
+        return low + self._share * (np.take_along_axis(variance, high, axis=0) - low)
 
 
 _BY_ROW = ("_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share")
 """What a batch knows of every source, ``[..., B]``."""
+
+_BLOCK = 1024
+"""Environments whose features are computed together."""
 
 _PLACES = 256
 """Intervals of a tabulated geodesic."""
