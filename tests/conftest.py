@@ -141,7 +141,7 @@ def trained_sampling(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
 
         if kind not in made:
             env_id, small = SAMPLING[kind]
-            request = request_for(env_id, 0, dict(small), num_envs=2, total_timesteps=16, minibatches=1)
+            request = request_for(env_id, 0, dict(small), num_envs=8, total_timesteps=64, minibatches=1)
             made[kind] = train(request, tmp_path_factory.mktemp(f"trained-{kind}") / "mine")
         return made[kind]
 
