@@ -15,6 +15,7 @@ from scipy import stats
 from schedrl.errors import SchedrlError
 from schedrl.metrics.intervals import (
     Interval,
+    geometric_mean,
     interquartile_mean,
     mean,
     paired_difference,
@@ -143,3 +144,33 @@ def test_formats() -> None:
     assert str(Interval(1.0, 0.5, 1.5)) == "1.0000 [0.5000, 1.5000]"
     assert interval.excludes_zero
     assert not Interval(0.1, 0.0, 0.2).excludes_zero
+
+
+def test_geometric_mean() -> None:
+    rng = np.random.default_rng(0)
+    ratios = [0.5, 2.0, 4.0, 1.0]
+    interval = geometric_mean(ratios, rng)
+    assert interval.value == pytest.approx(math.sqrt(2.0))
+    assert min(ratios) <= interval.low < interval.value < interval.high <= max(ratios)
+    scaled = geometric_mean([10.0 * ratio for ratio in ratios], np.random.default_rng(0))
+    assert (scaled.value, scaled.low, scaled.high) == pytest.approx(
+        (10.0 * interval.value, 10.0 * interval.low, 10.0 * interval.high)
+    )
+    assert geometric_mean([3.0], rng).low == 0.0
+    assert math.isinf(geometric_mean([3.0], rng).high)
+
+
+def test_geometric_mean_covers_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    hits = 0
+    for logs in rng.normal(0.0, 0.5, (200, 40)):
+        interval = geometric_mean(np.exp(logs), rng)
+        hits += interval.low <= 1.0 <= interval.high
+    # A percentile bootstrap of 40 values covers about 93 %; the share's standard error is 0.018.
+    assert 0.87 < hits / 200 < 0.99
+
+
+def test_what_has_no_geometric_mean() -> None:
+    for values in ([1.0, 0.0], [1.0, -1.0]):
+        with pytest.raises(SchedrlError, match="must be positive"):
+            geometric_mean(values, np.random.default_rng(0))

@@ -1,0 +1,161 @@
+"""A sampling comparison from the plan to the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedrl.benchmark.protocol import Entry, held_out_seeds
+from schedrl.benchmark.sampling import comparison
+from schedrl.benchmark.sampling.comparison import default_entries, make_sampling_plan, run_sampling_plan
+from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.sampling.report import write_sampling_report
+from schedrl.benchmark.store import RESULTS, ResultStore
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.errors import SchedrlError
+from schedrl.policies import find
+from schedrl.policies.agents import TrainedAgent
+from schedrl.policies.solving import solve
+
+Make = Callable[..., SamplingVariant]
+
+SEEDS = held_out_seeds(3)
+
+
+def entries(variant: SamplingVariant, *names: str) -> list[Entry]:
+    return [Entry(name, find(name, variant.id)) for name in names]
+
+
+def compare(variant: SamplingVariant, made: list[Entry], folder: Path) -> list[SamplingResult]:
+    plan = make_sampling_plan(variant, made, SEEDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sampling_manifest(folder, plan, folder / RESULTS)
+    return run_sampling_plan(plan, ResultStore(folder / RESULTS, SamplingResult))
+
+
+def test_what_is_measured(make_sampling: Make, tmp_path: Path) -> None:
+    variant = make_sampling("gaussian")
+    results = compare(variant, entries(variant, "grid-tangent", "grid-optimum", "search-random"), tmp_path)
+    problems = SamplingProblems.drawn(variant, SEEDS)
+    tangent = solve(find("grid-tangent", variant.id), problems)
+    best = solve(find("grid-optimum", variant.id), problems)
+    by_agent = {
+        name: [result for result in results if result.agent == name] for name in {r.agent for r in results}
+    }
+    assert [result.seed for result in by_agent["grid-tangent"]] == SEEDS
+    assert [r.error for r in by_agent["grid-tangent"]] == pytest.approx(
+        problems.error(tangent.sigmas).tolist()
+    )
+    assert [r.optimum for r in by_agent["grid-tangent"]] == pytest.approx(
+        problems.error(best.sigmas).tolist()
+    )
+    assert [r.reference for r in results[:3]] == pytest.approx(problems.error(problems.reference()).tolist())
+    assert [r.num_steps for r in results[:3]] == problems.total.tolist()
+    assert {r.evaluations for r in by_agent["search-random"]} == {200}
+    for result in by_agent["grid-optimum"]:
+        assert result.error == pytest.approx(result.optimum, rel=1e-12)
+
+
+def test_nothing_is_measured_twice(
+    make_sampling: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = make_sampling("mixture")
+    made = entries(variant, "dilated-vp", "grid-reference")
+    first = compare(variant, made, tmp_path)
+    assert all(result.optimum is None for result in first)
+    path = tmp_path / RESULTS
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:4]) + lines[4][:30])
+    asked: list[list[int]] = []
+    measure = comparison.measure
+
+    def counted(row: Any, variant: Any, seeds: Any, best: Any) -> Any:
+        asked.append(list(seeds))
+        return measure(row, variant, seeds, best)
+
+    monkeypatch.setattr(comparison, "measure", counted)
+    again = compare(variant, made, tmp_path)
+    assert asked == [SEEDS[1:]]
+    kept = {"seconds", "created"}
+    assert [r.model_dump(exclude=kept) for r in again] == [r.model_dump(exclude=kept) for r in first]
+
+
+def test_agents_that_do_not_apply(make_sampling: Make, trained_sampling: Callable[[str], Path]) -> None:
+    variant = make_sampling("gaussian")
+    with pytest.raises(SchedrlError, match="agent 'dilated-vp': plan 'dilation'"):
+        make_sampling_plan(variant, entries(variant, "dilated-vp"), SEEDS)
+    with pytest.raises(SchedrlError, match="is not for environments of the family 'sampling'"):
+        make_sampling_plan(variant, entries(variant, "cosine"), SEEDS)
+    with pytest.raises(SchedrlError, match="two agents are called 'grid-tangent'"):
+        make_sampling_plan(variant, entries(variant, "grid-tangent", "grid-tangent"), SEEDS)
+    with pytest.raises(SchedrlError, match="nothing to measure"):
+        make_sampling_plan(variant, [], SEEDS)
+    agent = TrainedAgent(name="mine", path=str(trained_sampling("gaussian")))
+    with pytest.raises(SchedrlError, match="seed 0 is not held out: agent 'mine' was trained from it"):
+        make_sampling_plan(variant, [Entry("mine", agent)], [0, 1])
+    with pytest.raises(SchedrlError, match="whose observations or actions are not those"):
+        make_sampling_plan(make_sampling("mixture"), [Entry("mine", agent)], SEEDS)
+
+
+def test_the_default_is_everything_that_applies(make_sampling: Make) -> None:
+    gaussian, notes = default_entries(make_sampling("gaussian"), SEEDS)
+    labels = {entry.label for entry in gaussian}
+    assert {"grid-optimum", "grid-karras", "search-cma-es", "search-dynamic", "random"} <= labels
+    assert not {"dilated-vp", "cosine", "ava-prose"} & labels
+    assert notes == []
+    mixture, _ = default_entries(make_sampling("mixture"), SEEDS)
+    labels = {entry.label for entry in mixture}
+    assert {"dilated-vp", "uniform-ve", "search-coordinate"} <= labels
+    assert not {"grid-optimum", "grid-geodesic"} & labels
+
+
+def test_a_report(
+    make_sampling: Make, source: str, trained_sampling: Callable[[str], Path], tmp_path: Path
+) -> None:
+    variant = make_sampling(source)
+    agent = tmp_path / "comparison" / "agent"
+    shutil.copytree(trained_sampling(source), agent)
+    own = "dilated-ve" if source in ("mixture", "curie-weiss") else "grid-geodesic"
+    made = [
+        Entry("mine", TrainedAgent(name="mine", path=str(agent))),
+        *entries(variant, own, "grid-reference"),
+    ]
+    compare(variant, made, tmp_path / "comparison")
+    path = write_sampling_report(tmp_path / "comparison")
+    text = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
+    figures = {"profile", "grids", "learning-mine"}
+    figures |= {"dimension"} if "dilated" in own else {"steps", "variance-along-the-sampler"}
+    for name in figures:
+        assert (tmp_path / "comparison" / "figures" / f"{name}.png").stat().st_size > 5000
+        assert f"](figures/{name}.png)" in text
+    assert page.count('src="data:image/png') == len(figures)
+    assert "http" not in page.replace("http-equiv", "")
+    assert f"schedrl benchmark --env {variant.id} --seeds 3 --first-seed 1000000" in text
+    assert "--agents mine=agent," in text
+    manifest, results = load_sampling_comparison(tmp_path / "comparison")
+    assert manifest.variant == variant
+    assert len(results) == 9
+    shutil.rmtree(agent)
+    with pytest.raises(SchedrlError, match="is not there any more"):
+        write_sampling_report(tmp_path / "comparison")
+
+
+def test_a_report_without_a_learned_agent(make_sampling: Make, tmp_path: Path) -> None:
+    variant = make_sampling("gaussian")
+    compare(variant, entries(variant, "grid-tangent", "grid-karras"), tmp_path)
+    write_sampling_report(tmp_path)
+    assert (
+        "No agent here is learned. grid-tangent has the least error." in (tmp_path / "report.md").read_text()
+    )
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(SchedrlError, match="no comparison to report"):
+        write_sampling_report(tmp_path)
