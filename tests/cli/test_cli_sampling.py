@@ -66,6 +66,8 @@ def test_as_a_user_starts_it(start: Callable[..., subprocess.Popen[str]]) -> Non
 def test_lists(run: Run) -> None:
     result = run("envs")
     assert result.exit_code == 0
+    for listed in (result, run("agents")):
+        assert max(map(len, listed.output.splitlines())) <= 100
     assert "fashion-mnist (missing)" in result.output
     assert re.search(r"AnyGaussianSampling-v0 +step +gaussian +4 to 32", result.output)
     assert "grid-geodesic" in run("agents").output
@@ -108,7 +110,53 @@ def test_more_bad_input(run: Run) -> None:
             ["evaluate", "--env", "schedrl/DigitsKnots-v0", "--agent", "grid-karras"],
             "agent 'grid-karras': a grid is not for environments of the family 'training'",
         ),
+        (
+            ["benchmark", "--env", "schedrl/DigitsKnots-v0", "--agents", "cosine,grid-karras"],
+            "agent 'grid-karras': a grid is not for environments of the family 'training'",
+        ),
+        (
+            ["benchmark", "--env", "schedrl/DigitsKnots-v0", "--agents", "search-random"],
+            "agent 'search-random': a search is not for environments of the family 'training'",
+        ),
     ):
         result = run(*words)
         assert result.exit_code == 2
         assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_user_sees_no_traceback(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start("evaluate", "--env", "schedrl/GaussianSampling-v0", "--agent", "cosine")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("error: agent 'cosine': a schedule is not for environments")
+    assert err.count("\n") == 1
+
+
+def test_results_of_the_other_family_are_refused(
+    run: Run, sampling_options: Options, tiny_options: list[str]
+) -> None:
+    words = ["benchmark", *sampling_options("gaussian"), "--agents", "grid-tangent", "--seeds", "2"]
+    assert run(*words, "--json", "r.jsonl").exit_code == 0
+    result = run(
+        "benchmark",
+        "--env",
+        "schedrl/DigitsKnots-v0",
+        *tiny_options,
+        "--agents",
+        "cosine",
+        "--json",
+        "r.jsonl",
+    )
+    assert result.exit_code == 2
+    assert "result file r.jsonl: line 1 is not a result" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["images", "mixture", "curie-weiss"])
+def test_the_default_comparison(run: Run, sampling_options: Options, kind: str) -> None:
+    result = run("benchmark", *sampling_options(kind), "--seeds", "2", "-f", "all")
+    assert result.exit_code == 0, result.stderr
+    lines = read_results(Path("all/results.jsonl"), SamplingResult)
+    assert {line.kind for line in lines} >= {"grid", "search", "random"}
+    assert max(map(len, result.stdout.splitlines())) <= 100

@@ -47,6 +47,11 @@ def test_what_acts_is_in_the_fingerprint(make_variant: Any) -> None:
         ("gaussian", {"source.quantiles": 0}, "source.quantiles"),
         ("gaussian", {"source.kind": "gausian"}, "did you mean 'gaussian'"),
         ("gaussian", {"action.scale": -1.0}, "action.scale"),
+        (
+            "gaussian",
+            {"action.reference": {"name": "law", "grid": {"name": "karras", "final_zero": False}}},
+            r"action.reference: grid 'karras' must end at 0 \(ends at 0.002\)",
+        ),
         ("images", {"source.floor": 0.0}, "source.floor"),
         ("images", {"source.data.name": "digit"}, "did you mean 'digits'"),
         ("mixture", {"sampler": "ddpm"}, "needs 'ddim'"),

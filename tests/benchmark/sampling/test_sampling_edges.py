@@ -1,0 +1,199 @@
+"""Sampling comparisons at the edges: infinite errors, what a sampler cannot start from, what is missing or renamed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedrl.benchmark.protocol import Entry, held_out_seeds
+from schedrl.benchmark.sampling.comparison import default_entries, make_sampling_plan, run_sampling_plan
+from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.sampling.report import write_sampling_report
+from schedrl.benchmark.sampling.table import summarise_sampling
+from schedrl.benchmark.store import RESULTS, ResultStore
+from schedrl.cli.common import parse_settings
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.errors import SchedrlError
+from schedrl.policies import find
+from schedrl.policies.agents import parse_agent
+from schedrl.policies.solving import solve
+
+Make = Callable[..., SamplingVariant]
+
+SEEDS = held_out_seeds(5)
+
+
+def entries(variant: SamplingVariant, *words: str) -> list[Entry]:
+    """Agents by their names, or as ``label=name``."""
+    return [Entry(word.split("=")[0], find(word.split("=")[-1], variant.id)) for word in words]
+
+
+def compare(
+    variant: SamplingVariant, made: list[Entry], folder: Path, overrides: dict[str, Any] | None = None
+) -> list[SamplingResult]:
+    plan = make_sampling_plan(variant, made, SEEDS)
+    write_sampling_manifest(folder, plan, folder / RESULTS, overrides)
+    return run_sampling_plan(plan, ResultStore(folder / RESULTS, SamplingResult))
+
+
+def command(folder: Path) -> list[str]:
+    """The first of the commands that a report ends with, in words."""
+    write_sampling_report(folder)
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    return shlex.split(next(line for line in text.splitlines() if line.startswith("schedrl benchmark")))
+
+
+def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path: Path) -> None:
+    """One step from infinity to 0 leaves no variance at all: even the optimum is infinite."""
+    variant = make_sampling("gaussian", steps={"minimum": 1, "maximum": 1})
+    made = entries(variant, "grid-reference", "grid-optimum", "search-dynamic", "grid-karras")
+    results = compare(variant, made, tmp_path)
+    of = {
+        name: [result for result in results if result.agent == name]
+        for name in ("grid-reference", "grid-karras")
+    }
+    for result in of["grid-reference"]:
+        assert result.error == result.reference == result.optimum == result.parts["kl"] == 1e300
+    assert all(0.0 < result.error < 1e9 for result in of["grid-karras"])
+    assert load_sampling_comparison(tmp_path)[1] == results
+    summary = summarise_sampling(results)
+    rows = {row.name: row for row in summary.rows}
+    assert rows["grid-reference"].ratio.value == pytest.approx(1.0)
+    assert all(np.isfinite([row.error.value, row.ratio.value, row.worst]).all() for row in summary.rows)
+    assert summary.rows[0].name == "grid-karras"
+    write_sampling_report(tmp_path)
+    assert (tmp_path / "figures" / "variance-along-the-sampler.png").is_file()
+
+
+def test_what_heun_cannot_start_from_is_left_out(make_sampling: Make, tmp_path: Path) -> None:
+    reference = {"name": "law", "grid": "karras"}
+    variant = make_sampling("gaussian", **{"sampler": "heun", "action.reference": reference})
+    made, notes = default_entries(variant, SEEDS)
+    labels = {entry.label for entry in made}
+    assert {"grid-optimum", "grid-karras", "grid-uniform", "search-cma-es"} <= labels
+    assert not {"grid-tangent", "grid-best-tangent", "grid-cosine", "grid-geodesic"} & labels
+    assert notes == []
+    results = compare(variant, entries(variant, "grid-karras", "grid-optimum"), tmp_path)
+    assert all(result.optimum is not None and result.optimum <= result.error for result in results)
+    with pytest.raises(
+        SchedrlError, match=r"^agent 'mine': field 'sigma': Heun's sampler needs a finite first level"
+    ):
+        make_sampling_plan(variant, entries(variant, "mine=grid-tangent"), SEEDS)
+
+
+def test_an_odd_number_of_steps_is_noticed_before_any_work(make_sampling: Make) -> None:
+    variant = make_sampling("mixture", steps={"minimum": 4, "maximum": 7})
+    totals = SamplingProblems.drawn(variant, SEEDS).total % 2
+    assert 0 < totals.sum() < len(SEEDS)
+    with pytest.raises(SchedrlError, match=r"^agent 'dilated-vp': plan 'dilation': .*must be even"):
+        make_sampling_plan(variant, entries(variant, "grid-reference", "dilated-vp"), SEEDS)
+    assert "dilated-vp" not in {entry.label for entry in default_entries(variant, SEEDS)[0]}
+
+
+def test_without_cma_the_default_leaves_it_out_and_says_so(
+    make_sampling: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = make_sampling("gaussian")
+    monkeypatch.setitem(sys.modules, "cma", None)
+    made, notes = default_entries(variant, SEEDS)
+    assert "search-cma-es" not in {entry.label for entry in made}
+    assert "search-random" in {entry.label for entry in made}
+    (note,) = notes
+    assert note.startswith("left out search-cma-es: search 'cma-es': needs the package cma: pip install")
+    with pytest.raises(SchedrlError, match=r"^agent 'search-cma-es': search 'cma-es': needs the package cma"):
+        make_sampling_plan(variant, entries(variant, "search-cma-es"), SEEDS)
+
+
+@pytest.mark.parametrize("name", ["search-random", "search-cma-es", "random"])
+def test_an_interrupted_comparison_goes_on_to_the_same_numbers(
+    name: str, make_sampling: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = make_sampling("gaussian")
+    definition: dict[str, Any] = {"name": name, "kind": "random"}
+    if name != "random":
+        search = {"name": name.removeprefix("search-"), "evaluations": 15}
+        definition = {"name": name, "kind": "search", "search": search}
+    made = [Entry(name, parse_agent(definition, name))]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    whole.mkdir()
+    part.mkdir()
+    results = compare(variant, made, whole)
+    lines = (whole / RESULTS).read_text().splitlines(keepends=True)
+    (part / RESULTS).write_text(lines[0] + lines[3] + lines[1][:25])
+
+    solved: list[int] = []
+
+    def counted(agent: Any, problems: Any, seeds: Any = None) -> Any:
+        solved.extend(seeds or ())
+        return solve(agent, problems, seeds)
+
+    monkeypatch.setattr("schedrl.benchmark.sampling.comparison.solve", counted)
+    resumed = compare(variant, made, part)
+    assert solved == [SEEDS[1], SEEDS[2], SEEDS[4]]
+    errors = {result.seed: result.error for result in resumed}
+    assert errors == pytest.approx({result.seed: result.error for result in results}, rel=1e-9)
+
+
+def test_a_report_of_searches_alone(make_sampling: Make, tmp_path: Path) -> None:
+    variant = make_sampling("mixture")
+    agent = parse_agent(
+        {"name": "few", "kind": "search", "search": {"name": "random", "evaluations": 5}}, "few.toml"
+    )
+    compare(variant, [Entry("few", agent), *entries(variant, "random")], tmp_path)
+    write_sampling_report(tmp_path)
+    for name in ("profile", "grids", "dimension"):
+        assert (tmp_path / "figures" / f"{name}.png").is_file()
+
+
+def test_the_command_measures_the_same_again(make_sampling: Make, tmp_path: Path) -> None:
+    variant = make_sampling("gaussian")
+    overrides = {"source.quantiles": 4, "steps": {"minimum": 2, "maximum": 4}}
+    compare(variant, entries(variant, "grid-tangent", "other=grid-cosine"), tmp_path, overrides)
+    words = command(tmp_path)
+    assert words[:2] == ["schedrl", "benchmark"]
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options["--agents"] == "grid-tangent,other=grid-cosine"
+    assert (options["--env"], options["--seeds"]) == (variant.id, str(len(SEEDS)))
+    assert options["--first-seed"] == str(SEEDS[0])
+    sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    assert parse_settings(sets, "--set") == overrides
+
+
+def test_a_report_does_not_call_one_source_many(make_sampling: Make, tmp_path: Path) -> None:
+    variant = make_sampling("images")
+    compare(variant, entries(variant, "grid-tangent"), tmp_path)
+    write_sampling_report(tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "All episodes have the same source" in text
+    assert "none of which a policy was trained on" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("benchmark.json", "{", "is not JSON"),
+        ("benchmark.json", '{"family": "sampling"}', "field 'variant'"),
+        (RESULTS, None, "is not there"),
+        (RESULTS, "", "holds no run of the comparison"),
+        (RESULTS, "{}\n", "line 1 is not a result: field 'agent'"),
+    ],
+)
+def test_damage_is_named(
+    name: str, content: str | None, message: str, make_sampling: Make, tmp_path: Path
+) -> None:
+    variant = make_sampling("gaussian")
+    compare(variant, entries(variant, "grid-tangent"), tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SchedrlError, match=message) as caught:
+        write_sampling_report(tmp_path)
+    assert "\n" not in str(caught.value)
