@@ -96,7 +96,9 @@ class SamplingRuns:
         with np.errstate(divide="ignore"):
             left = np.log(self.remaining) / 3.0
         features = self.batch.features(self.sampler, self.sigma)
-        seen = np.empty((len(PROGRESS) + len(features), self.num_runs), dtype=np.float32)
+        # A few columns more than runs: rows a power of two apart would share a cache line's place when transposed.
+        seen = np.empty((len(PROGRESS) + len(features), self.num_runs + _PADDING), dtype=np.float32)
+        seen = seen[:, : self.num_runs]
         seen[: len(PROGRESS)] = self.remaining / self.total, left, self.place
         seen[len(PROGRESS) :] = features
         np.clip(seen, -SEEN_LIMIT, SEEN_LIMIT, out=seen)
@@ -104,7 +106,9 @@ class SamplingRuns:
 
     def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """What ended episodes came to, each ``[rows, ...]``: error, that of the reference, its parts, and the grid."""
-        batch, sampler, grids = self.batch.take(rows), at_rows(self.sampler, rows), self.levels[rows]
+        batch, sampler, grids = self.batch, self.sampler, self.levels[rows]
+        if len(rows) < self.num_runs:
+            batch, sampler = batch.take(rows), at_rows(sampler, rows)
         return {
             "error": np.exp(self.expected[rows]),
             "reference_error": np.exp(self.reference_error[rows]),
@@ -165,5 +169,7 @@ class SamplingRuns:
         batch, sampler = self.batch.take(rows), at_rows(self.sampler, rows)
         return log_error(batch.error(sampler, self.sigma[rows], self.levels[rows]))
 
+
+_PADDING = 16
 
 _STATE = ("total", "remaining", "place", "sigma", "levels", "expected", "reference_error")
