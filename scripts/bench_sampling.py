@@ -78,7 +78,7 @@ class PlainEnv(gym.Env[Any, Any]):
         return float(np.log(0.5 * np.sum(np.exp(-log) - 1.0 + log)))
 
     def observe(self) -> Any:
-        """What :meth:`GaussianBatch.features` shows, after the progress."""
+        """What :meth:`GaussianBatch.write_features` shows, after the progress."""
         theta = np.arctan(self.sigma / self.gamma)
         root = np.sqrt(self.spectrum)
         angle = np.arctan(self.sigma / root)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from schedrl.benchmark.figures import FAINT, HAND_MADE, LEARNED, STYLES
 from schedrl.benchmark.sampling.records import SamplingResult
@@ -31,6 +32,7 @@ def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure
             np.arange(len(sigmas))[inside], logsnr[inside], label=name, **_style(name, list(grids), learned)
         )
     axes.set(xlabel="step (noise to data)", ylabel="log-SNR λ (natural log)", title="Where the sampler steps")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -60,7 +62,7 @@ def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], lea
         if name == learned:
             axes.title.set_color(LEARNED)
     panels[0].set_ylabel("log (variance / true variance)")
-    panels[-1].legend(fontsize=8, frameon=False)
+    panels[-1].legend(fontsize=8, frameon=False, loc="center right")
     return figure
 
 
@@ -105,6 +107,8 @@ def steps_figure(steps: Sequence[int], errors: Mapping[str, FloatArray], learned
         xlabel="sampler steps N", ylabel="KL divergence (nats), geometric mean", title="Error against steps",
         xscale="log", yscale="log",
     )  # fmt: skip
+    axes.set_xticks(steps, [str(n) for n in steps])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(fontsize=8, frameon=False)
     return figure
 

@@ -198,6 +198,16 @@ def _word(agent: Agent) -> str:
     return agent.path if agent.kind == "trained" else agent.name
 
 
+def _accuracy(variant: SamplingVariant) -> str:
+    source = variant.source
+    if source.kind != "curie-weiss":
+        return "Errors are exact: no samples are drawn."
+    return (
+        f"Errors are those of {source.samples} stratified samples with {source.strata} strata of spins, the same for "
+        "every agent: good to a few percent."
+    )
+
+
 def _method(
     manifest: SamplingManifest, results: Sequence[SamplingResult], summary: SamplingSummary
 ) -> list[Block]:
@@ -212,7 +222,7 @@ def _method(
         )
     items = (
         f"Environment `{variant.id}`, fingerprint `{variant.fingerprint()}`: {variant.description}.",
-        f"Sampler `{variant.sampler}`. Errors are exact: no samples are drawn.",
+        f"Sampler `{variant.sampler}`. {_accuracy(variant)}",
         held_out,
         f"Hardware: {', '.join(sorted({result.hardware for result in results}))}. Software: {software}.",
     )

@@ -18,7 +18,7 @@ def title(summary: SamplingSummary) -> str:
     """What the table shows."""
     low, high = summary.num_steps
     steps = f"{low}" if low == high else f"{low} to {high}"
-    return f"{summary.env_id}: exact errors on {summary.num_sources} held-out sources, {steps} steps"
+    return f"{summary.env_id}: final errors on {summary.num_sources} held-out sources, {steps} steps"
 
 
 def explanation(summary: SamplingSummary) -> str:

@@ -7,7 +7,7 @@ of how it would end, and the evaluation of a given grid.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,8 @@ class SourceBatch(Protocol):
     def targets(self) -> dict[str, FloatArray]:
         """What the parts of a sampler without error would be, each ``[B]``."""
 
-    def features(self, state: State, sigma: FloatArray) -> NDArray[np.floating[Any]]:
-        """What can be seen of source and state at level ``sigma``, ``[entries, B]``; the source kind has the names."""
+    def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
+        """Write what can be seen at level ``sigma`` into ``out``, ``[entries, B]``; the source kind has the names."""
 
     def parameters(self) -> dict[str, FloatArray]:
         """Parameters of the sources by name, each ``[B, ...]``, for infos and records."""

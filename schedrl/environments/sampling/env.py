@@ -182,7 +182,7 @@ class SamplingEnv(SingleEnv):
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the steps
     left, its log, the place along the reference, then what the source kind shows of itself and of the sampler's state
-    (``features`` of :mod:`schedrl.environments.sampling.gaussian` and ``high_dimension``).
+    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian` and ``high_dimension``).
 
     ### Rewards
     ``predicted``: the drop, at each step, in the log of the final error that would follow if the reference took the

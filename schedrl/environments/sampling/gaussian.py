@@ -117,23 +117,21 @@ class GaussianBatch:
             "reverse_kl": kl(ratio, direction="reverse", weights=self.weights),
         }
 
-    def features(self, state: State, sigma: FloatArray) -> NDArray[np.float32]:
-        """What can be seen, ``[entries, B]``.
+    def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
+        """Write what can be seen into ``out``, ``[entries, B]``.
 
         ``spectrum`` log(λ/γ*²)/4; ``angle`` φ = atan(σ/√λ) in units of π/2; ``deficit`` log of the variance over that
         of the exact marginal; ``speed`` and ``ahead`` log of the metric dφ/dθ, with θ = atan(σ/γ*), here and in root
         mean square over the way that is left, averaged over the spectrum with the final errors to expect as weights
         (THEORY 3.4; the closed form of the path is that of 3.3).
         """
-        shown = np.empty((3 * self.quantiles + 2, len(sigma)), dtype=np.float32)
         seen = self._seen_variance(state[0])
         # In blocks whose temporaries stay in the cache.
         for begin in range(0, len(sigma), _BLOCK):
             part = slice(begin, begin + _BLOCK)
-            self._write_features(shown[:, part], part, seen[:, part], sigma[part])
-        return shown
+            self._write_block(out[:, part], part, seen[:, part], sigma[part])
 
-    def _write_features(
+    def _write_block(
         self, shown: NDArray[np.float32], part: slice, variance: FloatArray, sigma: FloatArray
     ) -> None:
         near, root = self.scales.near[part], self._root[:, part]

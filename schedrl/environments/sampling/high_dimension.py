@@ -106,8 +106,8 @@ class MixtureBatch:
             majority = majority_of_grids(grids, self.dimension, self.majority, self.variance)
         return {"majority": majority, "within_variance": state[1]}
 
-    def features(self, state: State, sigma: FloatArray) -> FloatArray:
-        """Everything that can be seen.
+    def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
+        """Write everything that can be seen into ``out``, ``[entries, B]``.
 
         ``log_dimension`` ln d / 10; ``majority`` p; ``log_variance`` ln σ² / 5; ``log_sigma`` ln r / 5; the angles
         atan(r/σ) and atan(r/√d) in units of π/2; ``width`` log of the variance across over that of the exact marginal;
@@ -115,7 +115,7 @@ class MixtureBatch:
         """
         cosine2 = 1.0 / (1.0 + sigma**2)
         marginal = cosine2 * self.variance + (1.0 - cosine2)
-        return _columns(
+        out[:] = (
             0.1 * np.log(self.dimension),
             self.majority,
             0.2 * np.log(self.variance),
@@ -214,12 +214,12 @@ class CurieWeissBatch:
         share, variance = strata_outcome(_rows_first(state[0]))
         return {"majority": share, "within_variance": variance}
 
-    def features(self, state: State, sigma: FloatArray) -> FloatArray:
+    def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
         """As for a mixture, with β/2 among the parameters."""
         share, variance = strata_outcome(_rows_first(state[0]))
         cosine2 = 1.0 / (1.0 + sigma**2)
         marginal = cosine2 * self._variance + (1.0 - cosine2)
-        return _columns(
+        out[:] = (
             0.1 * np.log(self.dimension),
             0.5 * self.beta,
             self._share,
@@ -262,10 +262,6 @@ def _places(sigma: FloatArray, scales: Scales) -> tuple[FloatArray, FloatArray, 
 def _balance(share: FloatArray, wanted: FloatArray) -> FloatArray:
     """Difference of the two on the scale of a standard normal quantile, finite at shares of 0 and 1."""
     return np.asarray(ndtri(np.clip(share, 1e-6, 1.0 - 1e-6)) - ndtri(wanted))
-
-
-def _columns(*columns: FloatArray) -> FloatArray:
-    return np.stack(columns)
 
 
 def _rows_last(values: FloatArray) -> FloatArray:

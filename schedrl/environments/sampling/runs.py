@@ -52,6 +52,9 @@ class SamplingRuns:
         self.place, self.sigma = np.ones(num_runs), np.full(num_runs, self.reference.first_level)
         self.levels = np.zeros((num_runs, variant.steps.maximum + 1))
         self.sampler: State = self.batch.start(np.arange(num_runs))
+        # A few columns more than runs: rows a power of two apart would share a cache line's place when transposed.
+        entries = len(variant.observation_names)
+        self._seen = np.empty((entries, num_runs + _PADDING), dtype=np.float32)[:, :num_runs]
         self.expected = np.zeros(num_runs)
         self.reference_error = np.zeros(num_runs)
 
@@ -95,12 +98,9 @@ class SamplingRuns:
         """Observations ``[runs, entries]``."""
         with np.errstate(divide="ignore"):
             left = np.log(self.remaining) / 3.0
-        features = self.batch.features(self.sampler, self.sigma)
-        # A few columns more than runs: rows a power of two apart would share a cache line's place when transposed.
-        seen = np.empty((len(PROGRESS) + len(features), self.num_runs + _PADDING), dtype=np.float32)
-        seen = seen[:, : self.num_runs]
+        seen = self._seen
         seen[: len(PROGRESS)] = self.remaining / self.total, left, self.place
-        seen[len(PROGRESS) :] = features
+        self.batch.write_features(self.sampler, self.sigma, seen[len(PROGRESS) :])
         np.clip(seen, -SEEN_LIMIT, SEEN_LIMIT, out=seen)
         return np.ascontiguousarray(seen.T)
 
