@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Environment steps per second of ``schedrl/GaussianSampling-v0``: thousands at once, one at a time, and PPO's share.
 
-Three measurements, repeated in turn so that a busy machine slows all of them alike; medians are printed:
+Four measurements, repeated in turn so that a busy machine slows all of them alike; medians are printed:
 
 - ``vector``: the vector environment with ``--num-envs`` runs;
+- ``single``: ``gymnasium.make`` of it, 64 of them in Gymnasium's ``SyncVectorEnv``;
 - ``plain``: the same environment written the plain way, one source at a time in NumPy (:class:`PlainEnv` below), 64 of
   them in Gymnasium's ``SyncVectorEnv``. Its rewards and observations are checked against the vector environment's;
 - ``training``: PPO as ``schedrl train`` runs it, and the share of its time that is spent in the environment.
@@ -34,7 +35,10 @@ SYNC = 64
 
 
 class PlainEnv(gym.Env[Any, Any]):
-    """The environment as one would write it first: one source, a handful of NumPy calls per step."""
+    """The environment as one would write it first: one source, a handful of NumPy calls per step.
+
+    It checks actions and fills the last info as the other one does.
+    """
 
     def __init__(self) -> None:
         variant = sampling_variant(ENV)
@@ -58,7 +62,8 @@ class PlainEnv(gym.Env[Any, Any]):
         self.spectrum = spectrum
         self.gamma = (spectrum.sum() / (1.0 / spectrum).sum()) ** 0.25
         self.variance, self.place, self.sigma, self.left = np.ones_like(spectrum), 1.0, np.inf, self.steps
-        self.expected = self.predict()
+        self.expected = self.reference = self.predict()
+        self.levels = [self.sigma]
         return self.observe()
 
     def move(self, variance: Any, sigma: float, after: float) -> Any:
@@ -103,15 +108,32 @@ class PlainEnv(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one sampler step."""
+        action = np.asarray(action)
+        if action.shape != (1,) or not np.isfinite(action).all() or (np.abs(action) > 1.0).any():
+            raise ValueError(f"action: must be one number in [-1, 1] (got {action})")
         others = (self.left - 1) * np.exp(-self.scale * float(action[0]))
         self.place *= others / (1.0 + others)
         after = self.gamma * np.tan(0.5 * np.pi * self.place)
         self.variance, self.sigma = self.move(self.variance, self.sigma, after), after
+        self.levels.append(after)
         self.left -= 1
         before = self.expected
         if self.predicts or self.left == 0:
             self.expected = self.predict()
-        return self.observe(), before - self.expected, self.left == 0, False, {}
+        info = self.outcome() if self.left == 0 else {}
+        return self.observe(), before - self.expected, self.left == 0, False, info
+
+    def outcome(self) -> dict[str, Any]:
+        """The last info."""
+        ratio = self.variance / self.spectrum
+        return {
+            "error": np.exp(self.expected),
+            "reference_error": np.exp(self.reference),
+            "kl": np.exp(self.expected),
+            "reverse_kl": 0.5 * np.sum(ratio - 1.0 - np.log(ratio)),
+            "num_steps": self.steps,
+            "sigmas": np.array(self.levels),
+        }
 
 
 def check_the_plain_environment() -> float:
@@ -189,16 +211,24 @@ def main() -> None:
     difference = check_the_plain_environment()
     assert difference < 1e-4, f"the plain environment differs by {difference}"
     vector = gym.make_vec(ENV, num_envs=arguments.num_envs)
+    single = SyncVectorEnv([lambda: gym.make(ENV) for _ in range(SYNC)])
     plain = SyncVectorEnv([PlainEnv for _ in range(SYNC)])
-    measured: dict[str, list[float]] = {"vector": [], "plain": []}
-    contestants: list[tuple[str, Any, int]] = [("vector", vector, arguments.num_envs), ("plain", plain, SYNC)]
+    measured: dict[str, list[float]] = {"vector": [], "single": [], "plain": []}
+    contestants: list[tuple[str, Any, int]] = [
+        ("vector", vector, arguments.num_envs),
+        ("single", single, SYNC),
+        ("plain", plain, SYNC),
+    ]
     for _, env, count in contestants:
         env.reset(seed=0)
         steps_per_second(env, count, 0.2)
     for _ in range(arguments.repeats):
         for name, env, count in contestants:
             measured[name].append(steps_per_second(env, count, arguments.seconds))
-    ratios = [many / one for many, one in zip(measured["vector"], measured["plain"], strict=True)]
+    over_single, over_plain = (
+        float(np.median([many / one for many, one in zip(measured["vector"], measured[name], strict=True)]))
+        for name in ("single", "plain")
+    )
     share = environment_share(arguments.updates)
     row = {
         "benchmark": "sampling",
@@ -207,7 +237,9 @@ def main() -> None:
         "vector_steps_per_second": round(float(np.median(measured["vector"]))),
         "vector_best": round(max(measured["vector"])),
         "plain_steps_per_second": round(float(np.median(measured["plain"]))),
-        "ratio": round(float(np.median(ratios)), 1),
+        "single_steps_per_second": round(float(np.median(measured["single"]))),
+        "times_single": round(over_single, 1),
+        "times_plain": round(over_plain, 1),
         "environment_share_of_ppo": round(share, 4),
         "difference": difference,
         "threads": 1,
@@ -218,7 +250,9 @@ def main() -> None:
     report: list[tuple[str, Callable[[], str]]] = [
         (f"vector of {arguments.num_envs}", lambda: f"{row['vector_steps_per_second']:>12,} steps/s"),
         (f"plain, SyncVectorEnv of {SYNC}", lambda: f"{row['plain_steps_per_second']:>12,} steps/s"),
-        ("ratio", lambda: f"{row['ratio']:>12} times"),
+        (f"single, SyncVectorEnv of {SYNC}", lambda: f"{row['single_steps_per_second']:>12,} steps/s"),
+        ("vector over plain", lambda: f"{row['times_plain']:>12} times"),
+        ("vector over single", lambda: f"{row['times_single']:>12} times"),
         ("environment's share of PPO", lambda: f"{100.0 * share:>12.1f} %"),
     ]
     for label, text in report:

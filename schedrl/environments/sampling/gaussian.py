@@ -13,7 +13,7 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.divergences import kl
 from schedrl.sources.gaussian.geodesic import geodesic_sigmas
 from schedrl.sources.gaussian.laws import gamma_star
-from schedrl.sources.gaussian.recursions import SamplerName, transition
+from schedrl.sources.gaussian.recursions import SamplerName, cosine_sine, transition
 
 __all__ = ["GaussianBatch"]
 
@@ -135,11 +135,12 @@ class GaussianBatch:
         self, shown: NDArray[np.float32], part: slice, variance: FloatArray, sigma: FloatArray
     ) -> None:
         near, root = self.scales.near[part], self._root[:, part]
-        theta = np.arctan(sigma / near)
-        sine, cosine = np.sin(theta).astype(np.float32), np.cos(theta).astype(np.float32)
+        ratio = sigma / near
+        theta = np.arctan(ratio)
+        cosine, sine = (part.astype(np.float32) for part in cosine_sine(ratio))
         # Single precision from here: it is what an observation has, and half the time.
-        ratio = _ratio(variance, self._seen[:, part], sigma)
-        deficit = np.log(np.maximum(ratio, _SMALLEST_SEEN, dtype=np.float32))
+        kept = _ratio(variance, self._seen[:, part], sigma)
+        deficit = np.log(np.maximum(kept, _SMALLEST_SEEN, dtype=np.float32))
         scaled = root / near.astype(np.float32)
         angle = _angle(np.multiply(cosine, scaled, dtype=np.float32), sine)
         marginal = np.square(scaled * cosine)

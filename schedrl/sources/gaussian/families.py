@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -136,7 +137,7 @@ class LogUniformSpectrum(SpectrumFamily):
         weights = (np.arange(most) < count).astype(np.float64)
         places = -np.sort(np.where(weights > 0.0, -places, np.inf), axis=1)
         exponents = scale + spread * (np.where(weights > 0.0, places, 0.5) - 0.5)
-        return np.where(weights > 0.0, 10.0**exponents, 1.0), weights
+        return np.where(weights > 0.0, np.exp(math.log(10.0) * exponents), 1.0), weights
 
 
 class PowerLawSpectrum(SpectrumFamily):
