@@ -125,14 +125,6 @@ def test_more_bad_input(run: Run) -> None:
         assert result.stderr.count("\n") == 1
 
 
-def test_a_user_sees_no_traceback(start: Callable[..., subprocess.Popen[str]]) -> None:
-    process = start("evaluate", "--env", "schedrl/GaussianSampling-v0", "--agent", "cosine")
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (2, "")
-    assert err.startswith("error: agent 'cosine': a schedule is not for environments")
-    assert err.count("\n") == 1
-
-
 def test_results_of_the_other_family_are_refused(
     run: Run, sampling_options: Options, tiny_options: list[str]
 ) -> None:
@@ -153,9 +145,8 @@ def test_results_of_the_other_family_are_refused(
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", ["images", "mixture", "curie-weiss"])
-def test_the_default_comparison(run: Run, sampling_options: Options, kind: str) -> None:
-    result = run("benchmark", *sampling_options(kind), "--seeds", "2", "-f", "all")
+def test_the_default_comparison(run: Run, sampling_options: Options) -> None:
+    result = run("benchmark", *sampling_options("mixture"), "--seeds", "2", "-f", "all")
     assert result.exit_code == 0, result.stderr
     lines = read_results(Path("all/results.jsonl"), SamplingResult)
     assert {line.kind for line in lines} >= {"grid", "search", "random"}

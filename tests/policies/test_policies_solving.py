@@ -305,7 +305,7 @@ def interrupt_after(updates: int) -> Callable[[Progress], None]:
     ("source", "where"),
     [
         *(("gaussian", where) for where in ("first rollout", "between updates", "in an update")),
-        *((kind, "in a rollout") for kind in ("gaussian", "images", "mixture", "curie-weiss")),
+        *((kind, "in a rollout") for kind in ("gaussian", "curie-weiss")),
     ],
 )
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(

@@ -153,11 +153,16 @@ def test_a_report_of_searches_alone(make_sampling: Make, tmp_path: Path) -> None
         assert (tmp_path / "figures" / f"{name}.png").is_file()
 
 
-def test_the_command_measures_the_same_again(make_sampling: Make, tmp_path: Path) -> None:
-    variant = make_sampling("gaussian")
+def test_a_report_of_one_source_says_so_and_how_to_measure_it_again(
+    make_sampling: Make, tmp_path: Path
+) -> None:
+    variant = make_sampling("images")
     overrides = {"source.quantiles": 4, "steps": {"minimum": 2, "maximum": 4}}
     compare(variant, entries(variant, "grid-tangent", "other=grid-cosine"), tmp_path, overrides)
     words = command(tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "All episodes have the same source" in text
+    assert "none of which a policy was trained on" not in text
     assert words[:2] == ["schedrl", "benchmark"]
     options = dict(zip(words[2::2], words[3::2], strict=True))
     assert options["--agents"] == "grid-tangent,other=grid-cosine"
@@ -165,15 +170,6 @@ def test_the_command_measures_the_same_again(make_sampling: Make, tmp_path: Path
     assert options["--first-seed"] == str(SEEDS[0])
     sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     assert parse_settings(sets, "--set") == overrides
-
-
-def test_a_report_does_not_call_one_source_many(make_sampling: Make, tmp_path: Path) -> None:
-    variant = make_sampling("images")
-    compare(variant, entries(variant, "grid-tangent"), tmp_path)
-    write_sampling_report(tmp_path)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "All episodes have the same source" in text
-    assert "none of which a policy was trained on" not in text
 
 
 @pytest.mark.parametrize(
