@@ -85,7 +85,11 @@ def apply_overrides(
         for part in reversed(key.split(".")[1:]):
             nested = {part: nested}
         _merge(merged, {key.split(".")[0]: nested})
-    return parse_variant(merged, str(definition.get("id", "variant")))
+    what, family = str(definition.get("id", "variant")), definition.get("family", "training")
+    changed = merged.get("family", "training")
+    if changed != family and changed in FAMILIES:
+        raise SchedrlError(f"{what}: field 'family': cannot be changed from '{family}' (got '{changed}')")
+    return parse_variant(merged, what)
 
 
 def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:

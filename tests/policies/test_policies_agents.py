@@ -8,7 +8,7 @@ import pytest
 
 from schedrl import schedules
 from schedrl.catalogue import folder
-from schedrl.environments.registration import definitions, training_variant
+from schedrl.environments.registration import definitions, variant_of
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find
 from schedrl.policies.agents import AVAAgent, ScheduleAgent, TrainedAgent
@@ -123,7 +123,7 @@ SHIPPED = sorted(path.parent for path in (folder("agents") / "trained").glob("*/
 def test_shipped_policies_fit_their_environments(path: Path) -> None:
     from schedrl.policies.agent_files import WEIGHTS, load_agent, read_description
 
-    variant = training_variant(read_description(path).variant.id)
+    variant = variant_of(read_description(path).variant.id)
     load_agent(path, variant)
     assert find("ppo", variant.id) == TrainedAgent(
         name="ppo", path=str(path), description=catalogue()["ppo"].description

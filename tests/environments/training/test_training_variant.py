@@ -136,7 +136,7 @@ def test_arguments_are_left_alone() -> None:
         ({"bound.logsnr_min": 9.0}, "field 'bound': logsnr_min must be below logsnr_max"),
         ({"observation.bins": 15}, r"Small-v0: observation\.bins: at most bound\.levels = 14 \(got 15\)"),
         ({"bound.levels": 3}, r"observation\.bins: at most bound\.levels = 3 \(got 7\)"),
-        ({"family": "sampling"}, "field 'family': unknown value 'sampling'"),
+        ({"family": "sampling"}, "field 'family': cannot be changed from 'training'"),
         ({"id": "no-version"}, "field 'id'"),
         ({"": 1}, "unknown field ''"),
     ],
