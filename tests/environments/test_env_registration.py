@@ -17,8 +17,8 @@ import schedrl
 from schedrl.catalogue import folder
 from schedrl.environments import registration
 from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
-from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError, parse
+from schedrl.environments.variants import parse_variant
+from schedrl.errors import SchedrlError
 
 MINE = """
 id = "me/Mine-v0"
@@ -154,7 +154,7 @@ def test_unknown_ids() -> None:
 
 @pytest.mark.parametrize("env_id", sorted(registration.definitions()))
 def test_every_definition_is_valid(env_id: str) -> None:
-    variant = parse(TrainingVariant, registration.definitions()[env_id], env_id)
+    variant = parse_variant(registration.definitions()[env_id], env_id)
     assert variant.id == env_id
     assert variant.description
     spec = gym.spec(env_id)
