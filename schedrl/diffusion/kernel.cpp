@@ -236,7 +236,7 @@ void kernel_gradient(const float* x, const float* g, float* dw, const Instructio
     for (; o < i.c_out; ++o) kernel_gradient_rows<1, N>(x, g + o * map, dw + o * i.stride_out, i);
 }
 
-// Group normalisation, the noise level's modulation, SiLU: u = slope * x + offset per channel and image.
+// Group normalisation, the noise level's modulation, SiLU, of one group.
 template <int N>
 struct NormSilu {
     static constexpr int B = N * L;
@@ -245,22 +245,24 @@ struct NormSilu {
     const float* w;
     const int64_t map = i.height * i.width, size = i.c_in / i.groups, count = size * map;
 
-    // Per image: u = slope * x + offset in channel c, whose scale and shift by the noise level these are.
-    void affine(int64_t c, const V* mean, const V* inverse, V* scale, V* slope, V* offset) const {
+    // Per image: u = factor * hat + offset in channel c, where hat = (x - mean) * inverse and `scale` is 1 or the noise
+    // level's. The mean is subtracted first: with little variance, inverse is large and rounding would show.
+    void affine(int64_t c, V* scale, V* factor, V* offset) const {
         for (int n = 0; n < N; ++n) {
             scale[n] = all(1.0f);
-            slope[n] = inverse[n] * w[i.weight + c];
-            offset[n] = w[i.bias + c] - mean[n] * slope[n];
-            if (i.y < 0) continue;
-            scale[n] += load(arena + i.y + c * B + n * L);
-            slope[n] = slope[n] * scale[n];
-            offset[n] = offset[n] * scale[n] + load(arena + i.y + (i.c_in + c) * B + n * L);
+            V shift{};
+            if (i.y >= 0) {
+                scale[n] += load(arena + i.y + c * B + n * L);
+                shift = load(arena + i.y + (i.c_in + c) * B + n * L);
+            }
+            factor[n] = scale[n] * w[i.weight + c];
+            offset[n] = scale[n] * w[i.bias + c] + shift;
         }
     }
 
     void forward(int64_t g) const {
         const float* x = arena + i.x + g * count * B;
-        V mean[N] = {}, inverse[N] = {}, scale[N], slope[N], offset[N];
+        V mean[N] = {}, inverse[N] = {}, scale[N], factor[N], offset[N];
         for (int64_t p = 0; p < count; ++p)
             for (int n = 0; n < N; ++n) mean[n] += load(x + p * B + n * L);
         for (int n = 0; n < N; ++n) mean[n] = mean[n] / float(count);
@@ -275,35 +277,36 @@ struct NormSilu {
             store(arena + i.stats + (2 * g + 1) * B + n * L, inverse[n]);
         }
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-            affine(c, mean, inverse, scale, slope, offset);
+            affine(c, scale, factor, offset);
             const float* from = arena + i.x + c * map * B;
             float* out = arena + i.out + c * map * B;
             for (int64_t p = 0; p < map; ++p)
                 for (int n = 0; n < N; ++n) {
-                    const V u = load(from + p * B + n * L) * slope[n] + offset[n];
+                    const V u = (load(from + p * B + n * L) - mean[n]) * inverse[n] * factor[n] + offset[n];
                     store(out + p * B + n * L, u * sigmoid(u));
                 }
         }
     }
 
     void backward(int64_t g, float* dw) const {
-        V mean[N], inverse[N], scale[N], slope[N], offset[N], along_one[N] = {}, along_x[N] = {};
+        V mean[N], inverse[N], scale[N], factor[N], offset[N], along_one[N] = {}, along_x[N] = {};
         for (int n = 0; n < N; ++n) {
             mean[n] = load(arena + i.stats + 2 * g * B + n * L);
             inverse[n] = load(arena + i.stats + (2 * g + 1) * B + n * L);
         }
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-            affine(c, mean, inverse, scale, slope, offset);
+            affine(c, scale, factor, offset);
             const float* x = arena + i.x + c * map * B;
             float* du = arena + i.dout + c * map * B;  // replaces the gradient of the output
             V ones[N] = {}, xs[N] = {};
             for (int64_t p = 0; p < map; ++p)
                 for (int n = 0; n < N; ++n) {
-                    const V v = load(x + p * B + n * L), u = v * slope[n] + offset[n], s = sigmoid(u);
+                    const V hat = (load(x + p * B + n * L) - mean[n]) * inverse[n];
+                    const V u = hat * factor[n] + offset[n], s = sigmoid(u);
                     const V d = load(du + p * B + n * L) * (s + u * s * (1.0f - s));
                     store(du + p * B + n * L, d);
                     ones[n] += d;
-                    xs[n] += d * ((v - mean[n]) * inverse[n]);
+                    xs[n] += d * hat;
                 }
             const float gain = w[i.weight + c], bias = w[i.bias + c];
             V for_weight{}, for_bias{};
@@ -315,20 +318,20 @@ struct NormSilu {
                 }
                 for_weight += scale[n] * xs[n];
                 for_bias += scale[n] * ones[n];
-                along_one[n] += gain * scale[n] * ones[n] / float(count);
-                along_x[n] += gain * scale[n] * xs[n] / float(count);
+                along_one[n] += factor[n] * ones[n] / float(count);
+                along_x[n] += factor[n] * xs[n] / float(count);
             }
             dw[i.weight + c] += sum(for_weight);
             dw[i.bias + c] += sum(for_bias);
         }
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-            affine(c, mean, inverse, scale, slope, offset);  // slope = d u / d x with the statistics held fixed
+            affine(c, scale, factor, offset);
             const float *x = arena + i.x + c * map * B, *du = arena + i.dout + c * map * B;
             float* dx = arena + i.dx + c * map * B;
             for (int64_t p = 0; p < map; ++p)
                 for (int n = 0; n < N; ++n) {
                     const V hat = (load(x + p * B + n * L) - mean[n]) * inverse[n];
-                    const V d = load(du + p * B + n * L) * slope[n] - inverse[n] * (along_one[n] + hat * along_x[n]);
+                    const V d = inverse[n] * (load(du + p * B + n * L) * factor[n] - along_one[n] - hat * along_x[n]);
                     float* to = dx + p * B + n * L;
                     store(to, i.add_x ? load(to) + d : d);
                 }
@@ -371,14 +374,14 @@ template <int N>
 struct Worker {
     static constexpr int64_t B = N * L;
     const Job& job;
-    float *arena, *packed, *slope;
+    float *arena, *packed, *gradients;
 
     explicit Worker(const Job& j) : job(j) {
         const size_t size = (job.arena + job.packed + job.parameters + 4 * job.pixels * B + 64) * sizeof(float);
         arena = static_cast<float*>(std::aligned_alloc(64, (size + 63) / 64 * 64));
         std::memset(arena, 0, size);
         packed = arena + job.arena;
-        slope = packed + job.packed;
+        gradients = packed + job.packed;
     }
     ~Worker() { std::free(arena); }
 
@@ -432,7 +435,7 @@ struct Worker {
     }
 
     void backward(const float* w) {
-        float* dw = slope;
+        float* dw = gradients;
         for (const Instruction* i = job.code + job.length - 1; i >= job.code; --i) {
             const float *x = arena + i->x, *g = arena + i->dout;
             float *dx = arena + i->dx, *dy = arena + i->dy;
@@ -490,10 +493,10 @@ struct Worker {
         float *w = job.weights + run * job.parameters, *ema = job.average + run * job.parameters;
         float *m = job.first + run * job.parameters, *v = job.second + run * job.parameters;
         const int64_t D = job.pixels, cell = job.batch * D;
-        float *target = slope + job.parameters, *z = arena + job.input, *out = arena + job.output;
+        float *target = gradients + job.parameters, *z = arena + job.input, *out = arena + job.output;
         for (int64_t step = 0; step < job.steps; ++step) {
             const int64_t row = run * job.steps + step;
-            std::memset(slope, 0, job.parameters * sizeof(float));
+            std::memset(gradients, 0, job.parameters * sizeof(float));
             pack_kernels(w, true);
             double loss = 0.0;
             for (int64_t begin = 0; begin < job.batch; begin += B) {
@@ -536,7 +539,7 @@ struct Worker {
     // Adam or AdamW, the same formulas as optimizer.StackedAdam, and the average weights. Returns the norm.
     float update(int64_t run, float* __restrict w, float* __restrict ema, float* __restrict m, float* __restrict v) {
         const int64_t P = job.parameters;
-        const float* __restrict gradient = slope;
+        const float* __restrict gradient = gradients;
         double square = 0.0;
         for (int64_t p = 0; p < P;) {
             float part[L] = {};  // short sums in float32, their total in float64

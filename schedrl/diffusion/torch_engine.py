@@ -11,23 +11,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.engines import Block, Trained, record
+from schedrl.diffusion.engines import Block, Trained
 from schedrl.diffusion.noise_law import logsnr_at
 from schedrl.diffusion.process import alpha_sigma, training_target
 from schedrl.diffusion.unet import UNet
 
 __all__ = ["TorchEngine", "bytes_per_image"]
 
-_SAVED = 3
-"""Times a feature is held during training, seen with the U-Net: its value, what autograd saves, its gradient."""
+_OVERHEAD = 2
+"""Memory of a step over what autograd saves: gradients, and what single operations need for themselves."""
 
 Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``step(indices, uniform, noise) -> losses, norms``."""
 
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
-    """Bytes of one image's features in one run while it trains."""
-    return 4 * _SAVED * record(network, image_shape, 1).features
+    """Bytes of one image's features in one run while it trains, from what autograd saves of a forward pass."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    images = 4  # constants that do not grow with the batch weigh less
+    x = torch.zeros(1, images, *image_shape, device=next(network.parameters()).device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = network(x, x.new_zeros(1, images))
+    del output
+    return _OVERHEAD * sum(saved.values()) // images
 
 
 class TorchEngine:
