@@ -80,6 +80,9 @@ class Engine(Protocol):
     def runs_at_once(self) -> int:
         """How many runs' features fit into the memory budget side by side."""
 
+    def working_bytes(self) -> int:
+        """Bytes of features and gradients while it trains."""
+
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """Take the block's steps in the runs ``rows``; losses and gradient norms ``[steps, runs]``."""
 

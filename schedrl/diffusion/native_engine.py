@@ -51,6 +51,13 @@ class NativeEngine:
         """No limit: the arena of a thread serves one run after another."""
         return len(self.state.weights)
 
+    def working_bytes(self) -> int:
+        """See :class:`schedrl.diffusion.engines.Engine`."""
+        program = self.program
+        threads = min(torch.get_num_threads(), len(self.state.weights))
+        image = 4 * self.state.images[0].numel() * program.lanes
+        return 4 * threads * (program.arena + program.packed + self.state.weights.shape[1] + image)
+
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         state, optimizer = self.state, self.state.spec.optimizer

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget
+from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget, record
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.optimizer import StackedAdam
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
@@ -179,6 +179,29 @@ class Population:
                 stream.restore(state)
             self.streams[run] = stream
 
+    def held_bytes(self) -> int:
+        """Bytes of weights, average weights, optimizer state and images."""
+        tensors = (self.weights, self.average, self.optimizer.first, self.optimizer.second, self.images)
+        return sum(4 * tensor.numel() for tensor in tensors)
+
+    def working_bytes(self) -> int:
+        """Bytes of features, gradients and random numbers while it trains."""
+        return self.engine.working_bytes() + self._block * self._drawn_bytes()
+
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products in one step of one run, forward and backward."""
+        return record(self.network, self.image_shape, 1).flops[1] * self.spec.batch_size
+
+    @property
+    def runs_at_once(self) -> int:
+        """Runs that are trained together; fewer than there are when the memory budget asks for it."""
+        return int(self._parts[0].stop)
+
+    def _drawn_bytes(self) -> int:
+        """Of one step's random numbers."""
+        at_once = min(self.engine.runs_at_once(), self.num_runs)
+        return at_once * self.spec.batch_size * (4 * self.images[0].numel() + 12)
+
     def _cut(self) -> tuple[list[slice], int]:
         """How the work is cut to the memory budget: runs trained together, and steps drawn ahead."""
         at_once = min(self.engine.runs_at_once(), self.num_runs)
@@ -187,8 +210,7 @@ class Population:
                 "%d runs need more than the memory budget of %.1f GB: %d are trained at a time",
                 self.num_runs, self._budget / 2**30, at_once,
             )  # fmt: skip
-        drawn = at_once * self.spec.batch_size * (4 * self.images[0].numel() + 12)
-        block = max(1, min(_BLOCK, self._budget // _DRAWN // drawn))
+        block = max(1, min(_BLOCK, self._budget // _DRAWN // self._drawn_bytes()))
         return [
             slice(begin, min(begin + at_once, self.num_runs)) for begin in range(0, self.num_runs, at_once)
         ], block

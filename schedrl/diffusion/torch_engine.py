@@ -66,6 +66,11 @@ class TorchEngine:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         return max(1, self.budget // (self._bytes * self.state.spec.batch_size))
 
+    def working_bytes(self) -> int:
+        """See :class:`schedrl.diffusion.engines.Engine`."""
+        at_once = min(self.runs_at_once(), len(self.state.weights))
+        return at_once * self._bytes * self.state.spec.batch_size
+
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         runs, steps, _ = block.uniform.shape
