@@ -45,7 +45,11 @@ def files(folder: Path) -> set[str]:
 
 def test_wheel_has_package_and_catalogues(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"schedrl/py.typed", "schedrl/_catalogue/envs/digits-knots.toml"} <= names
+    assert {
+        "schedrl/py.typed",
+        "schedrl/diffusion/kernel.cpp",
+        "schedrl/_catalogue/envs/digits-knots.toml",
+    } <= names
     for catalogue in ("envs", "agents"):
         prefix = f"schedrl/_catalogue/{catalogue}/"
         packed = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}

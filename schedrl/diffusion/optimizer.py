@@ -32,8 +32,8 @@ class StackedAdam:
         for tensor in (self.first, self.second, self.steps):
             tensor[run] = 0.0
 
-    def step(self, gradient: Tensor) -> Tensor:
-        """Take one step along ``gradient`` ``[runs, parameters]``.
+    def step(self, gradient: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Take one step along ``gradient`` ``[runs, parameters]`` in the runs ``rows``.
 
         Returns:
             Each run's gradient norm before clipping, ``[runs]``.
@@ -42,15 +42,16 @@ class StackedAdam:
         spec = self.spec
         if spec.max_gradient_norm is not None:
             gradient = gradient * (spec.max_gradient_norm / (norms + 1e-6)).clamp(max=1.0)[:, None]
+        weights, first, second, steps = (t[rows] for t in (self.weights, self.first, self.second, self.steps))
         decay_first, decay_second = spec.betas
-        self.steps += 1.0
-        self.first.lerp_(gradient, 1.0 - decay_first)
-        self.second.mul_(decay_second).addcmul_(gradient, gradient, value=1.0 - decay_second)
-        correction_first = 1.0 - decay_first**self.steps
-        correction_second = (1.0 - decay_second**self.steps).sqrt()
+        steps += 1.0
+        first.lerp_(gradient, 1.0 - decay_first)
+        second.mul_(decay_second).addcmul_(gradient, gradient, value=1.0 - decay_second)
+        correction_first = 1.0 - decay_first**steps
+        correction_second = (1.0 - decay_second**steps).sqrt()
         size = (spec.learning_rate / correction_first).to(gradient.dtype)
         if spec.name == "adamw" and spec.weight_decay:
-            self.weights.mul_(1.0 - spec.learning_rate * spec.weight_decay)
-        denominator = (self.second.sqrt() / correction_second.to(gradient.dtype)).add_(spec.eps)
-        self.weights.sub_(self.first / denominator * size)
+            weights.mul_(1.0 - spec.learning_rate * spec.weight_decay)
+        denominator = (second.sqrt() / correction_second.to(gradient.dtype)).add_(spec.eps)
+        weights.sub_(first / denominator * size)
         return norms

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget, record
+from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.optimizer import StackedAdam
-from schedrl.diffusion.process import alpha_sigma, to_epsilon, training_target
+from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.diffusion.spec import LOGSNR_LIMIT, TrainingSpec
 from schedrl.diffusion.streams import RunStream
 from schedrl.diffusion.unet import UNet
@@ -20,37 +22,10 @@ from schedrl.errors import SchedrlError
 __all__ = ["NoiseLaw", "PhaseRecord", "Population"]
 
 _BLOCK = 25
-"""Optimizer steps whose random numbers are drawn ahead; bounds memory, changes no number."""
+"""Most optimizer steps whose random numbers are drawn ahead; changes no number."""
 
-
-@dataclass(frozen=True)
-class NoiseLaw:
-    """The training noise of every run, as the quantile function of its log-SNR.
-
-    Attributes:
-        quantiles: ``[runs, points]`` float64, log-SNR at equally spaced u from 0 to 1.
-        discrete: The points are the T steps of a discrete schedule, drawn with equal chance; otherwise the law is
-            continuous and linear between the points.
-    """
-
-    quantiles: NDArray[np.float64]
-    discrete: bool = False
-
-    def tensor(self, device: torch.device) -> Tensor:
-        """The table on a device, in float32, clipped to what the network distinguishes."""
-        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT).astype(np.float32)).to(
-            device
-        )
-
-    def at(self, table: Tensor, u: Tensor) -> Tensor:
-        """Log-SNR ``[runs, batch]`` at the uniform numbers ``u`` ``[runs, batch]``."""
-        points = table.shape[1]
-        if self.discrete:
-            return table.gather(1, (u * points).long().clamp_(max=points - 1))
-        place = u * (points - 1)
-        left = place.long().clamp_(max=points - 2)
-        low, high = table.gather(1, left), table.gather(1, left + 1)
-        return torch.lerp(low, high, place - left)
+_DRAWN = 8
+"""Share of the memory budget, as a divisor, that those random numbers may take."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +58,22 @@ class Population:
     """``num_runs`` diffusion networks, each with its own weights, optimizer state, random stream and schedule.
 
     Every run must be started with :meth:`start` before it is trained. A run's numbers depend on its seed and its law
-    alone; a neighbour, a restart next door or the way the steps are cut into calls changes no bit of them. The size
-    of the population and a run's place in it do, in the last digits: sums are cut into other blocks.
+    alone; a neighbour, a restart next door or the way the steps are cut into calls changes no bit of them. With the
+    CPU kernel neither do the size of the population or a run's place in it; in PyTorch these do, in the last digits:
+    sums are cut into other blocks.
+
+    A population whose features do not fit into the memory budget is trained a part at a time, and says so in the log.
 
     Args:
         spec: How each run is trained.
         images: Training images ``[n, C, H, W]`` float32 in [−1, 1], shared by all runs.
         num_runs: Size of the population.
         device: Where it lives.
+        engine: Who computes; see :mod:`schedrl.diffusion.engines`.
+        budget: Bytes for features and random numbers; :func:`schedrl.diffusion.engines.memory_budget` when absent.
 
     Raises:
-        SchedrlError: The network does not fit the images.
+        SchedrlError: The network does not fit the images, or the engine cannot be had.
 
     Examples:
         >>> spec = TrainingSpec(batch_size=2)
@@ -111,6 +91,9 @@ class Population:
         images: NDArray[np.float32],
         num_runs: int,
         device: str | torch.device = "cpu",
+        *,
+        engine: EngineName = "auto",
+        budget: int | None = None,
     ) -> None:
         if num_runs < 1:
             raise SchedrlError(f"num_runs: must be at least 1 (got {num_runs})")
@@ -118,14 +101,17 @@ class Population:
         self.images = torch.from_numpy(np.array(images)).to(self.device)
         channels, height, width = images.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)
-        self.network = UNet(spec.network, self.image_shape, num_runs).to(self.device)
-        self._parameters: list[Tensor] = list(self.network.parameters())
+        self.network = UNet(spec.network, self.image_shape)
         self._mean, self._std = (moments.numpy() for moments in self.network.initial_moments())
         self.num_parameters = self._mean.size
         self.weights = torch.zeros(num_runs, self.num_parameters, device=self.device)
         self.average = torch.zeros_like(self.weights)
         self.optimizer = StackedAdam(spec.optimizer, self.weights)
         self.streams: list[RunStream | None] = [None] * num_runs
+        self._budget = memory_budget(self.device) if budget is None else budget
+        state = Trained(spec, self.network, self.images, self.weights, self.average, self.optimizer)
+        self.engine = choose(state, engine, self._budget)
+        self._parts, self._block = self._cut()
 
     def start(self, run: int, seed: int) -> None:
         """Begin run ``run`` anew from ``seed``; the others are left as they are."""
@@ -139,18 +125,14 @@ class Population:
     def train(self, law: NoiseLaw, num_steps: int) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``."""
         table = law.tensor(self.device)
-        losses, norms = [], []
-        self._load(self.weights)
-        for begin in range(0, num_steps, _BLOCK):
-            block = min(_BLOCK, num_steps - begin)
-            indices, levels, noise = self._draw(block)
-            for step in range(block):
-                logsnr = law.at(table, levels[:, step])
-                loss = self._loss(self.images[indices[:, step]], logsnr, noise[:, step])
-                loss.sum().backward()
-                losses.append(loss.detach())
-                norms.append(self._update())
-        return PhaseRecord(torch.stack(losses).cpu().numpy(), torch.stack(norms).cpu().numpy())
+        losses, norms = (torch.empty(num_steps, self.num_runs, device=self.device) for _ in range(2))
+        for rows in self._parts:
+            for begin in range(0, num_steps, self._block):
+                steps = slice(begin, min(begin + self._block, num_steps))
+                drawn = self._draw(rows, steps.stop - begin)
+                block = Block(*drawn, table[rows], law.discrete)
+                losses[steps, rows], norms[steps, rows] = self.engine.train(rows, block)
+        return PhaseRecord(losses.cpu().numpy(), norms.cpu().numpy())
 
     @torch.no_grad()
     def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
@@ -160,9 +142,12 @@ class Population:
             z: Noised images ``[runs, batch, C, H, W]``.
             logsnr: Their noise levels ``[runs, batch]``.
         """
-        self._load(self.average)
-        alpha, sigma = alpha_sigma(logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT), z.ndim)
-        return to_epsilon(self.spec.prediction_type, self.network(z, logsnr), z, alpha, sigma)
+        logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
+        parts = [self.engine.predict(rows, z[rows], logsnr[rows]) for rows in self._parts]
+        output = torch.cat(parts) if len(parts) > 1 else parts[0]
+        # In float64, or the last digit would depend on where in a vector register a number happens to lie.
+        alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), z.ndim))
+        return to_epsilon(self.spec.prediction_type, output, z, alpha, sigma)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to go on exactly: arrays, and the random streams as plain JSON."""
@@ -194,39 +179,50 @@ class Population:
                 stream.restore(state)
             self.streams[run] = stream
 
-    def _draw(self, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    def held_bytes(self) -> int:
+        """Bytes of weights, average weights, optimizer state and images."""
+        tensors = (self.weights, self.average, self.optimizer.first, self.optimizer.second, self.images)
+        return sum(4 * tensor.numel() for tensor in tensors)
+
+    def working_bytes(self) -> int:
+        """Bytes of features, gradients and random numbers while it trains."""
+        return self.engine.working_bytes() + self._block * self._drawn_bytes()
+
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products in one step of one run, forward and backward."""
+        return record(self.network, self.image_shape, 1).flops[1] * self.spec.batch_size
+
+    @property
+    def runs_at_once(self) -> int:
+        """Runs that are trained together; fewer than there are when the memory budget asks for it."""
+        return int(self._parts[0].stop)
+
+    def _drawn_bytes(self) -> int:
+        """Of one step's random numbers."""
+        at_once = min(self.engine.runs_at_once(), self.num_runs)
+        return at_once * self.spec.batch_size * (4 * self.images[0].numel() + 12)
+
+    def _cut(self) -> tuple[list[slice], int]:
+        """How the work is cut to the memory budget: runs trained together, and steps drawn ahead."""
+        at_once = min(self.engine.runs_at_once(), self.num_runs)
+        if at_once < self.num_runs:
+            log.warning(
+                "%d runs need more than the memory budget of %.1f GB: %d are trained at a time",
+                self.num_runs, self._budget / 2**30, at_once,
+            )  # fmt: skip
+        block = max(1, min(_BLOCK, self._budget // _DRAWN // self._drawn_bytes()))
+        return [
+            slice(begin, min(begin + at_once, self.num_runs)) for begin in range(0, self.num_runs, at_once)
+        ], block
+
+    def _draw(self, rows: slice, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Indices, uniform numbers and noise of the next steps, each ``[runs, num_steps, batch, ...]``."""
-        streams = [stream for stream in self.streams if stream is not None]
-        if len(streams) < self.num_runs:
+        if None in self.streams:
             raise SchedrlError(f"run {self.streams.index(None)} was not started; call start(run, seed) first")
+        streams = [stream for stream in self.streams[rows] if stream is not None]
         indices = np.stack([stream.indices(num_steps) for stream in streams])
         levels = np.stack([stream.levels(num_steps) for stream in streams])
-        noise = np.stack([stream.noise(num_steps, self.image_shape) for stream in streams])
+        noise = np.empty((*levels.shape, *self.image_shape), dtype=np.float32)
+        for stream, place in zip(streams, noise, strict=True):
+            stream.fill_noise(place)
         return tuple(torch.from_numpy(array).to(self.device) for array in (indices, levels, noise))  # type: ignore[return-value]
-
-    def _loss(self, x0: Tensor, logsnr: Tensor, noise: Tensor) -> Tensor:
-        """Mean squared error of each run's prediction, ``[runs]``."""
-        alpha, sigma = alpha_sigma(logsnr, x0.ndim)
-        output = self.network(alpha * x0 + sigma * noise, logsnr)
-        target = training_target(self.spec.prediction_type, x0, noise, alpha, sigma)
-        loss: Tensor = (output - target).square().mean(dim=(1, 2, 3, 4))
-        return loss
-
-    @torch.no_grad()
-    def _update(self) -> Tensor:
-        gradients = [p.grad.flatten(1) for p in self._parameters if p.grad is not None]
-        norms = self.optimizer.step(torch.cat(gradients, dim=1))
-        for parameter in self._parameters:
-            parameter.grad = None
-        self._load(self.weights)
-        steps = self.optimizer.steps
-        decay = torch.clamp((1.0 + steps) / (10.0 + steps), max=self.spec.ema_decay)
-        self.average.lerp_(self.weights, (1.0 - decay).to(self.weights.dtype).expand_as(self.weights))
-        return norms
-
-    @torch.no_grad()
-    def _load(self, rows: Tensor) -> None:
-        """Copy the matrix ``[runs, parameters]`` into the network's parameters."""
-        pieces = rows.split([p[0].numel() for p in self._parameters], dim=1)
-        views = [piece.view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
-        torch._foreach_copy_(self._parameters, views)

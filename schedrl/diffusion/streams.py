@@ -61,7 +61,13 @@ class RunStream:
 
     def noise(self, num_steps: int, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Standard normal noise ``[num_steps, batch_size, *image_shape]``."""
-        return self._noise.standard_normal((num_steps, self.batch_size, *image_shape), dtype=np.float32)
+        noise = np.empty((num_steps, self.batch_size, *image_shape), dtype=np.float32)
+        self.fill_noise(noise)
+        return noise
+
+    def fill_noise(self, place: NDArray[np.float32]) -> None:
+        """Write the next noise ``[num_steps, batch_size, *image_shape]`` into a contiguous array."""
+        self._noise.standard_normal(dtype=np.float32, out=place)
 
     def state(self) -> dict[str, Any]:
         """Where the streams stand, as plain JSON."""

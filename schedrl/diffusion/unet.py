@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear, modulate
+from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear
+from schedrl.diffusion.operations import GroupedOperations, Operations, from_channels, to_channels
 from schedrl.diffusion.spec import LOGSNR_LIMIT, UNetSpec
 from schedrl.errors import SchedrlError
 
 __all__ = ["UNet"]
 
+F = TypeVar("F")
+
 
 class LogSNREmbedding(nn.Module):
-    """Sinusoidal features of log-SNR and two linear maps; ``[runs, batch]`` to ``[runs, batch, width]``."""
+    """Sinusoidal features of log-SNR and two linear maps: a vector of the given width per image."""
 
     frequencies: Tensor
 
@@ -28,11 +31,9 @@ class LogSNREmbedding(nn.Module):
         self.hidden = StackedLinear(num_runs, width, width)
         self.out = StackedLinear(num_runs, width, width)
 
-    def forward(self, logsnr: Tensor) -> Tensor:
-        angles = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)[..., None] * self.frequencies
-        features = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        embedding: Tensor = functional.silu(self.out(functional.silu(self.hidden(features))))
-        return embedding
+    def forward(self, ops: Operations[F], logsnr: F) -> F:
+        hidden = ops.silu(self.hidden(ops, ops.embed(logsnr, self.frequencies)))
+        return ops.silu(self.out(ops, hidden))
 
 
 class ResidualBlock(nn.Module):
@@ -46,15 +47,12 @@ class ResidualBlock(nn.Module):
         self.norm_out = StackedGroupNorm(num_runs, out_channels, spec.groups)
         self.conv_out = StackedConv2d(num_runs, out_channels, out_channels, zero=True)
         same = in_channels == out_channels
-        self.skip = (
-            nn.Identity() if same else StackedConv2d(num_runs, in_channels, out_channels, kernel_size=1)
-        )
+        self.skip = None if same else StackedConv2d(num_runs, in_channels, out_channels, kernel_size=1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_in(functional.silu(self.norm_in(x)))
-        h = modulate(self.norm_out(h), self.modulation(embedding))
-        out: Tensor = self.skip(x) + self.conv_out(functional.silu(h))
-        return out
+    def forward(self, ops: Operations[F], x: F, embedding: F) -> F:
+        h = self.conv_in(ops, self.norm_in(ops, x))
+        h = self.conv_out(ops, self.norm_out(ops, h, self.modulation(ops, embedding)))
+        return ops.add(x if self.skip is None else self.skip(ops, x), h)
 
 
 class UNet(nn.Module):
@@ -110,19 +108,25 @@ class UNet(nn.Module):
         Returns:
             The networks' outputs, shaped as ``x``.
         """
-        embedding = self.embedding(logsnr)
-        h = self.stem(to_channels(x))
-        skips: list[Tensor] = []
+        logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
+        out = self.features(GroupedOperations(self.num_runs), to_channels(x), logsnr)
+        return from_channels(out, self.num_runs)
+
+    def features(self, ops: Operations[F], x: F, logsnr: F) -> F:
+        """The network itself, in an engine's operations and on its features; log-SNR must have been clipped."""
+        embedding: F = self.embedding(ops, logsnr)
+        h: F = self.stem(ops, x)
+        skips: list[F] = []
         for i, block in enumerate(self.down):
-            h = block(functional.avg_pool2d(h, 2) if i else h, embedding)
+            h = block(ops, ops.halve(h) if i else h, embedding)
             skips.append(h)
-        h = self.middle(h, embedding)
+        h = self.middle(ops, h, embedding)
         for i, block in enumerate(self.up):
             if i:
-                h = functional.interpolate(h, scale_factor=2.0)
-            h = block(join_channels(h, skips.pop(), self.num_runs), embedding)
-        out: Tensor = self.head(functional.silu(self.norm(h)))
-        return from_channels(out, self.num_runs)
+                h = ops.double(h)
+            h = block(ops, ops.join(h, skips.pop()), embedding)
+        out: F = self.head(ops, self.norm(ops, h))
+        return out
 
     def initial_moments(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of one run's starting parameters, in the order of ``parameters()``."""
@@ -140,21 +144,3 @@ class UNet(nn.Module):
             means.append(torch.full((size,), mean))
             stds.append(torch.full((size,), std))
         return torch.cat(means), torch.cat(stds)
-
-
-def to_channels(x: Tensor) -> Tensor:
-    """``[runs, batch, C, H, W]`` to ``[batch, runs * C, H, W]`` in channels-last memory."""
-    runs, batch, channels, height, width = x.shape
-    return x.permute(1, 3, 4, 0, 2).reshape(batch, height, width, runs * channels).permute(0, 3, 1, 2)
-
-
-def from_channels(x: Tensor, num_runs: int) -> Tensor:
-    """Inverse of :func:`to_channels`."""
-    batch, channels, height, width = x.shape
-    return x.reshape(batch, num_runs, channels // num_runs, height, width).transpose(0, 1)
-
-
-def join_channels(x: Tensor, y: Tensor, num_runs: int) -> Tensor:
-    """Concatenate two feature maps run by run."""
-    joined = torch.cat([x.unflatten(1, (num_runs, -1)), y.unflatten(1, (num_runs, -1))], dim=2)
-    return joined.flatten(1, 2).contiguous(memory_format=torch.channels_last)

@@ -31,8 +31,8 @@ EpsilonPredictor = Callable[[Tensor, Tensor], Tensor]
 _NOISE_SEED = 20_210_701
 """Seed of the evaluation noise: the same numbers in every measurement of a shape, whoever measures."""
 
-_CHUNK = 128
-"""Noised images a run evaluates at once; bounds memory, independent of the number of runs."""
+_BUDGET = 64 * 2**20
+"""Bytes of noised images, of all runs together, that are evaluated at once; engines bound their own features."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,16 @@ class Bound:
     def evaluate(self, predict: EpsilonPredictor, num_runs: int) -> BoundValue:
         """Measure the bound of every run of a population."""
         levels, count = self._z.shape[:2]
-        mse = torch.empty(num_runs, levels, dtype=torch.float64)
-        for level in range(levels):
-            total = torch.zeros(num_runs, dtype=torch.float64, device=self._z.device)
-            for begin in range(0, count, _CHUNK):
-                z, noise = (t[level, begin : begin + _CHUNK] for t in (self._z, self._noise))
-                logsnr = self._logsnr[level].expand(num_runs, len(z))
-                error = predict(z.expand(num_runs, *z.shape), logsnr) - noise
-                total += error.square().flatten(1).sum(dim=1).double()
-            mse[:, level] = total / self._noise[level].numel()
-        values = mse.numpy()
+        z, noise = self._z.flatten(0, 1), self._noise.flatten(0, 1)
+        logsnr = self._logsnr.repeat_interleave(count).expand(num_runs, -1)
+        sums = []
+        for part in _parts(num_runs, z):
+            error = predict(z[part].expand(num_runs, *z[part].shape), logsnr[:, part]) - noise[part]
+            # Sums of an image in float32, of images in float64: it does not matter how they are cut into parts.
+            sums.append(error.square().flatten(2).sum(dim=2).double())
+        images = torch.cat(sums, dim=1)
+        mse = images.view(num_runs, levels, count).sum(dim=2) / self._noise[0].numel()
+        values = mse.cpu().numpy()
         return BoundValue(self.bits_per_dim(values), values)
 
 
@@ -120,13 +120,19 @@ class LawLoss:
         """Mean squared error ``[runs]`` with image ``j`` of run ``i`` noised to ``logsnr[i, j]``."""
         levels = torch.from_numpy(logsnr.astype(np.float32)).to(self._x0.device)
         total = torch.zeros(len(levels), dtype=torch.float64, device=self._x0.device)
-        for begin in range(0, len(self._x0), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            alpha, sigma = alpha_sigma(levels[:, part], 5)
+        for part in _parts(len(levels), self._x0):
+            # In float64, or the last digit would depend on a number's place in a vector register.
+            alpha, sigma = (side.float() for side in alpha_sigma(levels[:, part].double(), 5))
             z = alpha * self._x0[part] + sigma * self._noise[part]
             error = predict(z, levels[:, part]) - self._noise[part]
-            total += error.square().flatten(1).sum(dim=1).double()
+            total += error.square().flatten(2).sum(dim=2).double().sum(dim=1)
         return (total / self._noise.numel()).cpu().numpy()
+
+
+def _parts(num_runs: int, images: Tensor) -> list[slice]:
+    """Cut images ``[n, C, H, W]`` so that all runs' copies of a part fit into the budget."""
+    size = max(1, _BUDGET // (num_runs * 4 * images[0].numel()))
+    return [slice(begin, begin + size) for begin in range(0, len(images), size)]
 
 
 def prior_bits(images: NDArray[np.float32], logsnr_min: float) -> float:

@@ -28,11 +28,13 @@ def test_a_user_gets_help(start: Callable[..., subprocess.Popen[str]]) -> None:
     process = start("--help")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
-    for command in ("envs", "agents", "train", "evaluate", "benchmark", "report", "demo"):
+    for command in ("envs", "agents", "plan", "train", "evaluate", "benchmark", "report", "demo"):
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["envs", "agents", "train", "evaluate", "benchmark", "report", "demo"])
+@pytest.mark.parametrize(
+    "command", ["envs", "agents", "plan", "train", "evaluate", "benchmark", "report", "demo"]
+)
 def test_every_command_teaches(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0

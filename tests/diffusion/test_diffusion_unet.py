@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear, modulate
+from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear
+from schedrl.diffusion.operations import (
+    GroupedOperations,
+    from_channels,
+    join_channels,
+    modulate,
+    to_channels,
+)
 from schedrl.diffusion.spec import UNetSpec
-from schedrl.diffusion.unet import UNet, from_channels, join_channels, to_channels
+from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, parse
 
 PlainNetwork = Callable[[dict[str, Tensor], UNetSpec, Tensor, Tensor], Tensor]
@@ -199,7 +206,7 @@ def test_linear_and_group_norm_alone() -> None:
     randomise(linear)
     x = torch.randn(3, 6, 4, generator=generator)
     expected = torch.stack([x[run] @ linear.weight[run] + linear.bias[run] for run in range(3)])
-    torch.testing.assert_close(linear(x), expected)
+    torch.testing.assert_close(linear(GroupedOperations(3), x), expected)
 
     norm = StackedGroupNorm(3, 6, 2)
     randomise(norm)
@@ -208,7 +215,8 @@ def test_linear_and_group_norm_alone() -> None:
         functional.group_norm(images[:, 6 * run : 6 * run + 6], 2, norm.weight[run], norm.bias[run])
         for run in range(3)
     ]
-    torch.testing.assert_close(norm(images), torch.cat(pieces, 1))
+    activated = functional.silu(torch.cat(pieces, 1))
+    torch.testing.assert_close(norm(GroupedOperations(3), images), activated)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
@@ -216,7 +224,7 @@ def test_convolution_keeps_the_size(kernel_size: int) -> None:
     conv = StackedConv2d(2, 3, 4, kernel_size)
     randomise(conv)
     x = torch.randn(2, 6, 8, 6, generator=torch.Generator().manual_seed(3))
-    y = conv(x)
+    y = conv(GroupedOperations(2), x)
     assert y.shape == (2, 8, 8, 6)
     expected = functional.conv2d(x[:, 3:], conv.weight[1], conv.bias[1], padding="same")
     torch.testing.assert_close(y[:, 4:], expected, rtol=RTOL, atol=ATOL)

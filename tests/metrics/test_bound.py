@@ -190,8 +190,8 @@ def test_each_run_is_measured_by_its_own_predictor() -> None:
         assert alone.bits_per_dim[0] == pytest.approx(together.bits_per_dim[run], rel=1e-7)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 300])
-def test_chunks_change_no_value(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", [1, 7, 300])
+def test_parts_change_no_value(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = Bound(BoundSpec(levels=4), grey((150, 1, 4, 4), 5), 5)
     sizes: list[int] = []
 
@@ -200,10 +200,11 @@ def test_chunks_change_no_value(chunk: int, monkeypatch: pytest.MonkeyPatch) -> 
         return 0.3 * z * logsnr[..., None, None, None].sin()
 
     expected = bound.evaluate(predict, 2)
-    assert max(sizes) <= 128
-    monkeypatch.setattr(bound_module, "_CHUNK", chunk)
+    assert sizes == [4 * 150]  # all levels in one pass
+    monkeypatch.setattr(bound_module, "_BUDGET", part * 2 * 4 * 16)
     found = bound.evaluate(predict, 2)
-    np.testing.assert_allclose(found.mse, expected.mse, rtol=1e-6)  # float32 sums of another length
+    assert max(sizes[1:]) == part
+    np.testing.assert_allclose(found.mse, expected.mse, rtol=1e-14)  # float32 within an image only
 
 
 def test_measurement_is_fixed() -> None:
@@ -224,7 +225,7 @@ def test_number_of_images() -> None:
         return torch.zeros_like(z)
 
     few.evaluate(predict, 1)
-    assert seen == [2, 2, 2]
+    assert seen == [3 * 2]
     assert few.constant == Bound(BoundSpec(levels=3), images[:2], 5).constant
 
 

@@ -1,0 +1,49 @@
+"""The training noise of a population's runs, as quantile tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schedrl.diffusion.spec import LOGSNR_LIMIT
+
+__all__ = ["NoiseLaw", "logsnr_at"]
+
+
+@dataclass(frozen=True)
+class NoiseLaw:
+    """The training noise of every run, as the quantile function of its log-SNR.
+
+    Attributes:
+        quantiles: ``[runs, points]`` float64, log-SNR at equally spaced u from 0 to 1.
+        discrete: The points are the T steps of a discrete schedule, drawn with equal chance; otherwise the law is
+            continuous and linear between the points.
+    """
+
+    quantiles: NDArray[np.float64]
+    discrete: bool = False
+
+    def tensor(self, device: torch.device) -> Tensor:
+        """The table on a device, in float32, clipped to what the network distinguishes."""
+        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT).astype(np.float32)).to(
+            device
+        )
+
+    def at(self, table: Tensor, u: Tensor) -> Tensor:
+        """Log-SNR ``[runs, batch]`` at the uniform numbers ``u`` ``[runs, batch]``."""
+        return logsnr_at(table, u, self.discrete)
+
+
+def logsnr_at(table: Tensor, u: Tensor, discrete: bool) -> Tensor:
+    """Log-SNR ``[runs, batch]`` at the uniform numbers ``u``, from a table of :meth:`NoiseLaw.tensor`."""
+    points = table.shape[1]
+    if discrete:
+        return table.gather(1, (u * points).long().clamp_(max=points - 1))
+    place = u * (points - 1)
+    left = place.long().clamp_(max=points - 2)
+    low, high = table.gather(1, left), table.gather(1, left + 1)
+    return torch.lerp(low, high, place - left)

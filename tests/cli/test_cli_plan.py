@@ -1,0 +1,54 @@
+"""``schedrl plan`` counts what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import schedrl
+from schedrl.benchmark.plan import training_cost
+from schedrl.environments.registration import variant_of
+
+Run = Callable[..., Any]
+
+
+def test_it_prints_what_a_training_takes(run: Run, tiny_options: list[str]) -> None:
+    result = run("plan", "--env", "schedrl/DigitsKnots-v0", "--num-envs", "6", *tiny_options)
+    assert result.exit_code == 0
+    for name in ("parameters of a run", "FLOPs of a step", "memory held", "working memory", "predicted step"):
+        assert name in result.output
+    assert re.search(r"runs +6, 6 at a time", result.output)
+    assert re.search(r"predicted episode +[\d.e-]+ s \(1 x 2 steps", result.output)
+
+
+def test_a_bad_request_is_one_line(run: Run) -> None:
+    for words in (("--env", "schedrl/DigitKnots-v0"), ("--env", "schedrl/DigitsKnots-v0", "--device", "tpu")):
+        result = run("plan", *words)
+        assert result.exit_code == 2
+        assert result.output.startswith("error: ")
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_the_counts(engine: str, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDRL_ENGINE", engine)
+    assert schedrl.__version__
+    network = {"channels": [2], "embedding": 4, "groups": 1}
+    overrides = {**tiny, "training.network": network, "training.batch_size": 3}
+    one, six = (training_cost(variant_of("schedrl/DigitsKnots-v0", overrides), n) for n in (1, 6))
+    # Linear maps: embedding 2 (4 to 4), modulations 3 (4 to 4). Convolutions on 8 x 8: stem 1 to 2, two blocks of
+    # 2 to 2 twice, one of 4 to 2 and 2 to 2 with a 1 x 1 of 4 to 2, head 2 to 1.
+    linear, three, single = 5 * 16, 9 * (2 + 4 * 4 + 8 + 4 + 2), 8
+    biases = 5 * 4 + 2 + 4 * 2 + 2 * 2 + 2 + 1
+    norms = 2 * (2 * 4 + 4 + 2 + 2)
+    assert one.parameters == six.parameters == linear + three + single + biases + norms
+    # Two operations a product; forward, and backward for the weights and for the input. The first layers of the
+    # images and of the noise level need no gradient for their inputs.
+    products = 3 * (linear + 64 * (three + single)) - 16 - 64 * 9 * 2
+    assert one.step_flops == 3 * 2 * products
+    assert six.step_flops == 6 * one.step_flops
+    assert six.held_bytes - one.held_bytes == 5 * 4 * 4 * one.parameters
+    assert one.working_bytes > 0
+    assert one.episode_seconds == pytest.approx(2 * one.step_seconds + one.measure_seconds)

@@ -1,0 +1,72 @@
+"""Building the kernel: once, whole or not at all, and for this machine."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schedrl.diffusion import native, tape
+from schedrl.diffusion.native import KernelUnavailableError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, and no library in memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.load.cache_clear()
+    yield tmp_path / "schedrl" / "kernels"
+    native.load.cache_clear()
+
+
+def test_it_is_built_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        library = native.load()
+    except KernelUnavailableError:
+        pytest.skip("no C++ compiler")
+    assert library.lanes() in (8, 16)
+    (built,) = cache.iterdir()  # no temporary file is left
+    native.load.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("built again"))
+    native.load()
+    assert list(cache.iterdir()) == [built]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"), [("/nowhere/g++", "could not be built"), ("false", "could not be built")]
+)
+def test_a_compiler_that_fails(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, message: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(KernelUnavailableError, match=message):
+        native.load()
+    assert not list(cache.iterdir())
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KernelUnavailableError, match="no C\\+\\+ compiler"):
+        native.load()
+
+
+def test_a_damaged_library_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(compiler: str, path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"not a library")
+
+    monkeypatch.setattr(native, "_build", broken)
+    with pytest.raises(KernelUnavailableError, match="could not be built or loaded"):
+        native.load()
+
+
+def test_columns_and_operations_are_those_of_the_kernel() -> None:
+    source = native._SOURCE.read_text(encoding="utf-8")
+    struct = source[source.index("struct Instruction {") :]
+    struct = struct[struct.index("int64_t") + len("int64_t") : struct.index(";")]
+    assert tuple(name.strip() for name in struct.split(",")) == tape.COLUMNS
+    enum = source[source.index("enum Op {") + len("enum Op {") :]
+    assert tuple(name.strip().lower() for name in enum[: enum.index("}")].split(",")) == tape.OPERATIONS
