@@ -32,6 +32,13 @@ inline V held(V v) {
 #endif
     return v;
 }
+// The same, and keeps its place among others of its kind: where all registers are in use, no other order fits.
+inline V pinned(V v) {
+#if defined(__x86_64__) && defined(__AVX__)
+    asm volatile("" : "+x"(v));
+#endif
+    return v;
+}
 inline V all(float x) { return x - V{}; }
 inline float sum(V v) {
     float part[L];
@@ -100,13 +107,20 @@ struct Job {
     int64_t count, z_stride;
 };
 
-// Output channels in registers at once: with the vectors of a micro-batch, eight sums or more are in flight.
-template <int N> constexpr int block() { return (N == 1 || L == 16) ? 8 : 4; }
+// Output channels in registers at once, of those that are left: with the vectors of a micro-batch, a dozen sums in
+// flight hide the multipliers' latency, as far as there are registers.
+template <int N>
+int outputs_at_once(int64_t left) {
+    constexpr int most = L == 16 ? 8 : 12 / N;
+    if (left >= most && (most != 6 || left != 8)) return most;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 // Kernels in the order in which they are read: [block of outputs][input][tap][output in the block].
-void pack(const float* w, float* to, int64_t outs, int64_t ins, int taps, int64_t so, int64_t si, bool flip, int CO) {
+template <int N>
+void pack(const float* w, float* to, int64_t outs, int64_t ins, int taps, int64_t so, int64_t si, bool flip) {
     for (int64_t o = 0; o < outs;) {
-        const int width = o + CO <= outs ? CO : 1;
+        const int width = outputs_at_once<N>(outs - o);
         for (int64_t i = 0; i < ins; ++i)
             for (int t = 0; t < taps; ++t)
                 for (int k = 0; k < width; ++k)
@@ -116,11 +130,11 @@ void pack(const float* w, float* to, int64_t outs, int64_t ins, int taps, int64_
 }
 
 template <int CO, int N>
-void convolve_block(const float* x, const float* w, const float* bias, float* out, int ins, int H, int W, int K,
-                    bool add) {
+void convolve_block(const float* x, const float* w, const float* bias, float* out, int ins, int begin, int end, int H,
+                    int W, int K, bool add) {
     constexpr int B = N * L;
     const int P = K / 2;
-    for (int h = 0; h < H; ++h) {
+    for (int h = begin; h < end; ++h) {
         const int top = h < P ? P - h : 0, bottom = H + P - h < K ? H + P - h : K;
         for (int c = 0; c < W; ++c) {
             const int left = c < P ? P - c : 0, right = W + P - c < K ? W + P - c : K;
@@ -155,35 +169,47 @@ void convolve_block(const float* x, const float* w, const float* bias, float* ou
     }
 }
 
-// Convolution with "same" padding; also the gradient for the input, with packed kernels turned round.
+// Convolution with "same" padding; also the gradient for the input, with packed kernels turned round. As many rows at a
+// time as keep the inputs in the second cache while all outputs pass by.
 template <int N>
 void convolve(const float* x, const float* packed, const float* bias, float* out, int outs, int ins, int H, int W,
               int K, bool add) {
-    constexpr int CO = block<N>(), B = N * L;
+    constexpr int B = N * L;
     const int64_t map = int64_t(H) * W * B, kernel = int64_t(ins) * K * K;
-    for (int o = 0; o < outs;) {
-        const bool whole = o + CO <= outs;
-        auto run = whole ? convolve_block<CO, N> : convolve_block<1, N>;
-        run(x, packed + o * kernel, bias ? bias + o : nullptr, out + o * map, ins, H, W, K, add);
-        o += whole ? CO : 1;
+    const int fit = 32768 / (W * B * ins), rows = fit < 1 ? 1 : fit;
+    for (int begin = 0; begin < H; begin += rows) {
+        const int end = begin + rows < H ? begin + rows : H;
+        for (int o = 0; o < outs;) {
+            const int width = outputs_at_once<N>(outs - o);
+            auto run = width == 12  ? convolve_block<12, N>
+                       : width == 8 ? convolve_block<8, N>
+                       : width == 6 ? convolve_block<6, N>
+                       : width == 4 ? convolve_block<4, N>
+                       : width == 2 ? convolve_block<2, N>
+                                    : convolve_block<1, N>;
+            run(x, packed + o * kernel, bias ? bias + o : nullptr, out + o * map, ins, begin, end, H, W, K, add);
+            o += width;
+        }
     }
 }
 
 // Gradient for the kernels, CO outputs by T inputs in registers: three neighbouring taps of one channel (TAPS), or the
-// same tap of T channels. `next` lies between the T inputs, `to_next` between their entries of dw.
+// same tap of T channels. `next` lies between the T inputs. Adds rows `begin` to `end` to the sums in `sums`.
 template <int CO, int T, bool TAPS, int N>
-void kernel_gradient_block(const float* x, const float* g, float* dw, int64_t to_out, int64_t next, int64_t to_next,
-                           int H, int W, int shift_h, int shift_w) {
+float* kernel_gradient_block(const float* x, const float* g, float* sums, int64_t next, int begin, int end, int H,
+                             int W, int shift_h, int shift_w) {
     constexpr int B = N * L;
     const int64_t map = int64_t(H) * W * B;
-    V acc[CO][T] = {};
+    V acc[CO][T];
+    for (int k = 0; k < CO; ++k)
+        for (int t = 0; t < T; ++t) acc[k][t] = load(sums + (k * T + t) * L);
     auto pixel = [&](const float* gp, const float* xp, auto lo, auto hi) {
         for (int n = 0; n < N; ++n) {
             V v[T];
-            for (int t = lo; t < hi; ++t) v[t] = held(load(xp + t * next + n * L));
+            for (int t = lo; t < hi; ++t) v[t] = pinned(load(xp + t * next + n * L));
             for (int k = 0; k < CO; ++k) {
-                const V grad = held(load(gp + k * map + n * L));
-                for (int t = lo; t < hi; ++t) acc[k][t] += grad * v[t];
+                const V grad = pinned(load(gp + k * map + n * L));
+                for (int t = lo; t < hi; ++t) acc[k][t] = pinned(acc[k][t] + grad * v[t]);
             }
         }
     };
@@ -191,7 +217,9 @@ void kernel_gradient_block(const float* x, const float* g, float* dw, int64_t to
     const integral_constant<int, 0> first;
     const integral_constant<int, T> last;
     const int left = shift_w < 0 ? -shift_w : 0, right = shift_w > 0 ? W - shift_w : W;
-    for (int h = shift_h < 0 ? -shift_h : 0; h < (shift_h > 0 ? H - shift_h : H); ++h) {
+    if (begin < -shift_h) begin = -shift_h;
+    if (end > H - shift_h) end = H - shift_h;
+    for (int h = begin; h < end; ++h) {
         const float* gp = g + int64_t(h) * W * B;
         const float* xp = x + (int64_t(h + shift_h) * W + shift_w) * B;
         if constexpr (TAPS) {
@@ -203,37 +231,60 @@ void kernel_gradient_block(const float* x, const float* g, float* dw, int64_t to
         }
     }
     for (int k = 0; k < CO; ++k)
-        for (int t = 0; t < T; ++t) dw[k * to_out + t * to_next] += sum(acc[k][t]);
+        for (int t = 0; t < T; ++t) store(sums + (k * T + t) * L, acc[k][t]);
+    return sums + CO * T * L;
 }
 
+// The same for all inputs and taps of CO outputs. A few rows at a time, so that their gradients stay in the first cache
+// while all inputs pass by; `sums` holds [input][tap][output in the block] vectors in the order of the passes.
 template <int CO, int N>
-void kernel_gradient_rows(const float* x, const float* g, float* dw, const Instruction& i) {
+void kernel_gradient_rows(const float* x, const float* g, float* dw, float* sums, const Instruction& i) {
     const int H = i.height, W = i.width, K = i.kernel, P = K / 2, ins = i.c_in;
     const int64_t map = int64_t(H) * W * N * L, so = i.stride_out, si = i.stride_in;
-    if (K == 3 && W > 1) {
+    const int fit = 4096 / (CO * W * N * L), rows = fit < 1 ? 1 : fit;
+    const bool neighbours = K == 3 && W > 1;
+    constexpr int T = 2;
+    std::memset(sums, 0, sizeof(float) * int64_t(ins) * K * K * CO * L);
+    for (int begin = 0; begin < H; begin += rows) {
+        const int end = begin + rows < H ? begin + rows : H;
+        float* to = sums;
+        if (neighbours) {
+            for (int c = 0; c < ins; ++c)
+                for (int r = -1; r <= 1; ++r)
+                    to = kernel_gradient_block<CO, 3, true, N>(x + c * map, g, to, N * L, begin, end, H, W, r, -1);
+            continue;
+        }
+        for (int r = -P; r <= P; ++r)
+            for (int s = -P; s <= P; ++s) {
+                int c = 0;
+                for (; c + T <= ins; c += T)
+                    to = kernel_gradient_block<CO, T, false, N>(x + c * map, g, to, map, begin, end, H, W, r, s);
+                for (; c < ins; ++c)
+                    to = kernel_gradient_block<CO, 1, false, N>(x + c * map, g, to, map, begin, end, H, W, r, s);
+            }
+    }
+    auto collect = [&](int64_t at, int width, int64_t step) {
+        for (int k = 0; k < CO; ++k)
+            for (int t = 0; t < width; ++t, sums += L) dw[k * so + at + t * step] += sum(load(sums));
+    };
+    if (neighbours) {
         for (int c = 0; c < ins; ++c)
-            for (int r = 0; r < 3; ++r)
-                kernel_gradient_block<CO, 3, true, N>(x + c * map, g, dw + c * si + r * 3, so, N * L, 1, H, W, r - 1,
-                                                      -1);
+            for (int r = 0; r < 3; ++r) collect(c * si + r * 3, 3, 1);
         return;
     }
-    for (int r = 0; r < K; ++r)
-        for (int s = 0; s < K; ++s) {
-            float* to = dw + r * K + s;
-            int c = 0;
-            for (; c + 2 <= ins; c += 2)
-                kernel_gradient_block<CO, 2, false, N>(x + c * map, g, to + c * si, so, map, si, H, W, r - P, s - P);
-            if (c < ins)
-                kernel_gradient_block<CO, 1, false, N>(x + c * map, g, to + c * si, so, map, si, H, W, r - P, s - P);
-        }
+    for (int tap = 0; tap < K * K; ++tap) {
+        int c = 0;
+        for (; c + T <= ins; c += T) collect(c * si + tap, T, si);
+        for (; c < ins; ++c) collect(c * si + tap, 1, si);
+    }
 }
 
 template <int N>
-void kernel_gradient(const float* x, const float* g, float* dw, const Instruction& i) {
+void kernel_gradient(const float* x, const float* g, float* dw, float* sums, const Instruction& i) {
     const int64_t map = i.height * i.width * N * L;
     int64_t o = 0;
-    for (; o + 4 <= i.c_out; o += 4) kernel_gradient_rows<4, N>(x, g + o * map, dw + o * i.stride_out, i);
-    for (; o < i.c_out; ++o) kernel_gradient_rows<1, N>(x, g + o * map, dw + o * i.stride_out, i);
+    for (; o + 4 <= i.c_out; o += 4) kernel_gradient_rows<4, N>(x, g + o * map, dw + o * i.stride_out, sums, i);
+    for (; o < i.c_out; ++o) kernel_gradient_rows<1, N>(x, g + o * map, dw + o * i.stride_out, sums, i);
 }
 
 // Group normalisation, the noise level's modulation, SiLU, of one group.
@@ -374,13 +425,19 @@ template <int N>
 struct Worker {
     static constexpr int64_t B = N * L;
     const Job& job;
-    float *arena, *packed, *gradients;
+    float *arena, *sums, *packed, *gradients;
 
     explicit Worker(const Job& j) : job(j) {
-        const size_t size = (job.arena + job.packed + job.parameters + 4 * job.pixels * B + 64) * sizeof(float);
+        int64_t most = 0;  // sums of a gradient for four outputs
+        for (const Instruction* i = job.code; i < job.code + job.length; ++i)
+            if (i->op == CONVOLVE && 4 * i->c_in * i->kernel * i->kernel > most)
+                most = 4 * i->c_in * i->kernel * i->kernel;
+        const int64_t floats = job.arena + job.packed + most * L + job.parameters + job.pixels * B;
+        const size_t size = floats * sizeof(float);
         arena = static_cast<float*>(std::aligned_alloc(64, (size + 63) / 64 * 64));
         std::memset(arena, 0, size);
-        packed = arena + job.arena;
+        sums = arena + job.arena;
+        packed = sums + most * L;
         gradients = packed + job.packed;
     }
     ~Worker() { std::free(arena); }
@@ -389,11 +446,9 @@ struct Worker {
         for (const Instruction* i = job.code; i < job.code + job.length; ++i) {
             if (i->op != CONVOLVE) continue;
             const int taps = i->kernel * i->kernel;
-            pack(w + i->weight, packed + i->packed, i->c_out, i->c_in, taps, i->stride_out, i->stride_in, false,
-                 block<N>());
+            pack<N>(w + i->weight, packed + i->packed, i->c_out, i->c_in, taps, i->stride_out, i->stride_in, false);
             if (backward && i->dx >= 0)
-                pack(w + i->weight, packed + i->flipped, i->c_in, i->c_out, taps, i->stride_in, i->stride_out, true,
-                     block<N>());
+                pack<N>(w + i->weight, packed + i->flipped, i->c_in, i->c_out, taps, i->stride_in, i->stride_out, true);
         }
     }
 
@@ -446,7 +501,7 @@ struct Worker {
                     if (i->dx >= 0)
                         convolve<N>(g, packed + i->flipped, nullptr, dx, i->c_in, i->c_out, i->height, i->width,
                                     i->kernel, i->add_x);
-                    kernel_gradient<N>(x, g, dw + i->weight, *i);
+                    kernel_gradient<N>(x, g, dw + i->weight, sums, *i);
                     for (int64_t c = 0; c < i->c_out; ++c) {
                         V total{};
                         for (int64_t k = 0; k < map; k += L) total += load(g + c * map + k);
