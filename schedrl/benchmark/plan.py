@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from schedrl.environments.variant import TrainingVariant
+    from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = ["TrainingCost", "training_cost"]
 

@@ -41,7 +41,10 @@ def plan(
     checked_device(device)
 
     from schedrl.benchmark.plan import training_cost
+    from schedrl.environments.training.variant import TrainingVariant
+    from schedrl.environments.variants import of_family
 
+    variant = of_family(variant, TrainingVariant)
     cost = training_cost(variant, num_envs, device)
     rate = num_envs / cost.step_seconds
     rows = {

@@ -42,6 +42,9 @@ class Block:
         noise: ``[runs, steps, batch, C, H, W]`` float32.
         table: ``[runs, points]`` float32, quantiles of log-SNR.
         discrete: Whether the points are steps; see :class:`schedrl.diffusion.noise_law.NoiseLaw`.
+        factor: ``[runs, steps]`` float64, DSC's factor of the learning rate; absent without DSC, as is the next.
+        boost: ``[runs]`` float64, DSC's λ.
+        image_weights: ``[runs, steps, batch]`` float32, weights of the images' losses; 1 when absent.
     """
 
     indices: Tensor
@@ -49,6 +52,9 @@ class Block:
     noise: Tensor
     table: Tensor
     discrete: bool
+    factor: Tensor | None = None
+    boost: Tensor | None = None
+    image_weights: Tensor | None = None
 
 
 @dataclass(frozen=True)

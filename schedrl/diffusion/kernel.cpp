@@ -96,9 +96,13 @@ struct Job {
     const float* noise;      // [runs, steps, batch, pixels]
     const float* table;      // [runs, points]
     int64_t steps, batch, points, discrete;
+    const double* factor;        // [runs, steps] or nothing: DSC's part of the rate
+    const double* boost;         // [runs] or nothing
+    const float* image_weights;  // [runs, steps, batch] or nothing
     float *average, *first, *second;
     double* counts;
-    double rate, beta_first, beta_second, epsilon, weight_decay, max_norm, ema_decay;
+    double rate, beta_first, beta_second, epsilon, weight_decay, max_norm, ema_decay, max_factor;
+    int64_t printed;
     float *losses, *norms;  // [steps, runs]
     // Evaluation only.
     const float* z;       // [runs or 1, count, pixels]
@@ -577,22 +581,27 @@ struct Worker {
                 }
                 forward(w);
                 float* g = arena + job.gradient;
-                const float scale = 2.0f / float(cell);
+                float scale[B];
+                for (int64_t b = 0; b < B; ++b) {
+                    scale[b] = 2.0f / float(cell);
+                    if (job.image_weights && b < real) scale[b] *= job.image_weights[row * job.batch + begin + b];
+                }
                 for (int64_t d = 0; d < D; ++d)
                     for (int64_t b = 0; b < B; ++b) {
                         const float error = b < real ? out[d * B + b] - target[d * B + b] : 0.0f;
                         loss += double(error) * error;
-                        g[d * B + b] = scale * error;
+                        g[d * B + b] = scale[b] * error;
                     }
                 backward(w);
             }
             job.losses[step * job.runs + run] = float(loss / double(cell));
-            job.norms[step * job.runs + run] = update(run, w, ema, m, v);
+            job.norms[step * job.runs + run] = update(run, row, w, ema, m, v);
         }
     }
 
-    // Adam or AdamW, the same formulas as optimizer.StackedAdam, and the average weights. Returns the norm.
-    float update(int64_t run, float* __restrict w, float* __restrict ema, float* __restrict m, float* __restrict v) {
+    // Adam, AdamW or DSC, the same formulas as optimizer.StackedAdam, and the average weights. Returns the norm.
+    float update(int64_t run, int64_t row, float* __restrict w, float* __restrict ema, float* __restrict m,
+                 float* __restrict v) {
         const int64_t P = job.parameters;
         const float* __restrict gradient = gradients;
         double square = 0.0;
@@ -609,18 +618,25 @@ struct Worker {
             clip = ratio > 1.0f ? 1.0f : ratio;  // a NaN passes
         }
         const double t = job.counts[run] += 1.0;
-        const float size = float(job.rate / (1.0 - std::pow(job.beta_first, t)));
+        double rate = job.rate;
+        if (job.factor) {
+            const double extra = 1.0 + job.boost[run] * norm;
+            rate *= job.factor[row] * (extra > job.max_factor ? job.max_factor : extra);  // a NaN passes
+        }
+        const float size = float(rate / (1.0 - std::pow(job.beta_first, t)));
         const float correction = float(std::sqrt(1.0 - std::pow(job.beta_second, t)));
         const float keep = float(job.beta_second), gain = float(1.0 - job.beta_second);
-        const float move = float(1.0 - job.beta_first), shrink = float(1.0 - job.rate * job.weight_decay);
+        const float move = float(1.0 - job.beta_first), shrink = float(1.0 - rate * job.weight_decay);
         const double decay = (1.0 + t) / (10.0 + t);
         const float renew = float(1.0 - (decay < job.ema_decay ? decay : job.ema_decay));
         const float eps = float(job.epsilon);
+        const bool printed = job.printed;
         for (int64_t p = 0; p < P; ++p) {
             const float g = gradient[p] * clip;
             m[p] = mix(m[p], g, move);
             v[p] = v[p] * keep + gain * g * g;
-            w[p] = w[p] * shrink - m[p] / (std::sqrt(v[p]) / correction + eps) * size;
+            const float change = m[p] / (std::sqrt(v[p]) / correction + eps) * size;
+            w[p] = w[p] * shrink - (printed ? change * g : change);
             ema[p] = mix(ema[p], w[p], renew);
         }
         return norm;

@@ -42,10 +42,12 @@ class Job(ctypes.Structure):
         )),
         *((name, _POINTER) for name in ("weights", "images", "indices", "uniform", "noise", "table")),
         *((name, _INT) for name in ("steps", "batch", "points", "discrete")),
+        *((name, _POINTER) for name in ("factor", "boost", "image_weights")),
         *((name, _POINTER) for name in ("average", "first", "second", "counts")),
         *((name, _DOUBLE) for name in (
-            "rate", "beta_first", "beta_second", "epsilon", "weight_decay", "max_norm", "ema_decay",
+            "rate", "beta_first", "beta_second", "epsilon", "weight_decay", "max_norm", "ema_decay", "max_factor",
         )),
+        ("printed", _INT),
         *((name, _POINTER) for name in ("losses", "norms", "z", "logsnr", "result")),
         ("count", _INT), ("z_stride", _INT),
     )  # fmt: skip

@@ -68,14 +68,17 @@ class NativeEngine:
             "images": state.images, "indices": block.indices, "uniform": block.uniform, "noise": block.noise,
             "table": block.table, "average": state.average[rows], "first": state.optimizer.first[rows],
             "second": state.optimizer.second[rows], "counts": state.optimizer.steps[rows], "losses": losses,
-            "norms": norms,
+            "norms": norms, "factor": block.factor, "boost": block.boost, "image_weights": block.image_weights,
         }  # fmt: skip
         for name, tensor in arrays.items():
-            setattr(job, name, _address(tensor))
+            if tensor is not None:
+                setattr(job, name, _address(tensor))
         job.steps, job.batch, job.points, job.discrete = steps, batch, block.table.shape[1], block.discrete
         job.rate, job.epsilon = optimizer.learning_rate, optimizer.eps
         job.beta_first, job.beta_second = optimizer.betas
-        job.weight_decay = optimizer.weight_decay  # zero but for AdamW
+        job.weight_decay = optimizer.weight_decay
+        if optimizer.dsc is not None:
+            job.max_factor, job.printed = optimizer.dsc.max_factor, optimizer.dsc.update == "printed"
         job.max_norm = optimizer.max_gradient_norm or 0.0
         job.ema_decay = state.spec.ema_decay
         self._library.train(ctypes.byref(job))

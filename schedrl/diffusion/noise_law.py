@@ -11,7 +11,7 @@ from torch import Tensor
 
 from schedrl.diffusion.spec import LOGSNR_LIMIT
 
-__all__ = ["NoiseLaw", "logsnr_at"]
+__all__ = ["NoiseLaw", "betas_at", "logsnr_at"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,13 @@ class NoiseLaw:
         quantiles: ``[runs, points]`` float64, log-SNR at equally spaced u from 0 to 1.
         discrete: The points are the T steps of a discrete schedule, drawn with equal chance; otherwise the law is
             continuous and linear between the points.
+        betas: ``[runs, T]`` float64, β_t of the schedule at equally spaced u, which DSC reads; absent where it does
+            not.
     """
 
     quantiles: NDArray[np.float64]
     discrete: bool = False
+    betas: NDArray[np.float64] | None = None
 
     def tensor(self, device: torch.device) -> Tensor:
         """The table on a device, in float32, clipped to what the network distinguishes."""
@@ -36,6 +39,13 @@ class NoiseLaw:
     def at(self, table: Tensor, u: Tensor) -> Tensor:
         """Log-SNR ``[runs, batch]`` at the uniform numbers ``u`` ``[runs, batch]``."""
         return logsnr_at(table, u, self.discrete)
+
+
+def betas_at(betas: Tensor, u: Tensor) -> Tensor:
+    """β_t at the uniform numbers ``u`` ``[runs, ...]``, from a table ``[runs, T]`` of :attr:`NoiseLaw.betas`."""
+    steps = betas.shape[1]
+    places = (u * steps).long().clamp_(max=steps - 1)
+    return betas.gather(1, places.flatten(1)).view_as(u)
 
 
 def logsnr_at(table: Tensor, u: Tensor, discrete: bool) -> Tensor:

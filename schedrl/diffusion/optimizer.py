@@ -1,20 +1,40 @@
-"""Adam over a population: one row of parameters per run, each with its own step count."""
+"""Adam over a population: one row of parameters per run, each with its own step count and step size."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from schedrl.diffusion.spec import OptimizerSpec
 
-__all__ = ["StackedAdam"]
+__all__ = ["StackedAdam", "StepSize"]
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What DSC makes of the learning rate in one step, run by run.
+
+    Attributes:
+        factor: ``[runs]`` float64, exp(−γ β); 1 where each image's loss is weighted instead.
+        boost: ``[runs]`` float64, λ.
+    """
+
+    factor: Tensor
+    boost: Tensor
+
+    def scale(self, norms: Tensor, max_factor: float) -> Tensor:
+        """η_t / η ``[runs]`` float64 at gradient norms ``[runs]``; a NaN passes."""
+        return self.factor * (1.0 + self.boost * norms.double()).clamp(max=max_factor)
 
 
 class StackedAdam:
-    """Adam or AdamW on a matrix ``[runs, parameters]``.
+    """Adam, AdamW or DSC on a matrix ``[runs, parameters]``.
 
-    Equal to :class:`torch.optim.Adam` and :class:`torch.optim.AdamW` run by run. Those keep one step count for a
-    whole tensor; here a run may be restarted while its neighbours go on, so every row has its own.
+    Equal to :class:`torch.optim.Adam`, :class:`torch.optim.AdamW` and :class:`schedrl.diffusion.DSC` run by run. Those
+    keep one step count for a whole tensor; here a run may be restarted while its neighbours go on, so every row has
+    its own.
 
     Args:
         spec: Constants.
@@ -32,8 +52,13 @@ class StackedAdam:
         for tensor in (self.first, self.second, self.steps):
             tensor[run] = 0.0
 
-    def step(self, gradient: Tensor, rows: slice = slice(None)) -> Tensor:
+    def step(self, gradient: Tensor, rows: slice = slice(None), size: StepSize | None = None) -> Tensor:
         """Take one step along ``gradient`` ``[runs, parameters]`` in the runs ``rows``.
+
+        Args:
+            gradient: Of each run's loss.
+            rows: Which runs.
+            size: DSC's part of the learning rate.
 
         Returns:
             Each run's gradient norm before clipping, ``[runs]``.
@@ -49,9 +74,12 @@ class StackedAdam:
         second.mul_(decay_second).addcmul_(gradient, gradient, value=1.0 - decay_second)
         correction_first = 1.0 - decay_first**steps
         correction_second = (1.0 - decay_second**steps).sqrt()
-        size = (spec.learning_rate / correction_first).to(gradient.dtype)
-        if spec.name == "adamw" and spec.weight_decay:
-            weights.mul_(1.0 - spec.learning_rate * spec.weight_decay)
+        rate = torch.full_like(correction_first, spec.learning_rate)
+        if size is not None and spec.dsc is not None:
+            rate = rate * size.scale(norms, spec.dsc.max_factor)[:, None]
+        if spec.weight_decay:
+            weights.mul_((1.0 - rate * spec.weight_decay).to(weights.dtype))
         denominator = (second.sqrt() / correction_second.to(gradient.dtype)).add_(spec.eps)
-        weights.sub_(first / denominator * size)
+        change = first / denominator * (rate / correction_first).to(gradient.dtype)
+        weights.sub_(change * gradient if spec.dsc is not None and spec.dsc.update == "printed" else change)
         return norms

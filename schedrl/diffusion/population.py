@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget, record
-from schedrl.diffusion.noise_law import NoiseLaw
-from schedrl.diffusion.optimizer import StackedAdam
+from schedrl.diffusion.noise_law import NoiseLaw, betas_at
+from schedrl.diffusion.optimizer import StackedAdam, StepSize
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
-from schedrl.diffusion.spec import LOGSNR_LIMIT, TrainingSpec
+from schedrl.diffusion.spec import LOGSNR_LIMIT, DSCCoefficients, TrainingSpec
 from schedrl.diffusion.streams import RunStream
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
@@ -35,10 +35,12 @@ class PhaseRecord:
     Attributes:
         loss: ``[steps, runs]`` float32, training loss under the schedule in force.
         gradient_norm: ``[steps, runs]`` float32.
+        rate: ``[steps, runs]`` float64, the learning rate; DSC's η_t moves.
     """
 
     loss: NDArray[np.float32]
     gradient_norm: NDArray[np.float32]
+    rate: NDArray[np.float64]
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -122,17 +124,37 @@ class Population:
         self.average[run] = self.weights[run]
         self.optimizer.reset(run)
 
-    def train(self, law: NoiseLaw, num_steps: int) -> PhaseRecord:
-        """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``."""
-        table = law.tensor(self.device)
+    def train(
+        self, law: NoiseLaw, num_steps: int, coefficients: DSCCoefficients | None = None
+    ) -> PhaseRecord:
+        """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``.
+
+        Args:
+            law: Noise levels, and with DSC the schedule's β_t.
+            num_steps: How many.
+            coefficients: DSC's γ and λ of every run; those of the specification when absent.
+
+        Raises:
+            SchedrlError: DSC's coefficients are given to another optimizer, or its law comes without β_t.
+        """
+        table, size = law.tensor(self.device), self._step_size(law, coefficients)
         losses, norms = (torch.empty(num_steps, self.num_runs, device=self.device) for _ in range(2))
+        factors = torch.ones(num_steps, self.num_runs, dtype=torch.float64, device=self.device)
         for rows in self._parts:
             for begin in range(0, num_steps, self._block):
                 steps = slice(begin, min(begin + self._block, num_steps))
                 drawn = self._draw(rows, steps.stop - begin)
                 block = Block(*drawn, table[rows], law.discrete)
+                if size is not None:
+                    block = self._with_step_size(block, rows, *size)
                 losses[steps, rows], norms[steps, rows] = self.engine.train(rows, block)
-        return PhaseRecord(losses.cpu().numpy(), norms.cpu().numpy())
+                if block.factor is not None:
+                    factors[steps, rows] = block.factor.T
+        rates = self.spec.optimizer.learning_rate * factors
+        if size is not None and self.spec.optimizer.dsc is not None:
+            scale = StepSize(factors, size[1]).scale(norms, self.spec.optimizer.dsc.max_factor)
+            rates = self.spec.optimizer.learning_rate * scale
+        return PhaseRecord(losses.cpu().numpy(), norms.cpu().numpy(), rates.cpu().numpy())
 
     @torch.no_grad()
     def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
@@ -196,6 +218,44 @@ class Population:
     def runs_at_once(self) -> int:
         """Runs that are trained together; fewer than there are when the memory budget asks for it."""
         return int(self._parts[0].stop)
+
+    def _step_size(
+        self, law: NoiseLaw, coefficients: DSCCoefficients | None
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """γ and λ ``[runs]`` and β_t ``[runs, T]`` on the device, or None without DSC."""
+        spec = self.spec.optimizer.dsc
+        if spec is None:
+            if coefficients is not None:
+                raise SchedrlError(
+                    f"coefficients: DSC's γ and λ need optimizer.name 'dsc' (got '{self.spec.optimizer.name}')"
+                )
+            return None
+        if coefficients is None:
+            ones = np.ones(self.num_runs)
+            coefficients = DSCCoefficients(spec.gamma * ones, spec.boost * ones)
+        if law.betas is None:
+            raise SchedrlError("law: DSC reads the schedule's β_t; give NoiseLaw(..., betas=[runs, T])")
+        gamma, boost, betas = (
+            torch.from_numpy(np.array(part, dtype=np.float64)).to(self.device)
+            for part in (coefficients.gamma, coefficients.boost, law.betas)
+        )
+        return gamma, boost, betas
+
+    def _with_step_size(
+        self, block: Block, rows: slice, gamma: Tensor, boost: Tensor, betas: Tensor
+    ) -> Block:
+        """The block with DSC's part of the learning rate, from the β_t of its noise levels."""
+        spec = self.spec.optimizer.dsc
+        assert spec is not None
+        drawn = betas_at(betas[rows], block.uniform)
+        gamma, boost = gamma[rows], boost[rows].contiguous()
+        if spec.per_sample:
+            weights = torch.exp(-gamma[:, None, None] * drawn).float()
+            ones = torch.ones(drawn.shape[:2], dtype=torch.float64, device=self.device)
+            return replace(block, factor=ones, boost=boost, image_weights=weights)
+        # Rounded to float32, or the last digit would depend on where in a vector register a number happens to lie.
+        factor = torch.exp(-gamma[:, None] * drawn.mean(dim=2)).float().double()
+        return replace(block, factor=factor, boost=boost)
 
     def _drawn_bytes(self) -> int:
         """Of one step's random numbers."""

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from schedrl.errors import Spec
 
-__all__ = ["LOGSNR_LIMIT", "OptimizerSpec", "PredictionType", "TrainingSpec", "UNetSpec"]
+__all__ = [
+    "DSC_TIMESTEPS",
+    "LOGSNR_LIMIT",
+    "DSCCoefficients",
+    "DSCSpec",
+    "OptimizerSpec",
+    "PredictionType",
+    "TrainingSpec",
+    "UNetSpec",
+]
 
 PredictionType = Literal["epsilon", "x0", "v"]
 
 LOGSNR_LIMIT = 20.0
 """Networks see log-SNR clipped to ± this value: beyond it float32 images are all signal or all noise."""
+
+
+DSC_TIMESTEPS = 1000
+"""T of the steps whose β_t a population's DSC reads, whether training is discrete or continuous."""
 
 
 class UNetSpec(Spec):
@@ -32,19 +48,55 @@ class UNetSpec(Spec):
     groups: Annotated[int, Field(ge=1)] = 4
 
 
-class OptimizerSpec(Spec):
-    """Adam (Kingma & Ba 2015) or AdamW (decoupled weight decay, Loshchilov & Hutter 2019).
+class DSCSpec(Spec):
+    """Paper A's dynamic step size: η_t = η · exp(−γ β) · min(1 + λ ‖∇L‖, ``max_factor``).
+
+    β is the mean over the batch of β_t in (0, 0.999], the schedule's own at T = :data:`DSC_TIMESTEPS` steps; ‖∇L‖ is
+    the gradient's norm before clipping.
 
     Attributes:
-        name: ``"adam"`` or ``"adamw"``; Adam takes no weight decay.
+        gamma: γ.
+        boost: λ.
+        update: ``"adam"``: θ ← θ − η_t m̂ / (√v̂ + ε). ``"printed"``: the same times ∇L, element by element, as the
+            paper prints it.
+        per_sample: Weight each image's loss by exp(−γ β_t) of its own noise level instead of the rate by the mean.
+        max_factor: Bound on the boost.
+    """
+
+    gamma: Annotated[float, Field(ge=0.0, le=1e4)] = 1.0
+    boost: Annotated[float, Field(ge=0.0, le=1e4)] = 0.1
+    update: Literal["adam", "printed"] = "adam"
+    per_sample: bool = False
+    max_factor: Annotated[float, Field(ge=1.0, le=1e4)] = 10.0
+
+
+@dataclass(frozen=True)
+class DSCCoefficients:
+    """DSC's constants where every run has its own.
+
+    Attributes:
+        gamma: γ, ``[runs]`` float64, at least 0.
+        boost: λ, ``[runs]`` float64, at least 0.
+    """
+
+    gamma: NDArray[np.float64]
+    boost: NDArray[np.float64]
+
+
+class OptimizerSpec(Spec):
+    """Adam (Kingma & Ba 2015), AdamW (decoupled weight decay, Loshchilov & Hutter 2019), or AdamW under DSC.
+
+    Attributes:
+        name: ``"adam"``, ``"adamw"`` or ``"dsc"``; Adam takes no weight decay.
         learning_rate: Step size; 0 freezes the weights.
         betas: Decay of the two moment averages.
         eps: Added to the root of the second moment.
         weight_decay: AdamW's decay per unit of learning rate.
         max_gradient_norm: Each run's gradient is scaled down to this norm; none when absent.
+        dsc: Constants of DSC, with name ``"dsc"`` only.
     """
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw", "dsc"] = "adam"
     learning_rate: Annotated[float, Field(ge=0.0, le=10.0)] = 3e-3
     betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (
         0.9,
@@ -53,12 +105,32 @@ class OptimizerSpec(Spec):
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = None
+    dsc: DSCSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_constants(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("name") == "dsc" and data.get("dsc") is None:
+            return {**data, "dsc": DSCSpec()}
+        return data
 
     @model_validator(mode="after")
-    def _decay_needs_adamw(self) -> OptimizerSpec:
-        if self.weight_decay and self.name != "adamw":
-            raise ValueError(f"weight_decay needs name 'adamw' (got {self.weight_decay} with '{self.name}')")
+    def _name_fits(self) -> OptimizerSpec:
+        if self.weight_decay and self.name == "adam":
+            raise ValueError(
+                f"weight_decay needs name 'adamw' or 'dsc' (got {self.weight_decay} with 'adam')"
+            )
+        if self.dsc is not None and self.name != "dsc":
+            raise ValueError(f"dsc: its constants need name 'dsc' (got '{self.name}')")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_constants(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What does not act does not enter a variant's fingerprint.
+        content: dict[str, Any] = serialize(self)
+        if self.dsc is None:
+            content.pop("dsc", None)
+        return content
 
 
 class TrainingSpec(Spec):

@@ -6,13 +6,14 @@ are fixed, and a step costs one launch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from schedrl.diffusion.engines import Block, Trained
 from schedrl.diffusion.noise_law import logsnr_at
+from schedrl.diffusion.optimizer import StepSize
 from schedrl.diffusion.process import alpha_sigma, training_target
 from schedrl.diffusion.unet import UNet
 
@@ -21,8 +22,18 @@ __all__ = ["TorchEngine", "bytes_per_image"]
 _OVERHEAD = 2
 """Memory of a step over what autograd saves: gradients, and what single operations need for themselves."""
 
-Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""``step(indices, uniform, noise) -> losses, norms``."""
+Drawn = Sequence[Tensor | None]
+"""One step's part of a block: indices, uniform, noise, and DSC's factor, boost and image weights if there are any."""
+
+Step = Callable[[Drawn], tuple[Tensor, Tensor]]
+"""``step(drawn) -> losses, norms``."""
+
+
+def drawn_for(block: Block, step: int) -> Drawn:
+    """The block's numbers for one step."""
+    by_step = (block.indices, block.uniform, block.noise, block.factor, block.image_weights)
+    indices, uniform, noise, factor, weights = (None if t is None else t[:, step] for t in by_step)
+    return indices, uniform, noise, factor, block.boost, weights
 
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
@@ -79,7 +90,7 @@ class TorchEngine:
         take = self._captured(rows, block, network, parameters)
         losses, norms = (torch.empty(steps, runs, device=self.device) for _ in range(2))
         for step in range(steps):
-            loss, norm = take(block.indices[:, step], block.uniform[:, step], block.noise[:, step])
+            loss, norm = take(drawn_for(block, step))
             losses[step].copy_(loss)
             norms[step].copy_(norm)
         return losses, norms
@@ -102,7 +113,7 @@ class TorchEngine:
     def _captured(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> Step:
         """The step of these runs: plain on a CPU, a graph that reads the block's table on a GPU."""
         if self.device.type != "cuda":
-            return lambda *drawn: self._step(rows, network, parameters, block.table, block.discrete, *drawn)
+            return lambda drawn: self._step(rows, network, parameters, block.table, block.discrete, drawn)
         key = (rows.start, rows.stop, block.table.shape[1], block.discrete)
         if key not in self._graphs:
             self._graphs[key] = self._capture(rows, block, network, parameters)
@@ -117,37 +128,41 @@ class TorchEngine:
         parameters: list[Tensor],
         table: Tensor,
         discrete: bool,
-        indices: Tensor,
-        uniform: Tensor,
-        noise: Tensor,
+        drawn: Drawn,
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step: losses and gradient norms ``[runs]``. Nothing in it waits for the device."""
         state = self.state
+        indices, uniform, noise, factor, boost, image_weights = drawn
+        assert indices is not None
+        assert uniform is not None
+        assert noise is not None
         x0, logsnr = state.images[indices], logsnr_at(table, uniform, discrete)
         alpha, sigma = alpha_sigma(logsnr, x0.ndim)
         output = network(alpha * x0 + sigma * noise, logsnr)
         target = training_target(state.spec.prediction_type, x0, noise, alpha, sigma)
-        loss = (output - target).square().mean(dim=(1, 2, 3, 4))
-        gradients = torch.autograd.grad(loss.sum(), parameters)
+        losses = (output - target).square().mean(dim=(2, 3, 4))
+        weighted = losses if image_weights is None else losses * image_weights
+        gradients = torch.autograd.grad(weighted.mean(dim=1).sum(), parameters)
+        size = None if factor is None or boost is None else StepSize(factor, boost)
         with torch.no_grad():
-            norms = state.optimizer.step(torch.cat([g.flatten(1) for g in gradients], dim=1), rows)
+            norms = state.optimizer.step(torch.cat([g.flatten(1) for g in gradients], dim=1), rows, size)
             _load(parameters, state.weights[rows])
             steps = state.optimizer.steps[rows]
             decay = torch.clamp((1.0 + steps) / (10.0 + steps), max=state.spec.ema_decay)
             average, weights = state.average[rows], state.weights[rows]
             average.lerp_(weights, (1.0 - decay).to(weights.dtype).expand_as(weights))
-        return loss.detach(), norms
+        return losses.detach().mean(dim=1), norms
 
     def _capture(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> _Graph:
         """Record a step on the GPU; what the warm-up changed is put back."""
         state, table = self.state, block.table.clone()
-        inputs = tuple(t[:, 0].clone() for t in (block.indices, block.uniform, block.noise))
+        inputs = tuple(None if t is None else t.clone() for t in drawn_for(block, 0))
         adam = state.optimizer
         changed = [t[rows] for t in (state.weights, state.average, adam.first, adam.second, adam.steps)]
         before = [tensor.clone() for tensor in changed]
 
         def take() -> tuple[Tensor, Tensor]:
-            return self._step(rows, network, parameters, table, block.discrete, *inputs)
+            return self._step(rows, network, parameters, table, block.discrete, inputs)
 
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -171,14 +186,15 @@ class _Graph:
         self,
         graph: torch.cuda.CUDAGraph,
         table: Tensor,
-        inputs: tuple[Tensor, ...],
+        inputs: Drawn,
         outputs: tuple[Tensor, Tensor],
     ) -> None:
         self._graph, self.table, self._inputs, self._outputs = graph, table, inputs, outputs
 
-    def __call__(self, *drawn: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for place, tensor in zip(self._inputs, drawn, strict=True):
-            place.copy_(tensor)
+            if place is not None and tensor is not None:
+                place.copy_(tensor)
         self._graph.replay()
         return self._outputs
 

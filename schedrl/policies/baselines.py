@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from schedrl import schedules
 from schedrl.environments.base import Variant
-from schedrl.environments.training.observations import LOG_GAIN_UNIT
+from schedrl.environments.training.actions import Memory
+from schedrl.environments.training.observations import LOG_UNIT, MEMORY_FEATURES
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import AVAAgent
@@ -54,21 +55,27 @@ class _Encoder:
 
     def __init__(self, variant: TrainingVariant, who: str) -> None:
         self.action, self.limits = variant.action, (variant.bound.logsnr_max, variant.bound.logsnr_min)
-        needed = {"kernel": ("time",), "gain": ("log_gain",)}.get(self.action.kind, ())
+        self._carried = MEMORY_FEATURES[: len(self.action.initial_memory)]
+        needed = ("time",) if self.action.kind == "kernel" else self._carried
         self.features = _Features(variant, needed, who)
 
     def __call__(self, wanted: list[Schedule], observation: NDArray[np.float32]) -> NDArray[Any]:
         runs = len(observation)
-        knots, memory = np.zeros(runs, dtype=np.int64), np.zeros(runs)
+        knots = np.zeros(runs, dtype=np.int64)
         if self.action.kind == "kernel":
             knots = np.rint(self.features.get(observation, "time") * self.action.num_knots).astype(np.int64)
-        if self.action.kind == "gain":
-            memory = self.features.get(observation, "log_gain") * LOG_GAIN_UNIT
-        made: dict[tuple[Schedule, int, float], NDArray[Any]] = {}
-        for key in zip(wanted, knots.tolist(), memory.tolist(), strict=True):
+        carried = self.memory(observation)
+        made: dict[tuple[Schedule, int, Memory], NDArray[Any]] = {}
+        keys = list(zip(wanted, knots.tolist(), carried, strict=True))
+        for key in keys:
             if key not in made:
                 made[key] = np.asarray(self.action.encode(*key, self.limits))
-        return np.stack([made[key] for key in zip(wanted, knots.tolist(), memory.tolist(), strict=True)])
+        return np.stack([made[key] for key in keys])
+
+    def memory(self, observation: NDArray[np.float32]) -> list[Memory]:
+        """What every run carries, as it shows in its observation."""
+        columns = [(self.features.get(observation, name) * LOG_UNIT).tolist() for name in self._carried]
+        return list(zip(*columns, strict=True)) if columns else [()] * len(observation)
 
 
 class SchedulePolicy:

@@ -10,7 +10,7 @@ import pytest
 
 import schedrl
 from schedrl.benchmark.plan import training_cost
-from schedrl.environments.registration import variant_of
+from schedrl.environments.registration import training_variant
 
 Run = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def test_the_counts(engine: str, tiny: dict[str, Any], monkeypatch: pytest.Monke
     assert schedrl.__version__
     network = {"channels": [2], "embedding": 4, "groups": 1}
     overrides = {**tiny, "training.network": network, "training.batch_size": 3}
-    one, six = (training_cost(variant_of("schedrl/DigitsKnots-v0", overrides), n) for n in (1, 6))
+    one, six = (training_cost(training_variant("schedrl/DigitsKnots-v0", overrides), n) for n in (1, 6))
     # Linear maps: embedding 2 (4 to 4), modulations 3 (4 to 4). Convolutions on 8 x 8: stem 1 to 2, two blocks of
     # 2 to 2 twice, one of 4 to 2 and 2 to 2 with a 1 x 1 of 4 to 2, head 2 to 1.
     linear, three, single = 5 * 16, 9 * (2 + 4 * 4 + 8 + 4 + 2), 8

@@ -18,7 +18,13 @@ from schedrl.diffusion.native import KernelUnavailableError
 from schedrl.diffusion.operations import Operations
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, training_target
-from schedrl.diffusion.spec import OptimizerSpec, PredictionType, TrainingSpec, UNetSpec
+from schedrl.diffusion.spec import (
+    DSCSpec,
+    OptimizerSpec,
+    PredictionType,
+    TrainingSpec,
+    UNetSpec,
+)
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -29,6 +35,9 @@ OPTIMIZERS = [
     OptimizerSpec(learning_rate=1e-2, betas=(0.5, 0.9), eps=1e-4),
     OptimizerSpec(name="adamw", weight_decay=0.1),
     OptimizerSpec(max_gradient_norm=0.3),
+    OptimizerSpec(name="dsc", weight_decay=0.1, dsc=DSCSpec(gamma=30.0, boost=0.5)),
+    OptimizerSpec(name="dsc", dsc=DSCSpec(gamma=30.0, boost=20.0, per_sample=True, max_factor=2.0)),
+    OptimizerSpec(name="dsc", max_gradient_norm=0.3, dsc=DSCSpec(update="printed", boost=1.0)),
 ]
 STATE = ("weights", "average", "first", "second", "steps")
 
@@ -64,11 +73,13 @@ def population(
 def laws(runs: int, discrete: bool = False) -> NoiseLaw:
     """Every run another one."""
     rows = [np.linspace(8.0 - run % 5, -6.0 + run % 3, 17) for run in range(runs)]
-    return NoiseLaw(np.stack(rows), discrete)
+    betas = [np.linspace(1e-4, 0.05 + 0.01 * run, 40) for run in range(runs)]
+    return NoiseLaw(np.stack(rows), discrete, np.stack(betas))
 
 
 def of_run(law: NoiseLaw, run: int) -> NoiseLaw:
-    return NoiseLaw(law.quantiles[run : run + 1], law.discrete)
+    assert law.betas is not None
+    return NoiseLaw(law.quantiles[run : run + 1], law.discrete, law.betas[run : run + 1])
 
 
 def shaken(made: Population) -> Population:

@@ -16,6 +16,7 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "knots": {"kind": "knots", "bins": 5, "reference": {"name": "tangent", "gamma": 0.3}},
     "kernel": {"kind": "kernel", "knots": 4, "num_train_timesteps": 40, "reference": {"name": "cosine"}},
     "gain": {"kind": "gain"},
+    "dsc": {"kind": "dsc"},
     "choice": {"kind": "choice", "choices": ["cosine", "linear", {"name": "tangent", "gamma": 0.3}]},
 }
 
@@ -23,17 +24,17 @@ KINDS = tuple(ACTIONS)
 
 TRAINING: dict[str, Any] = {
     "batch_size": 4,
-    "optimizer": {"learning_rate": 1e-2},
     "network": {"channels": [4, 8], "embedding": 8, "groups": 2},
 }
 
 
 def tiny(kind: str) -> dict[str, Any]:
     """Plain data of a tiny environment on digits."""
+    optimizer = {"learning_rate": 1e-2, "name": "dsc" if kind == "dsc" else "adam"}
     return {
         "id": f"test/{kind.capitalize()}-v0",
         "data": {"name": "digits", "limit": 100, "validation": 30, "test": 30},
-        "training": TRAINING,
+        "training": {**TRAINING, "optimizer": optimizer},
         "action": ACTIONS[kind],
         "observation": {
             "features": [

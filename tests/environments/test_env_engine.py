@@ -27,6 +27,10 @@ def has_kernel() -> bool:
 def test_environments_together_are_the_environments_alone(
     episodes: Any, make_vector: Any, kind: str, optimizer: dict[str, Any], reward: str, prediction_type: str
 ) -> None:
+    if kind == "dsc":  # it needs its own; beside the default, the other reading of β and the printed step
+        adam = optimizer["name"] == "adam"
+        constants = {"boost": 1.0, "per_sample": adam, "update": "adam" if adam else "printed"}
+        optimizer = {"name": "dsc", "dsc": constants}
     changes = {
         "training.optimizer": optimizer,
         "training.prediction_type": prediction_type,

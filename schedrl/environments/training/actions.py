@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -18,76 +18,27 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from schedrl import schedules
+from schedrl.diffusion.spec import DSCCoefficients
+from schedrl.environments.training.action_base import ActionKind, Array, BoxAction, Memory, Range
+from schedrl.environments.training.ava_actions import DSCAction, GainAction, LogRange
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules import AnySchedule, Schedule, conversions
 
-__all__ = ["ActionKind", "AnyAction", "ChoiceAction", "GainAction", "KernelAction", "KnotsAction", "Range"]
-
-Array = NDArray[np.float64]
-
-Range = tuple[float, float]
-"""Pinned log-SNR end points of the measurement: (data end, noise end)."""
-
-
-class ActionKind(Protocol):
-    """One way of deciding a schedule."""
-
-    @property
-    def kind(self) -> str:
-        """Name in the variant."""
-
-    @property
-    def num_knots(self) -> int:
-        """Environment steps in the sweep before each phase of training."""
-
-    @property
-    def initial_memory(self) -> float:
-        """What a run carries from phase to phase, at the start (the log of AVA's K for ``gain``, else 0)."""
-
-    def space(self) -> gym.spaces.Box | gym.spaces.Discrete:
-        """Action space of one run."""
-
-    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
-        """Decode a sweep.
-
-        Args:
-            sweep: ``[knots, runs, ...]`` actions.
-            memory: ``[runs]``, carried from the last phase.
-            limits: Log-SNR at the data and at the noise end of the measurement.
-
-        Returns:
-            One schedule per run, and the memory to carry on.
-        """
-
-    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[Any]:
-        """Action at ``knot`` that reproduces ``schedule``.
-
-        Raises:
-            SchedrlError: This kind cannot represent the schedule.
-        """
+__all__ = [
+    "ActionKind",
+    "AnyAction",
+    "ChoiceAction",
+    "DSCAction",
+    "GainAction",
+    "KernelAction",
+    "KnotsAction",
+    "LogRange",
+    "Memory",
+    "Range",
+]
 
 
-class _BoxAction(Spec):
-    """Common part of the continuous kinds: a Box of [−1, 1], and 0 as the reference."""
-
-    @property
-    def width(self) -> int:
-        return 1
-
-    @property
-    def num_knots(self) -> int:
-        return 1
-
-    @property
-    def initial_memory(self) -> float:
-        return 0.0
-
-    def space(self) -> gym.spaces.Box:
-        """Box of [−1, 1]."""
-        return gym.spaces.Box(-1.0, 1.0, (self.width,), np.float32)
-
-
-class KnotsAction(_BoxAction):
+class KnotsAction(BoxAction):
     """The whole schedule at once: the share of training noise in each of ``bins`` equal cells of log-SNR.
 
     The shares are softmax(log of the reference's shares + ``scale`` × action); their cumulative sum places the knots
@@ -124,7 +75,7 @@ class KnotsAction(_BoxAction):
         edges = np.linspace(*limits, self.bins + 1)
         return [schedules.PiecewiseLogSNR.from_density(edges, row) for row in shares], memory
 
-    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
+    def encode(self, schedule: Schedule, knot: int, memory: Memory, limits: Range) -> NDArray[np.float32]:
         """Logits of the schedule's own shares, relative to the reference."""
         logits = np.log(self._shares(schedule, limits) / self._shares(self.reference, limits)) / self.scale
         # Logits matter only up to a constant: centring uses the box best.
@@ -140,7 +91,7 @@ class KnotsAction(_BoxAction):
         return normalised
 
 
-class KernelAction(_BoxAction):
+class KernelAction(BoxAction):
     """Paper B's kernel: walk ``knots`` points in t, and at each set β from what is seen there.
 
     At knot j the action gives log β_j = log β_j^ref + ``scale`` × action, and β_j holds for T/K steps. The reference
@@ -192,7 +143,7 @@ class KernelAction(_BoxAction):
             make(betas=tuple(b), num_train_timesteps=self.num_train_timesteps) for b in betas.T.tolist()
         ], memory
 
-    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
+    def encode(self, schedule: Schedule, knot: int, memory: Memory, limits: Range) -> NDArray[np.float32]:
         """Match the schedule's ᾱ at the next knot."""
         wanted = self._knot_betas(schedule, limits)[knot] / self._knot_betas(self.reference, limits)[knot]
         return np.array([np.clip(math.log(wanted) / self.scale, -1.0, 1.0)], dtype=np.float32)
@@ -204,60 +155,6 @@ class KernelAction(_BoxAction):
         reached = schedule.log_alphas_cumprod(self.num_train_timesteps)[per_knot - 1 :: per_knot]
         betas: Array = -np.expm1(np.diff(reached.clip(lowest, highest), prepend=0.0) / per_knot)
         return betas.clip(1e-8, 0.999)
-
-
-class GainAction(_BoxAction):
-    """Paper A's K: each phase changes log K in β(t) = β_init + K (1 − exp(−αt)).
-
-    Attributes:
-        beta_init: β_init.
-        alpha: α.
-        initial_gain: K at the start of an episode.
-        minimum: Least K.
-        maximum: Greatest K.
-        scale: Change of log K at action ±1.
-    """
-
-    kind: Literal["gain"] = "gain"
-    beta_init: Annotated[float, Field(gt=0.0, le=1e6)] = 0.1
-    alpha: Annotated[float, Field(gt=0.0, le=1e6)] = 2.0
-    initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
-    minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
-    maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
-    scale: Annotated[float, Field(gt=0.0)] = 1.5
-
-    @model_validator(mode="after")
-    def _ordered(self) -> GainAction:
-        if not self.minimum <= self.initial_gain <= self.maximum:
-            raise ValueError(
-                f"initial_gain must lie in [minimum, maximum] = [{self.minimum}, {self.maximum}] "
-                f"(got {self.initial_gain})"
-            )
-        return self
-
-    @property
-    def initial_memory(self) -> float:
-        """log K at the start."""
-        return math.log(self.initial_gain)
-
-    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
-        """AVA's law at the new K."""
-        moved = memory + self.scale * sweep[-1][:, 0].astype(np.float64)
-        memory = moved.clip(math.log(self.minimum), math.log(self.maximum))
-        return [self.law(math.exp(log_gain)) for log_gain in memory.tolist()], memory
-
-    def law(self, gain: float) -> Schedule:
-        """AVA's law at a given K."""
-        return schedules.AVA(beta_init=self.beta_init, K=gain, alpha=self.alpha)
-
-    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.float32]:
-        """The change of log K towards the K of an AVA law; other laws are out of reach."""
-        if not isinstance(schedule, schedules.AVA):
-            raise SchedrlError(
-                f"action kind 'gain' can represent AVA's law only, not schedule '{schedule.name}'"
-            )
-        change = (math.log(schedule.K) - memory) / self.scale
-        return np.array([np.clip(change, -1.0, 1.0)], dtype=np.float32)
 
 
 class ChoiceAction(Spec):
@@ -276,9 +173,13 @@ class ChoiceAction(Spec):
         return 1
 
     @property
-    def initial_memory(self) -> float:
+    def initial_memory(self) -> Memory:
         """Nothing is carried."""
-        return 0.0
+        return ()
+
+    def coefficients(self, memory: Array) -> DSCCoefficients | None:
+        """None: the optimizer is the variant's."""
+        return None
 
     def space(self) -> gym.spaces.Discrete:
         """One number per choice."""
@@ -288,14 +189,16 @@ class ChoiceAction(Spec):
         """Look the choice up."""
         return [self.choices[int(index)] for index in sweep[-1]], memory
 
-    def encode(self, schedule: Schedule, knot: int, memory: float, limits: Range) -> NDArray[np.int64]:
+    def encode(self, schedule: Schedule, knot: int, memory: Memory, limits: Range) -> NDArray[np.int64]:
         """Place of the schedule among the choices."""
         if schedule not in self.choices:
             raise SchedrlError(f"action kind 'choice' does not offer schedule {schedule.model_dump_json()}")
         return np.asarray(self.choices.index(schedule), dtype=np.int64)
 
 
-AnyAction = Annotated[KernelAction | KnotsAction | GainAction | ChoiceAction, Field(discriminator="kind")]
+AnyAction = Annotated[
+    KernelAction | KnotsAction | GainAction | DSCAction | ChoiceAction, Field(discriminator="kind")
+]
 """Any action kind, chosen by ``kind``."""
 
 

@@ -13,19 +13,20 @@ from pydantic import Field
 
 from schedrl.errors import Spec
 
-__all__ = ["LIMIT", "LOG_GAIN_UNIT", "FeatureName", "ObservationSpec", "RunView"]
+__all__ = ["LIMIT", "LOG_UNIT", "MEMORY_FEATURES", "FeatureName", "ObservationSpec", "RunView"]
 
 Array = NDArray[np.float64]
 
 LIMIT = 5.0
 """Observations are clipped to ± this; every feature is scaled to lie well inside."""
 
-LOG_GAIN_UNIT = 3.0
-"""log K per unit of ``log_gain``: every K that an action can reach stays inside ± ``LIMIT``."""
+LOG_UNIT = 3.0
+"""log K per unit of ``log_gain``, and so on: all that an action can reach stays inside ± ``LIMIT``."""
 
 FeatureName = Literal[
-    "time", "sigma_local", "logsnr", "budget", "bound_bins", "gradient_norm", "gradient_average", "log_gain"
-]
+    "time", "sigma_local", "logsnr", "budget", "bound_bins", "gradient_norm", "gradient_average", "log_gain",
+    "log_alpha", "log_gamma", "log_boost",
+]  # fmt: skip
 
 
 @dataclass
@@ -40,7 +41,7 @@ class RunView:
         mse: Validation ε error per level of the bound. ``[runs, levels]``
         gradient_norm: Root mean square gradient norm over the last phase. ``[runs]``
         gradient_average: Its exponential moving average τ, bias-corrected. ``[runs]``
-        memory: What the action kind carries (log K). ``[runs]``
+        memory: What the action kind carries: logs of K, α, γ, λ, as far as it sets them. ``[runs, entries]``
     """
 
     time: Array
@@ -58,6 +59,18 @@ def _bound_bins(view: RunView, bins: int) -> Array:
     return np.stack([group.mean(axis=1) for group in groups], axis=1)
 
 
+MEMORY_FEATURES = ("log_gain", "log_alpha", "log_gamma", "log_boost")
+"""What an action kind may carry from phase to phase, in the order of its entries."""
+
+
+def _memory_feature(place: int) -> Callable[[RunView], Array]:
+    def feature(view: RunView) -> Array:
+        carried = view.memory.shape[1] > place
+        return view.memory[:, place] / LOG_UNIT if carried else np.zeros(len(view.memory))
+
+    return feature
+
+
 _FEATURES: dict[str, Callable[[RunView], Array]] = {
     "time": lambda view: view.time,
     "sigma_local": lambda view: view.sigma_local,
@@ -65,7 +78,7 @@ _FEATURES: dict[str, Callable[[RunView], Array]] = {
     "budget": lambda view: view.budget,
     "gradient_norm": lambda view: np.log(np.maximum(view.gradient_norm, 1e-8)),
     "gradient_average": lambda view: np.log(np.maximum(view.gradient_average, 1e-8)),
-    "log_gain": lambda view: view.memory / LOG_GAIN_UNIT,
+    **{name: _memory_feature(place) for place, name in enumerate(MEMORY_FEATURES)},
 }
 
 
@@ -74,7 +87,7 @@ class ObservationSpec(Spec):
 
     ``time`` t/T in [0, 1); ``sigma_local`` of images in [−1, 1]; ``logsnr`` λ/10; ``budget`` in [0, 1];
     ``bound_bins`` log ε error in each group of levels, data end first; ``gradient_norm`` and ``gradient_average``
-    natural logs; ``log_gain`` log K / 3. All clipped to ±5.
+    natural logs; ``log_gain`` log K / 3, likewise ``log_alpha``, ``log_gamma``, ``log_boost``. All clipped to ±5.
 
     Attributes:
         features: Their names; the paper's bare kernel sees ``("time", "sigma_local")``.

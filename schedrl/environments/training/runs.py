@@ -13,6 +13,7 @@ from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
+from schedrl.diffusion.spec import DSC_TIMESTEPS
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.bound import Bound, LawLoss
@@ -83,7 +84,7 @@ class TrainingRuns:
         self.seeds = np.zeros(runs, dtype=np.int64)
         self.mse = np.ones((runs, levels))
         self.current = np.zeros(runs)
-        self.memory = np.zeros(runs)
+        self.memory = np.zeros((runs, len(variant.action.initial_memory)))
         self.gradient_norm = np.ones(runs)
         self.gradient_sum = np.zeros(runs)
         self.gradient_weight = np.zeros(runs)
@@ -134,10 +135,11 @@ class TrainingRuns:
         """Train every run for one phase under the schedule its sweep made."""
         began = time.perf_counter()
         episode, reward = self.variant.episode, self.variant.reward
-        schedules, self.memory = self.variant.action.schedules(np.stack(self.sweep), self.memory, self.limits)
+        action = self.variant.action
+        schedules, self.memory = action.schedules(np.stack(self.sweep), self.memory, self.limits)
         self.sweep = []
-        law = self.law(schedules)
-        record = self.population.train(law, episode.steps_per_phase)
+        law, coefficients = self.law(schedules), action.coefficients(self.memory)
+        record = self.population.train(law, episode.steps_per_phase, coefficients)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
         error = value.mse.mean(axis=1)
         diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= self.worst_error))
@@ -171,10 +173,13 @@ class TrainingRuns:
 
     def law(self, schedules: list[Schedule]) -> NoiseLaw:
         """Training noise of each run under its schedule."""
-        steps = self.variant.timesteps
+        steps, betas = self.variant.timesteps, None
+        if self.variant.training.optimizer.dsc is not None:
+            betas = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules])
         if steps is not None:
-            return NoiseLaw(np.stack([s.logsnr_steps(steps) for s in schedules]), discrete=True)
-        return NoiseLaw(np.stack([s.logsnr(_TABLE) for s in schedules]))
+            quantiles = np.stack([s.logsnr_steps(steps) for s in schedules])
+            return NoiseLaw(quantiles, discrete=True, betas=betas)
+        return NoiseLaw(np.stack([s.logsnr(_TABLE) for s in schedules]), betas=betas)
 
     def quantiles(self, schedule: Schedule, u: Array) -> Array:
         """λ of the training noise at the uniform numbers ``u``."""

@@ -71,6 +71,10 @@ class TrainingVariant(Variant):
         own_timesteps = self.action.num_train_timesteps if self.action.kind == "kernel" else None
         if own_timesteps is not None and self.num_train_timesteps not in (None, own_timesteps):
             raise ValueError("num_train_timesteps: the kernel action brings its own; leave this one out")
+        if self.action.kind == "dsc" and self.training.optimizer.name != "dsc":
+            raise ValueError(
+                f"training.optimizer.name: the dsc action needs 'dsc' (got '{self.training.optimizer.name}')"
+            )
         if self.observation.bins > self.bound.levels:
             raise ValueError(
                 f"observation.bins: at most bound.levels = {self.bound.levels} (got {self.observation.bins})"

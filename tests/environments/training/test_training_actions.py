@@ -17,16 +17,18 @@ from schedrl.environments.training.actions import (
     ActionKind,
     AnyAction,
     ChoiceAction,
+    DSCAction,
     GainAction,
     KernelAction,
     KnotsAction,
+    Memory,
     stack_actions,
 )
 from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.schedules import AnySchedule, Schedule
 
 LIMITS = (8.0, -6.0)
-NOTHING = np.zeros(1)
+NOTHING = np.zeros((1, 0))
 
 NEEDED: dict[str, dict[str, Any]] = {
     "piecewise": {"u": (0.0, 0.3, 1.0), "logsnr": (9.0, 1.0, -7.0)},
@@ -47,7 +49,7 @@ def decode(action: ActionKind, rows: np.ndarray, memory: np.ndarray = NOTHING) -
     return action.schedules(rows, memory, LIMITS)[0]
 
 
-def encoded(action: ActionKind, law: Schedule, memory: float = 0.0) -> np.ndarray:
+def encoded(action: ActionKind, law: Schedule, memory: Memory = ()) -> np.ndarray:
     """A whole sweep [knots, 1, ...] that stands for a law."""
     knots = range(action.num_knots)
     return np.stack([stack_actions([action.encode(law, knot, memory, LIMITS)]) for knot in knots])
@@ -163,9 +165,9 @@ def test_kernel_beta_never_reaches_one() -> None:
 def test_gain_zero_keeps_k() -> None:
     action = GainAction(initial_gain=7.0, beta_init=0.2, alpha=1.5)
     made, memory = action.schedules(
-        np.zeros((1, 2, 1), np.float32), np.full(2, action.initial_memory), LIMITS
+        np.zeros((1, 2, 1), np.float32), np.tile(action.initial_memory, (2, 1)), LIMITS
     )
-    assert memory.tolist() == [math.log(7.0)] * 2
+    assert memory.tolist() == [[math.log(7.0)]] * 2
     expected = schedules.AVA(beta_init=0.2, K=7.0, alpha=1.5).logsnr_steps(100)
     for law in made:
         np.testing.assert_allclose(law.logsnr_steps(100), expected)
@@ -181,23 +183,63 @@ def test_gain_walks_in_log_k_between_its_bounds(moves: list[float], scale: float
         made, memory = action.schedules(np.full((1, 1, 1), move, np.float32), memory, LIMITS)
         assert isinstance(made[0], schedules.AVA)
         assert pytest.approx(gain, rel=1e-9) == made[0].K
-        assert math.exp(memory[0]) == pytest.approx(gain, rel=1e-9)
+        assert math.exp(memory[0, 0]) == pytest.approx(gain, rel=1e-9)
         assert 2.0 - 1e-12 <= made[0].K <= 30.0 + 1e-12
         assert_monotone(made[0])
+
+
+@given(st.lists(boxes(4), min_size=1, max_size=8))
+def test_dsc_walks_in_four_logs_between_their_bounds(moves: list[np.ndarray]) -> None:
+    action = DSCAction()
+    ranges = (action.gain, action.alpha, action.gamma, action.boost)
+    memory, values = np.array([action.initial_memory]), [each.initial for each in ranges]
+    for move in moves:
+        values = [
+            min(max(value * math.exp(each.scale * float(step)), each.minimum), each.maximum)
+            for value, each, step in zip(values, ranges, move, strict=True)
+        ]
+        (law,), memory = action.schedules(move[None, None], memory, LIMITS)
+        coefficients = action.coefficients(memory)
+        assert isinstance(law, schedules.AVA)
+        found = [law.K, law.alpha, coefficients.gamma[0], coefficients.boost[0]]
+        np.testing.assert_allclose(found, values, rtol=1e-9)
+        assert_monotone(law)
+
+
+def test_dsc_zero_keeps_all_four_and_encode_the_wanted() -> None:
+    action = DSCAction()
+    memory = np.tile(action.initial_memory, (2, 1))
+    _, kept = action.schedules(np.zeros((1, 2, 4), np.float32), memory, LIMITS)
+    np.testing.assert_array_equal(kept, memory)
+    wanted = schedules.AVA(K=40.0, alpha=3.0)
+    move = action.towards(wanted, 2.0, 0.05, action.initial_memory)
+    (law,), reached = action.schedules(move[None, None], memory[:1], LIMITS)
+    coefficients = action.coefficients(reached)
+    found = [law.K, law.alpha, coefficients.gamma[0], coefficients.boost[0]]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, [40.0, 3.0, 2.0, 0.05], rtol=1e-6)
+    # Without a word about them, γ and λ stay.
+    np.testing.assert_array_equal(action.encode(wanted, 0, action.initial_memory, LIMITS)[2:], 0.0)
+    with pytest.raises(SchedrlError, match="AVA's law only"):
+        action.encode(schedules.Cosine(), 0, action.initial_memory, LIMITS)
+
+
+def test_dsc_ranges_hold_their_start() -> None:
+    with pytest.raises(SchedrlError, match=r"initial must lie in \[minimum, maximum\]"):
+        parse(DSCAction, {"kind": "dsc", "gamma": {"initial": 5.0, "minimum": 6.0, "maximum": 7.0}}, "here")
 
 
 @given(st.floats(0.5, 200.0), st.floats(0.5, 200.0))
 def test_gain_encodes_the_way_to_k(start: float, wanted: float) -> None:
     action = GainAction(scale=10.0)
-    move = action.encode(schedules.AVA(K=wanted), 0, math.log(start), LIMITS)
-    (made,), _ = action.schedules(move[None, None], np.array([math.log(start)]), LIMITS)
+    move = action.encode(schedules.AVA(K=wanted), 0, (math.log(start),), LIMITS)
+    (made,), _ = action.schedules(move[None, None], np.array([[math.log(start)]]), LIMITS)
     assert isinstance(made, schedules.AVA)
     assert pytest.approx(wanted, rel=1e-5) == made.K
 
 
 def test_gain_represents_avas_law_only() -> None:
     with pytest.raises(SchedrlError, match="'gain' can represent AVA's law only, not schedule 'cosine'"):
-        GainAction().encode(schedules.Cosine(), 0, 0.0, LIMITS)
+        GainAction().encode(schedules.Cosine(), 0, (0.0,), LIMITS)
 
 
 # --- choice ---
@@ -208,7 +250,7 @@ def test_choice_is_exact() -> None:
     action = ChoiceAction(choices=offered)
     made = decode(action, np.array([[2, 0, 1]]))
     assert made == [offered[2], offered[0], offered[1]]
-    assert [int(action.encode(law, 0, 0.0, LIMITS)) for law in offered] == [0, 1, 2]
+    assert [int(action.encode(law, 0, (), LIMITS)) for law in offered] == [0, 1, 2]
     assert isinstance(action.space(), gym.spaces.Discrete)
     assert action.space().n == 3
 
@@ -216,7 +258,7 @@ def test_choice_is_exact() -> None:
 def test_choice_offers_nothing_else() -> None:
     action = ChoiceAction(choices=(schedules.Cosine(), schedules.Linear()))
     with pytest.raises(SchedrlError, match=r"'choice' does not offer schedule .*\"gamma\":0\.3"):
-        action.encode(schedules.Tangent(gamma=0.3), 0, 0.0, LIMITS)
+        action.encode(schedules.Tangent(gamma=0.3), 0, (), LIMITS)
 
 
 # --- all ---
@@ -244,7 +286,7 @@ def test_every_law_has_a_projection(action: KnotsAction | KernelAction, law: Any
 
 @pytest.mark.parametrize("action", [KnotsAction(reference=law) for law in EVERY_LAW[:3]])
 def test_the_reference_is_encoded_as_zero(action: KnotsAction) -> None:
-    np.testing.assert_allclose(action.encode(action.reference, 0, 0.0, LIMITS), 0.0, atol=1e-7)
+    np.testing.assert_allclose(action.encode(action.reference, 0, (), LIMITS), 0.0, atol=1e-7)
     kernel = KernelAction(knots=10, reference=action.reference)
     np.testing.assert_allclose(encoded(kernel, action.reference), 0.0, atol=1e-7)
 

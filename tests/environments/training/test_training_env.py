@@ -147,7 +147,7 @@ def test_final_schedule_is_what_was_trained_on(episodes: Any, make_vector: Any, 
     final = episodes.play(env, 0, actions)["finals"][-1]
     action, limits = env.variant.action, env.runs.limits
     sweeps = np.stack(actions).reshape(env.variant.episode.phases, action.num_knots, *actions[0].shape)
-    memory = np.full(2, action.initial_memory)
+    memory = np.tile(action.initial_memory, (2, 1))
     expected: list[list[Any]] = [[], []]
     for sweep in sweeps:
         made, memory = action.schedules(sweep, memory, limits)

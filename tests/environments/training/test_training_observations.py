@@ -27,7 +27,7 @@ def view(**changes: Any) -> RunView:
         "mse": rng.uniform(0.05, 1.0, (RUNS, LEVELS)),
         "gradient_norm": np.array([0.5, 1.0, 2.0]),
         "gradient_average": np.array([0.6, 0.9, 1.5]),
-        "memory": np.log([2.0, 20.0, 200.0]),
+        "memory": np.log([[2.0, 1.0, 0.5, 0.01], [20.0, 2.0, 1.0, 0.1], [200.0, 50.0, 100.0, 10.0]]),
     }
     return RunView(**{**fields, **changes})
 
@@ -77,8 +77,9 @@ def test_bound_bins_are_means_of_logs_from_the_data_end() -> None:
 def test_anything_is_shown_inside_the_box(features: list[FeatureName], value: float) -> None:
     spec = ObservationSpec(features=tuple(features))
     bad = view(
-        **{name: np.full(RUNS, value) for name in RunView.__annotations__ if name != "mse"},
+        **{name: np.full(RUNS, value) for name in RunView.__annotations__ if name not in ("mse", "memory")},
         mse=np.full((RUNS, LEVELS), value),
+        memory=np.full((RUNS, 4), value),
     )
     rows = spec.observe(bad)
     assert np.isfinite(rows).all()
@@ -143,6 +144,14 @@ def test_gradient_average_is_bias_corrected(episodes: Any, make_vector: Any) -> 
     first, second = recorded
     np.testing.assert_allclose(observation[:, 0], np.log(np.sqrt((first**2 + second**2) / 2)), rtol=1e-5)
     np.testing.assert_allclose(observation[:, 1], np.log((first + 2 * second) / 3), rtol=1e-5, atol=1e-6)
+
+
+def test_all_that_dsc_carries_is_seen() -> None:
+    features: tuple[FeatureName, ...] = ("log_gain", "log_alpha", "log_gamma", "log_boost")
+    rows = ObservationSpec(features=features).observe(view())
+    np.testing.assert_allclose(3.0 * rows, view().memory, rtol=1e-6)
+    nothing = view(memory=np.zeros((RUNS, 0)))
+    np.testing.assert_array_equal(ObservationSpec(features=features).observe(nothing), 0.0)
 
 
 def test_log_gain_is_seen_and_restarts(make_vector: Any) -> None:
