@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schedrl.diffusion.spec import LOGSNR_LIMIT
+from schedrl.diffusion.spec import DSC_TIMESTEPS, LOGSNR_LIMIT
+from schedrl.schedules import Schedule
 
 __all__ = ["NoiseLaw", "betas_at", "logsnr_at"]
+
+_TABLE = np.linspace(0.0, 1.0, 1025)
+"""Where a continuous law's quantile function is tabulated."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,22 @@ class NoiseLaw:
     quantiles: NDArray[np.float64]
     discrete: bool = False
     betas: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(
+        cls, schedules: Sequence[Schedule], timesteps: int | None = None, *, betas: bool = False
+    ) -> NoiseLaw:
+        """The law of each run's schedule.
+
+        Args:
+            schedules: One per run.
+            timesteps: T of discrete training; continuous when absent, and then linear between the points of a table.
+            betas: Tell DSC the β_t, too.
+        """
+        told = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules]) if betas else None
+        if timesteps is not None:
+            return cls(np.stack([s.logsnr_steps(timesteps) for s in schedules]), discrete=True, betas=told)
+        return cls(np.stack([s.logsnr(_TABLE) for s in schedules]), betas=told)
 
     def tensor(self, device: torch.device) -> Tensor:
         """The table on a device, in float32, clipped to what the network distinguishes."""

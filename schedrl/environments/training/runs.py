@@ -13,7 +13,6 @@ from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
-from schedrl.diffusion.spec import DSC_TIMESTEPS
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.bound import Bound, LawLoss
@@ -22,9 +21,6 @@ from schedrl.schedules import Schedule, conversions
 __all__ = ["PhaseOutcome", "TrainingRuns"]
 
 Array = NDArray[np.float64]
-
-_TABLE = np.linspace(0.0, 1.0, 1025)
-"""Where a continuous law's quantile function is tabulated."""
 
 _LOCAL_IMAGES = 32
 """Images whose local variance the kernel looks at."""
@@ -173,13 +169,8 @@ class TrainingRuns:
 
     def law(self, schedules: list[Schedule]) -> NoiseLaw:
         """Training noise of each run under its schedule."""
-        steps, betas = self.variant.timesteps, None
-        if self.variant.training.optimizer.dsc is not None:
-            betas = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules])
-        if steps is not None:
-            quantiles = np.stack([s.logsnr_steps(steps) for s in schedules])
-            return NoiseLaw(quantiles, discrete=True, betas=betas)
-        return NoiseLaw(np.stack([s.logsnr(_TABLE) for s in schedules]), betas=betas)
+        told = self.variant.training.optimizer.dsc is not None
+        return NoiseLaw.of(schedules, self.variant.timesteps, betas=told)
 
     def quantiles(self, schedule: Schedule, u: Array) -> Array:
         """λ of the training noise at the uniform numbers ``u``."""
