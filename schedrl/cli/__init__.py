@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import schedrl
-from schedrl.cli import comparison, lists, plan, show, training
+from schedrl.cli import comparison, experiment, lists, plan, show, training
 from schedrl.cli.common import Group
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ app.command(epilog=training.TRAIN_EXAMPLES)(training.train)
 app.command(epilog=show.EVALUATE_EXAMPLES)(show.evaluate)
 app.command(epilog=comparison.BENCHMARK_EXAMPLES)(comparison.benchmark)
 app.command(epilog=comparison.REPORT_EXAMPLES)(comparison.report)
+app.command(epilog=experiment.EXPERIMENT_EXAMPLES)(experiment.experiment)
 app.command(epilog=comparison.DEMO_EXAMPLES)(comparison.demo)
 
 

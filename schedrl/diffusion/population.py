@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +42,16 @@ class PhaseRecord:
     loss: NDArray[np.float32]
     gradient_norm: NDArray[np.float32]
     rate: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, records: Sequence[PhaseRecord]) -> PhaseRecord:
+        """One record of calls that followed each other."""
+        return cls(
+            *(
+                np.concatenate([getattr(record, name) for record in records])
+                for name in ("loss", "gradient_norm", "rate")
+            )
+        )
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schedrl.catalogue import folder
+from schedrl.diffusion.ava import AVALaw
 from schedrl.environments.base import Variant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.policies.plans import AnyPlan
@@ -20,6 +21,7 @@ from schedrl.schedules import AnySchedule
 
 __all__ = [
     "AVAAgent",
+    "AVADSCAgent",
     "Agent",
     "GridAgent",
     "PPOAgent",
@@ -50,29 +52,28 @@ class ScheduleAgent(_Named):
     schedule: AnySchedule
 
 
-class AVAAgent(_Named):
+class AVAAgent(_Named, AVALaw):
     """Paper A's controller: K moves with the gradient norm, once per phase.
 
     Attributes:
-        rule: ``"equation"``: K ← K + η(‖∇L‖ − τ). ``"prose"``: the opposite sign, as the paper's text has it.
-        rate: η.
-        beta_init: β_init of the law.
-        alpha: α of the law.
-        initial_gain: K before the first phase.
-        minimum: Least K.
-        maximum: Greatest K.
         phases: Phases in which it acts when the environment does not set them.
     """
 
     kind: Literal["ava"] = "ava"
-    rule: Literal["equation", "prose"]
-    rate: Annotated[float, Field(ge=0.0)] = 20.0
-    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
-    alpha: Annotated[float, Field(gt=0.0)] = 2.0
-    initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
-    minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
-    maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
     phases: Annotated[int, Field(ge=1)] = 8
+
+
+class AVADSCAgent(_Named, AVALaw):
+    """AVA's controller, and DSC's γ and λ held constant: for environments with the action kind ``dsc``.
+
+    Attributes:
+        gamma: γ.
+        boost: λ.
+    """
+
+    kind: Literal["ava-dsc"] = "ava-dsc"
+    gamma: Annotated[float, Field(ge=1e-6, le=1e6)]
+    boost: Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class GridAgent(_Named):
@@ -122,13 +123,22 @@ class TrainedAgent(_Named):
     path: str
 
 
-Agent = ScheduleAgent | AVAAgent | GridAgent | SearchAgent | RandomAgent | PPOAgent | TrainedAgent
+Agent = (
+    ScheduleAgent | AVAAgent | AVADSCAgent | GridAgent | SearchAgent | RandomAgent | PPOAgent | TrainedAgent
+)
 _KINDS: dict[str, type[Agent]] = {
-    "schedule": ScheduleAgent, "ava": AVAAgent, "grid": GridAgent, "search": SearchAgent, "random": RandomAgent,
+    "schedule": ScheduleAgent, "ava": AVAAgent, "ava-dsc": AVADSCAgent, "grid": GridAgent,
+    "search": SearchAgent, "random": RandomAgent,
     "ppo": PPOAgent, "trained": TrainedAgent,
 }  # fmt: skip
 
-_FAMILY = {"schedule": "training", "ava": "training", "grid": "sampling", "search": "sampling"}
+_FAMILY = {
+    "schedule": "training",
+    "ava": "training",
+    "ava-dsc": "training",
+    "grid": "sampling",
+    "search": "sampling",
+}
 """The family of environments that a kind of agent is for; the others act in either."""
 
 

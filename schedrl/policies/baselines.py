@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl import schedules
 from schedrl.environments.base import Variant
 from schedrl.environments.training.actions import Memory
 from schedrl.environments.training.observations import LOG_UNIT, MEMORY_FEATURES
@@ -16,7 +15,7 @@ from schedrl.errors import SchedrlError
 from schedrl.policies.agents import AVAAgent
 from schedrl.schedules import Schedule
 
-__all__ = ["AVAPolicy", "Policy", "RandomPolicy", "SchedulePolicy"]
+__all__ = ["AVAPolicy", "Features", "Policy", "RandomPolicy", "SchedulePolicy", "State", "as_rows"]
 
 State = tuple[NDArray[Any], ...]
 
@@ -34,7 +33,7 @@ class Policy(Protocol):
         """Actions ``[runs, ...]`` for observations ``[runs, entries]``, and the state to hand back next time."""
 
 
-class _Features:
+class Features:
     """Reads named entries out of observations."""
 
     def __init__(self, variant: TrainingVariant, needed: tuple[str, ...], who: str) -> None:
@@ -47,6 +46,7 @@ class _Features:
         self._places = {name: names.index(name) for name in needed}
 
     def get(self, observation: NDArray[np.float32], name: str) -> NDArray[np.float64]:
+        """An entry's column, ``[runs]``."""
         return observation[:, self._places[name]].astype(np.float64)
 
 
@@ -57,7 +57,7 @@ class _Encoder:
         self.action, self.limits = variant.action, (variant.bound.logsnr_max, variant.bound.logsnr_min)
         self._carried = MEMORY_FEATURES[: len(self.action.initial_memory)]
         needed = ("time",) if self.action.kind == "kernel" else self._carried
-        self.features = _Features(variant, needed, who)
+        self.features = Features(variant, needed, who)
 
     def __call__(self, wanted: list[Schedule], observation: NDArray[np.float32]) -> NDArray[Any]:
         runs = len(observation)
@@ -102,7 +102,7 @@ class SchedulePolicy:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """The schedule's actions."""
-        rows, single = _rows(observation)
+        rows, single = as_rows(observation)
         actions = self._encode([self.schedule] * len(rows), rows)
         return (actions[0] if single else actions), None
 
@@ -120,14 +120,14 @@ class AVAPolicy:
     def __init__(self, agent: AVAAgent, variant: TrainingVariant) -> None:
         self.agent = agent
         needed = ("gradient_norm", "gradient_average", "budget") if variant.episode.phases > 1 else ()
-        self._features = _Features(variant, needed, f"agent '{agent.name}'")
+        self._features = Features(variant, needed, f"agent '{agent.name}'")
         self._encode = _Encoder(variant, f"agent '{agent.name}'")
         self._knots, self._moves = variant.action.num_knots, variant.episode.phases > 1
         # The law at other K, too: a choice may offer AVA's law at one K only.
         for gain in (
             (agent.initial_gain, agent.minimum, agent.maximum) if self._moves else (agent.initial_gain,)
         ):
-            variant.action.encode(self._law(gain), 0, variant.action.initial_memory, self._encode.limits)
+            variant.action.encode(self.agent.law(gain), 0, variant.action.initial_memory, self._encode.limits)
 
     def predict(
         self,
@@ -137,13 +137,13 @@ class AVAPolicy:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """The actions of β(t) = β_init + K(1 − exp(−αt)) at the present K."""
-        rows, single = _rows(observation)
+        rows, single = as_rows(observation)
         gains = np.full(len(rows), self.agent.initial_gain) if state is None else np.asarray(state[0]).copy()
         if episode_start is not None:
             gains[np.atleast_1d(episode_start)] = self.agent.initial_gain
         if self._moves:
             gains = self._move(gains, rows)
-        actions = self._encode([self._law(gain) for gain in gains.tolist()], rows)
+        actions = self._encode([self.agent.law(gain) for gain in gains.tolist()], rows)
         return (actions[0] if single else actions), (gains,)
 
     def _move(self, gains: NDArray[np.float64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -152,13 +152,8 @@ class AVAPolicy:
         due = self._features.get(rows, "budget") < 1.0
         if self._knots > 1:
             due &= self._encode.features.get(rows, "time") == 0.0
-        sign = 1.0 if self.agent.rule == "equation" else -1.0
-        moved = gains + sign * self.agent.rate * (norm - average)
-        kept: NDArray[np.float64] = np.where(due, moved.clip(self.agent.minimum, self.agent.maximum), gains)
+        kept: NDArray[np.float64] = np.where(due, self.agent.moved(gains, norm, average), gains)
         return kept
-
-    def _law(self, gain: float) -> Schedule:
-        return schedules.AVA(beta_init=self.agent.beta_init, K=gain, alpha=self.agent.alpha)
 
 
 class RandomPolicy:
@@ -181,12 +176,12 @@ class RandomPolicy:
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
         """New random actions."""
-        rows, single = _rows(observation)
+        rows, single = as_rows(observation)
         actions = np.stack([np.asarray(self._space.sample()) for _ in rows])
         return (actions[0] if single else actions), None
 
 
-def _rows(observation: Any) -> tuple[NDArray[np.float32], bool]:
+def as_rows(observation: Any) -> tuple[NDArray[np.float32], bool]:
     """Observations as rows, and whether it was a single one."""
     array = np.asarray(observation, dtype=np.float32)
     return np.atleast_2d(array), array.ndim == 1

@@ -9,6 +9,7 @@ from schedrl.errors import SchedrlError
 from schedrl.policies.agents import (
     Agent,
     AVAAgent,
+    AVADSCAgent,
     GridAgent,
     PPOAgent,
     RandomAgent,
@@ -17,6 +18,7 @@ from schedrl.policies.agents import (
     acts_in,
     find,
 )
+from schedrl.policies.ava_dsc import AVADSCPolicy
 from schedrl.policies.baselines import AVAPolicy, Policy, RandomPolicy, SchedulePolicy
 
 __all__ = ["make_policy"]
@@ -49,6 +51,8 @@ def make_policy(agent: Agent, variant: Variant, seed: int = 0) -> Policy:
         return SchedulePolicy(agent.schedule, of_family(variant, TrainingVariant))
     if isinstance(agent, AVAAgent):
         return AVAPolicy(agent, of_family(variant, TrainingVariant))
+    if isinstance(agent, AVADSCAgent):
+        return AVADSCPolicy(agent, of_family(variant, TrainingVariant))
     if isinstance(agent, GridAgent | SearchAgent):
         raise SchedrlError(
             f"agent '{agent.name}': sees the source, not observations; use schedrl.policies.solve on problems, or "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
-from schedrl.diffusion.population import NoiseLaw, Population
+from schedrl.diffusion.population import NoiseLaw, PhaseRecord, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
@@ -85,6 +85,8 @@ class TrainingRuns:
         self.gradient_sum = np.zeros(runs)
         self.gradient_weight = np.zeros(runs)
         self.seconds = np.zeros(runs)
+        self.record: PhaseRecord | None = None
+        """What the last phase saw."""
         self.sweep: list[NDArray[Any]] = []
         self.history: list[list[Schedule]] = [[] for _ in range(runs)]
         self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(runs)]
@@ -135,7 +137,7 @@ class TrainingRuns:
         schedules, self.memory = action.schedules(np.stack(self.sweep), self.memory, self.limits)
         self.sweep = []
         law, coefficients = self.law(schedules), action.coefficients(self.memory)
-        record = self.population.train(law, episode.steps_per_phase, coefficients)
+        self.record = record = self.population.train(law, episode.steps_per_phase, coefficients)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
         error = value.mse.mean(axis=1)
         diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= self.worst_error))

@@ -1,0 +1,1 @@
+"""Samples of trained networks, and how far they are from the data."""

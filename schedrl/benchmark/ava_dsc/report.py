@@ -1,0 +1,154 @@
+"""The experiment's report: verdicts first, then the table, the figures, and what the paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from schedrl.benchmark.ava_dsc.claims import INCONSISTENCIES, Claim, claims
+from schedrl.benchmark.ava_dsc.figures import quality_figure, traces_figure
+from schedrl.benchmark.ava_dsc.records import Run
+from schedrl.benchmark.ava_dsc.runner import RUNS, TRIALS, Experiment, load_experiment
+from schedrl.benchmark.ava_dsc.table import BASELINE, Entry, entries
+from schedrl.benchmark.document import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Image,
+    Paragraph,
+    Table,
+    as_html,
+    as_markdown,
+)
+from schedrl.benchmark.report import image
+from schedrl.files import ensure_folder, write_bytes, write_text
+
+__all__ = ["COLUMNS", "cells", "write_experiment_report"]
+
+COLUMNS = ("row", "rate", "test bound", "minus cosine", "Fréchet", "to cosine's", "sampled/s", "div.", "cost")
+"""Headings of the table."""
+
+
+def cells(entry: Entry, steps: int) -> list[str]:
+    """An entry's cells, in the order of ``COLUMNS``; cost in training runs of ``steps``."""
+    reach = entry.reach
+    reached = (
+        f"{reach.speed_up.value:.2f}x" if reach.speed_up is not None else f"{reach.reached}/{reach.runs}"
+    )
+    return [
+        entry.row,
+        f"{entry.rate:g}",
+        entry.test_bound.plus_minus(".3f"),
+        "" if entry.difference is None else entry.difference.plus_minus("+.3f"),
+        "" if entry.frechet is None else entry.frechet.plus_minus(".2f"),
+        reached,
+        "" if entry.sampled_images_per_second is None else f"{entry.sampled_images_per_second.value:.0f}",
+        str(entry.diverged),
+        f"{entry.search_steps / steps:.0f}",
+    ]
+
+
+def explanation(experiment: Experiment) -> str:
+    """How to read the table."""
+    setting = experiment.plan.setting
+    return (
+        f"{len(experiment.plan.seeds)} held-out seeds a row, {setting.steps} optimizer steps a run, batch "
+        f"{setting.variant.training.batch_size}. `test bound`: bits/dim on test images, lower is better, mean and 95 % "
+        f"interval (Student's t); `minus {BASELINE}`: paired by seed. `Fréchet`: distance of {setting.samples} samples "
+        f"(DDIM, {setting.sampler_steps} steps) to the training images over the features `{setting.extractor}`; it is "
+        "not FID, and it is biased in the number of samples, which is the same for all. `to cosine's`: how many times "
+        "fewer iterations until the validation bound is what cosine has at the end; or how many runs got there at all. "
+        "`sampled/s`: images generated per second, all runs side by side. `div.`: runs that diverged; they enter the "
+        "bounds at the value at which a run counts as diverged. `cost`: training runs spent on finding the learning "
+        f"rate ({setting.trial_seeds} seeds at each of {len(setting.rates)} rates for every row), and on training the "
+        "agent."
+    )
+
+
+def write_experiment_report(folder: Path) -> Path:
+    """Write ``report.md``, ``report.html`` and ``figures/*.png`` into an experiment's folder.
+
+    Raises:
+        SchedrlError: Runs are missing, or the folder cannot be written.
+    """
+    experiment = load_experiment(folder)
+    table = entries(experiment)
+    ensure_folder(folder / "figures", "report folder")
+    name = f"AVA-DSC on {experiment.plan.setting.data}"
+    blocks: list[Block] = [
+        Heading(name, 1),
+        Paragraph("What the paper claims, at this scale:"),
+        *_verdicts(claims(table)),
+        *_tables(experiment, table),
+        *_pictures(experiment),
+        Heading("What the paper prints"),
+        Paragraph("Where it contradicts itself, every reading was built and is a row above."),
+        Bullets(INCONSISTENCIES),
+        *_method(folder, experiment),
+    ]
+    for block in blocks:
+        if isinstance(block, Image):
+            write_bytes(folder / block.path, block.content)
+    write_text(folder / "report.md", as_markdown(blocks))
+    write_text(folder / "report.html", as_html(blocks, f"schedrl: {name}"))
+    return folder / "report.html"
+
+
+def _verdicts(made: Sequence[Claim]) -> list[Block]:
+    return [
+        Table(
+            ("claim", "verdict", "measured"), [[c.text, f"**{c.verdict}**", c.measured] for c in made], left=3
+        )
+    ]
+
+
+def _tables(experiment: Experiment, table: Sequence[Entry]) -> list[Block]:
+    blocks: list[Block] = [Heading("Results"), Paragraph(explanation(experiment))]
+    for tuned in (False, True):
+        title = "Learning rate tuned for every row" if tuned else "The same learning rate for all"
+        lines = [cells(entry, experiment.plan.setting.steps) for entry in table if entry.tuned == tuned]
+        blocks += [Heading(title, 3), Table(COLUMNS, lines, left=1)]
+    whats = tuple(f"`{row.name}`: {row.what}" for row in experiment.plan.rows)
+    return [*blocks, Heading("Rows", 3), Bullets(whats)]
+
+
+def _pictures(experiment: Experiment) -> list[Block]:
+    blocks: list[Block] = [Heading("Training")]
+    for tuned in (False, True):
+        runs: dict[str, list[Run]] = {row.name: [] for row in experiment.plan.rows}
+        for run in experiment.runs:
+            if run.tuned == tuned:
+                runs[run.row].append(run)
+        what = "tuned learning rates" if tuned else "fixed learning rate"
+        key = "tuned" if tuned else "fixed"
+        moving = {name: rows for name, rows in runs.items() if "ava" in name or "dsc" in name}
+        blocks += [
+            image(
+                f"quality-{key}", quality_figure(runs, f"Quality over training, {what}"),
+                f"Mean over seeds; {what}.",
+            ),
+            image(
+                f"traces-{key}", traces_figure(moving, f"What moves, {what}"),
+                f"K, τ, the gradient's norm and η_t over training; {what}. Runs that diverged are left out.",
+            ),
+        ]  # fmt: skip
+    return blocks
+
+
+def _method(folder: Path, experiment: Experiment) -> list[Block]:
+    plan, run = experiment.plan, experiment.runs[0]
+    setting = plan.setting
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(run.versions.items()))
+    command = f"schedrl experiment ava-dsc --data {setting.data} --seeds {len(plan.seeds)} -f {folder}"
+    return [
+        Heading("Method"),
+        Paragraph(
+            f"Network, data and budget are those of `{setting.variant.id}` (fingerprint "
+            f"`{setting.variant.fingerprint()}`). The fixed learning rate is {setting.fixed_rate:g}; tried were "
+            f"{', '.join(f'{rate:g}' for rate in setting.rates)}, by the validation bound at the end, on seeds that no "
+            f"row is judged by. Every run is a line of `{RUNS}`, every trial one of `{TRIALS}`."
+        ),
+        Paragraph(f"Hardware: {run.hardware}. Software: {versions}."),
+        Code(command),
+    ]

@@ -1,0 +1,235 @@
+"""Training runs of one row, all seeds side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl import data
+from schedrl.benchmark.ava_dsc.records import Traces
+from schedrl.benchmark.ava_dsc.rows import Row, Setting
+from schedrl.diffusion.ava import AVAController
+from schedrl.diffusion.controlled import ControlledTraining
+from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.population import PhaseRecord, Population
+from schedrl.environments.training.actions import DSCAction
+from schedrl.environments.training.runs import TrainingRuns
+from schedrl.metrics.bound import Bound
+from schedrl.policies.agents import find
+from schedrl.policies.factory import make_policy
+
+__all__ = ["Trained", "train_row"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of the runs of a row.
+
+    Attributes:
+        population: The trained networks.
+        steps: Optimizer steps at which the bound was measured.
+        bounds: ``[measurements, runs]`` bits/dim, the worst bound from a divergence on.
+        test_bounds: ``[runs]`` bits/dim, the worst bound for runs that diverged.
+        diverged_at: ``[runs]`` optimizer steps, −1 for runs that did not.
+        traces: ``[runs]`` what moved.
+        train_seconds: Wall-clock time of the training, without measurements.
+    """
+
+    population: Population
+    steps: tuple[int, ...]
+    bounds: Array
+    test_bounds: Array
+    diverged_at: NDArray[np.int64]
+    traces: tuple[Traces, ...]
+    train_seconds: float
+
+
+class Driver(Protocol):
+    """Trains all runs of a row from one measurement to the next."""
+
+    population: Population
+
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Go on."""
+
+    def gains(self) -> tuple[Array, Array] | None:
+        """AVA's K and τ ``[runs]``, if there are any."""
+
+
+class FixedDriver:
+    """A fixed schedule."""
+
+    def __init__(self, row: Row, population: Population, timesteps: int | None) -> None:
+        assert row.schedule is not None
+        self.population = population
+        laws = [row.schedule] * population.num_runs
+        self._law = NoiseLaw.of(laws, timesteps, betas=row.dsc is not None)
+
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Go on."""
+        return self.population.train(self._law, num_steps)
+
+    def gains(self) -> None:
+        """None."""
+        return
+
+
+class AVADriver:
+    """AVA's controller, at every optimizer step."""
+
+    def __init__(self, row: Row, population: Population, timesteps: int | None) -> None:
+        assert row.ava is not None
+        self.population = population
+        self._controller = AVAController(row.ava, population.num_runs)
+        self._training = ControlledTraining(population, self._controller, timesteps=timesteps)
+
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Go on."""
+        return self._training.train(num_steps)
+
+    def gains(self) -> tuple[Array, Array]:
+        """K and τ."""
+        return self._controller.gain.copy(), self._controller.tau.copy()
+
+
+class AgentDriver:
+    """An agent that decides before every phase of its environment; it is measured where its phases end."""
+
+    def __init__(self, row: Row, setting: Setting, rate: float, seeds: Sequence[int], device: str) -> None:
+        from schedrl.environments.variants import apply_overrides
+
+        assert row.agent is not None
+        definition = setting.variant.model_dump(mode="json")
+        variant = apply_overrides(definition, {"training.optimizer.learning_rate": rate})
+        self._runs = TrainingRuns(variant, len(seeds), device)  # type: ignore[arg-type]
+        for run, seed in enumerate(seeds):
+            self._runs.start(run, seed)
+        self.population = self._runs.population
+        self._action, self._observe = setting.variant.action, setting.variant.observation.observe
+        self._policy = make_policy(find(row.agent, setting.variant.id), setting.variant)
+        self._state: Any = None
+        self._start = np.ones(len(seeds), dtype=np.bool_)
+
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Take one phase."""
+        runs, seen = self._runs, self._observe(self._runs.view())
+        actions, self._state = self._policy.predict(seen, self._state, self._start, deterministic=True)
+        self._start = np.zeros_like(self._start)
+        assert runs.walk(np.asarray(actions))
+        assert num_steps == runs.variant.episode.steps_per_phase
+        runs.train_phase()
+        assert runs.record is not None
+        return runs.record
+
+    def gains(self) -> tuple[Array, Array] | None:
+        """K, and the average of gradient norms that the agent sees."""
+        if not isinstance(self._action, DSCAction):
+            return None
+        return np.exp(self._runs.memory[:, 0]), self._runs.view().gradient_average
+
+
+def train_row(
+    row: Row,
+    setting: Setting,
+    rate: float,
+    seeds: Sequence[int],
+    *,
+    steps: int | None = None,
+    measured: bool = True,
+    device: str = "cpu",
+    listen: Callable[[int], None] | None = None,
+) -> Trained:
+    """Train one run per seed.
+
+    Args:
+        row: How.
+        setting: On what.
+        rate: The learning rate.
+        seeds: Of weights, batches and noise.
+        steps: Optimizer steps; the setting's budget when absent.
+        measured: Measure along the way and test at the end; otherwise the validation bound at the end alone.
+        device: Where.
+        listen: Told the optimizer steps taken.
+    """
+    variant = setting.variant
+    budget = steps or setting.steps
+    driver: Driver
+    every = setting.measure_every if measured else budget
+    if row.agent is not None:
+        driver, every = AgentDriver(row, setting, rate, seeds, device), variant.episode.steps_per_phase
+    else:
+        images = data.load(variant.data)
+        population = Population(setting.training(row, rate), images.train, len(seeds), device)
+        for run, seed in enumerate(seeds):
+            population.start(run, seed)
+        kind = FixedDriver if row.ava is None else AVADriver
+        driver = kind(row, population, variant.timesteps)
+    watch = _Watch(setting, driver.population, device)
+    done = 0
+    while done < budget:
+        part = min(every, budget - done)
+        began = time.perf_counter()
+        record = driver.train(part)
+        watch.seconds += time.perf_counter() - began
+        done += part
+        watch.note(done, record, driver.gains())
+        if listen is not None:
+            listen(done)
+    return watch.finish(measured)
+
+
+class _Watch:
+    """Measures runs while they train, and keeps what is finite."""
+
+    def __init__(self, setting: Setting, population: Population, device: str) -> None:
+        variant = setting.variant
+        images = data.load(variant.data)
+        self.population, self.seconds = population, 0.0
+        self._bound = Bound(variant.bound, images.validation, images.levels, device)
+        self._test = None
+        if variant.test_bound is not None:
+            self._test = Bound(variant.test_bound, images.test, images.levels, device)
+        self._worst_error = variant.episode.divergence_error
+        self._worst = float(self._bound.bits_per_dim(np.full(variant.bound.levels, self._worst_error)))
+        runs = population.num_runs
+        self._diverged_at = np.full(runs, -1, dtype=np.int64)
+        self._steps: list[int] = []
+        self._bounds: list[Array] = []
+        self._traces: list[dict[str, list[float]]] = [{} for _ in range(runs)]
+
+    def note(self, done: int, record: PhaseRecord, gains: tuple[Array, Array] | None) -> None:
+        value = self._bound.evaluate(self.population.predict_epsilon, self.population.num_runs)
+        error = value.mse.mean(axis=1)
+        gone = ~(np.isfinite(record.loss).all(axis=0) & (error <= self._worst_error))
+        self._diverged_at[gone & (self._diverged_at < 0)] = done
+        lost = self._diverged_at >= 0
+        self._steps.append(done)
+        self._bounds.append(np.where(lost, self._worst, value.bits_per_dim))
+        moved = {
+            "gradient_norm": np.sqrt(np.square(record.gradient_norm.astype(np.float64)).mean(axis=0)),
+            "rate": record.rate.mean(axis=0),
+        }
+        if gains is not None:
+            moved |= {"gain": gains[0], "threshold": gains[1]}
+        for name, values in moved.items():
+            for run in np.flatnonzero(~lost):
+                self._traces[run].setdefault(name, []).append(float(values[run]))
+
+    def finish(self, measured: bool) -> Trained:
+        lost = self._diverged_at >= 0
+        tests = np.full(len(lost), self._worst)
+        if measured and self._test is not None and not lost.all():
+            found = self._test.evaluate(self.population.predict_epsilon, len(lost)).bits_per_dim
+            tests = np.where(lost, self._worst, found)
+        traces = tuple(Traces(**{name: tuple(v) for name, v in each.items()}) for each in self._traces)
+        return Trained(
+            self.population, tuple(self._steps), np.stack(self._bounds), tests, self._diverged_at, traces,
+            self.seconds,
+        )  # fmt: skip

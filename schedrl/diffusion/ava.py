@@ -1,0 +1,170 @@
+"""Paper A's adaptive variance annealing: K of AVA's law moves with the gradient's norm while a network trains.
+
+No torch here: agents are AVA laws, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from schedrl import schedules
+from schedrl.errors import SchedrlError, Spec
+
+__all__ = ["AVAController", "AVALaw", "AVASpec"]
+
+Array = NDArray[np.float64]
+
+
+class AVALaw(Spec):
+    """The law β(t) = β_init + K (1 − exp(−αt)) and how K moves.
+
+    Attributes:
+        rule: ``"equation"``: K ← K + η (‖∇L‖ − τ). ``"prose"``: the opposite sign, as the paper's text has it (twice).
+        rate: η.
+        beta_init: β_init of the law.
+        alpha: α of the law.
+        initial_gain: K at the start.
+        minimum: Least K.
+        maximum: Greatest K.
+    """
+
+    rule: Literal["equation", "prose"]
+    rate: Annotated[float, Field(ge=0.0)] = 20.0
+    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
+    alpha: Annotated[float, Field(gt=0.0)] = 2.0
+    initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
+    minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
+    maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AVALaw:
+        if not self.minimum <= self.initial_gain <= self.maximum:
+            raise ValueError(
+                f"initial_gain must lie in [minimum, maximum] = [{self.minimum}, {self.maximum}] "
+                f"(got {self.initial_gain})"
+            )
+        return self
+
+    def moved(self, gain: npt.ArrayLike, norm: npt.ArrayLike, threshold: npt.ArrayLike) -> Array:
+        """K after one move, kept in its bounds; a norm that is not finite moves nothing.
+
+        Args:
+            gain: K, any shape.
+            norm: ‖∇L‖, of the same shape.
+            threshold: τ, of the same shape.
+
+        Examples:
+            >>> AVALaw(rule="equation", rate=2.0).moved(20.0, 1.5, 1.0)
+            array(21.)
+            >>> AVALaw(rule="prose", rate=2.0).moved(20.0, 1.5, 1.0)
+            array(19.)
+        """
+        before, norms, tau = (np.asarray(part, dtype=np.float64) for part in (gain, norm, threshold))
+        sign = 1.0 if self.rule == "equation" else -1.0
+        with np.errstate(invalid="ignore"):
+            change = sign * self.rate * (norms - tau)
+        after: Array = np.clip(
+            before + np.where(np.isfinite(change), change, 0.0), self.minimum, self.maximum
+        )
+        return np.asarray(after)
+
+    def law(self, gain: float) -> schedules.Schedule:
+        """The schedule at K."""
+        return schedules.AVA(beta_init=self.beta_init, K=gain, alpha=self.alpha)
+
+
+class AVASpec(AVALaw):
+    """AVA as a controller of a training.
+
+    Attributes:
+        decay: Of τ, an exponential moving average of gradient norms, bias-corrected, per move.
+    """
+
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+
+
+@dataclass
+class AVAController:
+    """AVA for any number of runs, each with its own K.
+
+    At every move τ takes the new norm in first, and K then moves by the distance between the two; so at the first move
+    the two are equal, and K stays.
+
+    Args:
+        spec: The law and the rule.
+        num_runs: How many.
+
+    Attributes:
+        gain: K, ``[runs]``.
+
+    Examples:
+        A plain training loop: the schedule's betas noise the batch, the gradient's norm moves K.
+
+        >>> controller = AVAController(AVASpec(rule="equation", rate=2.0, decay=0.5), num_runs=1)
+        >>> for norm in (1.0, 2.0):  # in a real loop: torch.nn.utils.get_total_norm of the gradients
+        ...     (schedule,) = controller.schedules()
+        ...     betas = schedule.betas(1000)  # train a step on these ...
+        ...     controller.update([norm])
+        >>> controller.tau.round(4), controller.gain.round(4)
+        (array([1.6667]), array([20.6667]))
+    """
+
+    spec: AVASpec
+    num_runs: int = 1
+
+    def __post_init__(self) -> None:
+        self.gain: Array = np.full(self.num_runs, self.spec.initial_gain)
+        self._sum: Array = np.zeros(self.num_runs)
+        self._weight: Array = np.zeros(self.num_runs)
+
+    @property
+    def tau(self) -> Array:
+        """τ, ``[runs]``: the average of the norms so far; 0 before the first."""
+        seen = self._weight > 0.0
+        return np.where(seen, self._sum / np.where(seen, self._weight, 1.0), 0.0)
+
+    def update(self, norms: npt.ArrayLike) -> None:
+        """Move every run's K; a run whose norm is not finite (it diverged) is left as it is.
+
+        Args:
+            norms: ‖∇L‖, ``[runs]``.
+
+        Raises:
+            SchedrlError: Not one norm per run.
+        """
+        values = np.asarray(norms, dtype=np.float64)
+        if values.shape != (self.num_runs,):
+            raise SchedrlError(
+                f"norms: must hold one number per run, {self.num_runs} (got shape {values.shape})"
+            )
+        finite, decay = np.isfinite(values), self.spec.decay
+        self._sum = np.where(
+            finite, decay * self._sum + (1.0 - decay) * np.where(finite, values, 0.0), self._sum
+        )
+        self._weight = np.where(finite, decay * self._weight + (1.0 - decay), self._weight)
+        self.gain = self.spec.moved(self.gain, values, self.tau)
+
+    def schedules(self) -> list[schedules.Schedule]:
+        """The law of every run at its present K."""
+        return [self.spec.law(gain) for gain in self.gain.tolist()]
+
+    def reset(self, run: int) -> None:
+        """Begin anew with one run."""
+        self.gain[run] = self.spec.initial_gain
+        self._sum[run] = self._weight[run] = 0.0
+
+    def state(self) -> dict[str, Array]:
+        """Everything needed to go on exactly."""
+        return {"gain": self.gain.copy(), "sum": self._sum.copy(), "weight": self._weight.copy()}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """Continue from :meth:`state`."""
+        self.gain, self._sum, self._weight = (
+            np.array(arrays[name], dtype=np.float64) for name in ("gain", "sum", "weight")
+        )

@@ -1,0 +1,84 @@
+"""Paper A's AVA and DSC together, as a policy of the environments whose actions set both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedrl import schedules
+from schedrl.environments.training.actions import DSCAction
+from schedrl.environments.training.observations import LOG_UNIT, MEMORY_FEATURES
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.errors import SchedrlError
+from schedrl.policies.agents import AVADSCAgent
+from schedrl.policies.baselines import Features, State, as_rows
+
+__all__ = ["AVADSCPolicy"]
+
+
+class AVADSCPolicy:
+    """AVA's controller for K, and constants for α, γ and λ.
+
+    The state is ``(K,)``, one per run. K moves at the first step of each phase but the first of an episode.
+
+    Args:
+        agents: The constants of every run; one agent serves any number of runs.
+        variant: The environment it acts in, whose action kind is ``dsc``.
+
+    Raises:
+        SchedrlError: Its action kind is another, or an observation that is needed is not shown.
+    """
+
+    def __init__(self, agents: AVADSCAgent | Sequence[AVADSCAgent], variant: TrainingVariant) -> None:
+        self._agents = [agents] if isinstance(agents, AVADSCAgent) else list(agents)
+        who = f"agent '{self._agents[0].name}'"
+        if not isinstance(variant.action, DSCAction):
+            raise SchedrlError(
+                f"{who}: needs the action kind 'dsc', which {variant.id} does not have ('{variant.action.kind}')"
+            )
+        self._action = variant.action
+        self._moves = variant.episode.phases > 1
+        needed = ("gradient_norm", "gradient_average", "budget") if self._moves else ()
+        self._features = Features(variant, (*MEMORY_FEATURES, *needed), who)
+
+    def predict(
+        self,
+        observation: Any,
+        state: State | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], State | None]:
+        """The changes towards the law at the present K, and towards α, γ and λ."""
+        rows, single = as_rows(observation)
+        agents = self._agents * len(rows) if len(self._agents) == 1 else self._agents
+        gains = np.array([agent.initial_gain for agent in agents])
+        if state is not None:
+            restart = np.zeros(len(rows), dtype=np.bool_)
+            if episode_start is not None:
+                restart = np.atleast_1d(episode_start)
+            gains = np.where(restart, gains, state[0])
+        if self._moves:
+            gains = self._move(gains, agents, rows)
+        carried = np.stack([self._features.get(rows, name) * LOG_UNIT for name in MEMORY_FEATURES], axis=1)
+        actions = np.stack([
+            self._action.towards(
+                schedules.AVA(beta_init=self._action.beta_init, K=gain, alpha=agent.alpha),
+                agent.gamma, agent.boost, tuple(memory),
+            )
+            for gain, agent, memory in zip(gains.tolist(), agents, carried.tolist(), strict=True)
+        ])  # fmt: skip
+        return (actions[0] if single else actions), (gains,)
+
+    def _move(
+        self, gains: NDArray[np.float64], agents: Sequence[AVADSCAgent], rows: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        norms = np.exp(self._features.get(rows, "gradient_norm"))
+        averages = np.exp(self._features.get(rows, "gradient_average"))
+        moved = [
+            agent.moved(gain, norm, average)
+            for agent, gain, norm, average in zip(agents, gains, norms, averages, strict=True)
+        ]
+        return np.where(self._features.get(rows, "budget") < 1.0, moved, gains)

@@ -1,0 +1,233 @@
+"""The AVA-DSC experiment: rows, trials, resumption, verdicts, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedrl import schedules
+from schedrl.benchmark.ava_dsc import runner
+from schedrl.benchmark.ava_dsc.claims import claims
+from schedrl.benchmark.ava_dsc.records import Run, Traces
+from schedrl.benchmark.ava_dsc.report import cells, write_experiment_report
+from schedrl.benchmark.ava_dsc.rows import ROWS, Row, Setting, rows_named, setting_for
+from schedrl.benchmark.ava_dsc.runner import load_experiment, make_plan, run_experiment
+from schedrl.benchmark.ava_dsc.table import Entry, Reach, entries, steps_to_reach
+from schedrl.benchmark.ava_dsc.training import train_row
+from schedrl.diffusion.ava import AVASpec
+from schedrl.diffusion.spec import DSCSpec
+from schedrl.errors import SchedrlError
+from schedrl.metrics.intervals import Interval
+
+TINY: dict[str, Any] = {
+    "data.limit": 60,
+    "data.validation": 30,
+    "data.test": 60,
+    "training.network": {"channels": [4], "embedding": 4, "groups": 1},
+    "training.batch_size": 4,
+    "bound.levels": 4,
+    "bound.images": 8,
+    "test_bound.levels": 4,
+    "test_bound.images": 8,
+    "observation.bins": 2,
+    "episode.phases": 2,
+    "episode.steps_per_phase": 4,
+}
+SOME = ("cosine", "ava-equation", "dsc-printed", "ava-dsc-prose")
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    return setting_for(
+        "digits", TINY, measure_every=4, rates=(1e-3, 1e-2), trial_seeds=2, samples=60, sampler_steps=2,
+        extractor="pca",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiment")
+    run_experiment(make_plan(setting, rows_named(SOME), 2), folder)
+    return folder
+
+
+def without_times(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    measured = ("created", "train_images_per_second", "sampled_images_per_second")
+    return [{key: value for key, value in line.items() if key not in measured} for line in lines]
+
+
+# --- rows ---
+
+
+def test_every_reading_is_a_row() -> None:
+    ava = {(row.ava.rule, row.dsc is not None) for row in ROWS if row.ava is not None and row.ava.rate > 0}
+    assert ava == {(rule, dsc) for rule in ("equation", "prose") for dsc in (False, True)}
+    alone = {(row.dsc.update, row.dsc.per_sample) for row in ROWS if row.schedule is not None and row.dsc}
+    assert alone == {(update, each) for update in ("adam", "printed") for each in (False, True)}
+    plain = {row.schedule.name for row in ROWS if row.schedule is not None and row.dsc is None}
+    assert plain == {"printed-linear", "linear", "cosine"}
+    assert len({row.name for row in ROWS}) == len({row.fingerprint for row in ROWS}) == len(ROWS)
+
+
+def test_a_row_has_one_law() -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        Row(name="both", what="", schedule=schedules.Cosine(), ava=AVASpec(rule="prose"))
+    with pytest.raises(SchedrlError, match="did you mean 'cosine'"):
+        rows_named(["cosin"])
+
+
+# --- training ---
+
+
+def test_a_run_does_not_depend_on_its_neighbours(setting: Setting) -> None:
+    for name in ("ava-equation", "dsc", "ava-dsc-prose"):
+        (row,) = rows_named([name])
+        both, alone = train_row(row, setting, 1e-2, [5, 6]), train_row(row, setting, 1e-2, [6])
+        np.testing.assert_array_equal(both.bounds[:, 1], alone.bounds[:, 0])
+        assert both.traces[1] == alone.traces[0]
+
+
+def test_without_its_constants_ava_dsc_is_its_law_alone(setting: Setting) -> None:
+    law = Row(name="law", what="", schedule=schedules.AVA())
+    still = AVASpec(rule="equation", rate=0.0)
+    both = Row(name="both", what="", ava=still, dsc=DSCSpec(gamma=0.0, boost=0.0))
+    first, second = (train_row(row, setting, 1e-2, [3]) for row in (law, both))
+    np.testing.assert_array_equal(first.bounds, second.bounds)
+    assert second.traces[0].gain == (still.initial_gain,) * len(second.steps)
+
+
+@pytest.mark.parametrize("name", ["dsc-printed", "linear-ddpm", "ava-dsc-equation"])
+def test_divergence_is_counted_and_no_nan_is_kept(setting: Setting, name: str) -> None:
+    # A rate at which the first steps overflow.
+    (row,) = rows_named([name])
+    trained = train_row(row, setting, 1e38, [0, 1])
+    assert (trained.diverged_at > 0).all()
+    assert np.isfinite(trained.bounds).all()
+    assert np.isfinite(trained.test_bounds).all()
+    assert (
+        len(set(trained.bounds[-1]) | set(trained.test_bounds)) == 1
+    )  # the bound at which a run counts as lost
+    for traces in trained.traces:
+        assert all(np.isfinite(values).all() for values in traces.model_dump().values())
+
+
+# --- the folder ---
+
+
+def test_files_and_report(finished: Path) -> None:
+    done = load_experiment(finished)
+    assert len(done.trials) == len(SOME) * 2
+    assert len(done.runs) == len(SOME) * 2 * 2
+    table = entries(done)
+    assert [entry.row for entry in table] == [*SOME, *SOME]
+    assert {entry.rate for entry in table if not entry.tuned} == {done.plan.setting.fixed_rate}
+    best = {t.row: min((o.bound, o.rate) for o in done.trials if o.row == t.row)[1] for t in done.trials}
+    assert {entry.row: entry.rate for entry in table if entry.tuned} == best
+    page = write_experiment_report(finished).read_text(encoding="utf-8")
+    markdown = (finished / "report.md").read_text(encoding="utf-8")
+    for text in (page, markdown):
+        assert "1.47" in text
+        assert "NaN" not in text
+        assert "nan" not in text.replace("finance", "")
+        assert all(name in text for name in SOME)
+    assert "http" not in page
+    assert len(list((finished / "figures").glob("*.png"))) == 4
+
+
+def test_a_killed_experiment_goes_on_to_the_same_lines(
+    setting: Setting, finished: Path, tmp_path: Path
+) -> None:
+    # What a kill leaves: some lines whole, the last one cut short.
+    plan = make_plan(setting, rows_named(SOME), 2)
+    for name in (runner.RUNS, runner.TRIALS):
+        content = (finished / name).read_bytes()
+        lines = content.splitlines(keepends=True)
+        (tmp_path / name).write_bytes(b"".join(lines[:5]) + lines[5][: len(lines[5]) // 2])
+    seen: list[int] = []
+    _, notes = run_experiment(plan, tmp_path, lambda progress: seen.append(progress.done))
+    assert len(notes) == 2
+    assert seen[-1] == plan.optimizer_steps
+    for name in (runner.RUNS, runner.TRIALS):
+        key = json.dumps
+        assert sorted(map(key, without_times(tmp_path / name))) == sorted(
+            map(key, without_times(finished / name))
+        )
+
+
+def test_nothing_is_done_twice(setting: Setting, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "train_row", lambda *_, **__: pytest.fail("it trained again"))
+    run_experiment(make_plan(setting, rows_named(SOME), 2), finished)
+
+
+def test_another_setting_is_refused(setting: Setting, finished: Path) -> None:
+    other = setting.model_copy(update={"samples": 70})
+    with pytest.raises(SchedrlError, match="another setting"):
+        run_experiment(make_plan(other, rows_named(SOME), 2), finished)
+
+
+def test_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(SchedrlError, match="has no experiment"):
+        load_experiment(tmp_path)
+
+
+# --- the table and the verdicts ---
+
+
+def entry(row: str, difference: Interval | None, reach: Reach, *, tuned: bool = False) -> Entry:
+    return Entry(
+        row=row, tuned=tuned, rate=1e-2, test_bound=Interval(3.0, 2.9, 3.1), difference=difference, frechet=None,
+        reach=reach, sampled_images_per_second=None, train_images_per_second=Interval(1.0, 1.0, 1.0), diverged=0,
+        runs=10, search_steps=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [((-0.2, -0.3, -0.1), "holds"), ((0.2, 0.1, 0.3), "does not hold"), ((-0.1, -0.3, 0.1), "not decided")],
+)
+def test_quality_is_judged_by_the_interval(difference: tuple[float, float, float], verdict: str) -> None:
+    table = [
+        entry("cosine", None, Reach(10, 10, Interval(1.0, 1.0, 1.0))),
+        entry("ava-dsc-prose", Interval(*difference), Reach(3, 10, None)),
+    ]
+    quality, speed = claims(table)
+    assert quality.verdict == verdict
+    assert speed.verdict == "does not hold"
+    assert "3 of 10" in speed.measured
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "verdict"),
+    [((2.5, 2.0, 3.0), "holds"), ((1.4, 1.2, 1.7), "does not hold"), ((1.8, 1.5, 2.1), "not decided")],
+)
+def test_speed_is_judged_by_the_interval(speed_up: tuple[float, float, float], verdict: str) -> None:
+    table = [
+        entry("cosine", None, Reach(10, 10, Interval(1.0, 1.0, 1.0))),
+        entry("ava-dsc-equation", Interval(-0.1, -0.2, -0.05), Reach(10, 10, Interval(*speed_up))),
+    ]
+    assert claims(table)[1].verdict == verdict
+
+
+def test_iterations_to_a_quality() -> None:
+    assert steps_to_reach([10, 20, 30], [3.0, 2.0, 1.0], 2.0) == 20.0
+    assert steps_to_reach([10, 20, 30], [3.0, 2.0, 1.0], 2.5) == 15.0
+    assert steps_to_reach([10, 20], [3.0, 2.0], 5.0) == 10.0
+    assert steps_to_reach([10, 20], [3.0, 2.0], 1.9) is None
+
+
+def test_cells_fit_the_headings() -> None:
+    from schedrl.benchmark.ava_dsc.report import COLUMNS
+
+    shown = cells(entry("cosine", None, Reach(10, 10, Interval(1.0, 1.0, 1.0))), 400)
+    assert len(shown) == len(COLUMNS)
+
+
+def test_lines_hold_no_nan() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Traces(gain=(float("nan"),))
+    assert Run.model_fields["test_bound"].is_required()
