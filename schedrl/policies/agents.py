@@ -14,6 +14,7 @@ from pydantic import Field
 from schedrl.catalogue import folder
 from schedrl.diffusion.ava import AVALaw
 from schedrl.environments.base import Variant
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.policies.plans import AnyPlan
 from schedrl.policies.searches import AnySearch
@@ -132,18 +133,14 @@ _KINDS: dict[str, type[Agent]] = {
     "ppo": PPOAgent, "trained": TrainedAgent,
 }  # fmt: skip
 
-_FAMILY = {
-    "schedule": "training",
-    "ava": "training",
-    "ava-dsc": "training",
-    "grid": "sampling",
-    "search": "sampling",
-}
+_FAMILY = {"schedule": "training", "ava": "training", "grid": "sampling", "search": "sampling"}
 """The family of environments that a kind of agent is for; the others act in either."""
 
 
 def acts_in(agent: Agent, variant: Variant) -> bool:
-    """Whether a kind of agent is for an environment's family."""
+    """Whether a kind of agent is for an environment: for its family, and AVA-DSC for actions that set both."""
+    if isinstance(agent, AVADSCAgent):
+        return isinstance(variant, TrainingVariant) and variant.action.kind == "dsc"
     return _FAMILY.get(agent.kind, variant.family) == variant.family
 
 

@@ -42,6 +42,8 @@ def make_policy(agent: Agent, variant: Variant, seed: int = 0) -> Policy:
         >>> policy.predict([[0.0] * 10])[0].shape
         (1, 10)
     """
+    if isinstance(agent, AVADSCAgent):
+        return AVADSCPolicy(agent, of_family(variant, TrainingVariant))  # says what it needs
     if not acts_in(agent, variant):
         raise SchedrlError(
             f"agent '{agent.name}': a {agent.kind} is not for environments of the family '{variant.family}', as "
@@ -51,8 +53,6 @@ def make_policy(agent: Agent, variant: Variant, seed: int = 0) -> Policy:
         return SchedulePolicy(agent.schedule, of_family(variant, TrainingVariant))
     if isinstance(agent, AVAAgent):
         return AVAPolicy(agent, of_family(variant, TrainingVariant))
-    if isinstance(agent, AVADSCAgent):
-        return AVADSCPolicy(agent, of_family(variant, TrainingVariant))
     if isinstance(agent, GridAgent | SearchAgent):
         raise SchedrlError(
             f"agent '{agent.name}': sees the source, not observations; use schedrl.policies.solve on problems, or "

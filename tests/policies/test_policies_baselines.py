@@ -19,9 +19,9 @@ from schedrl.errors import SchedrlError
 from schedrl.policies import Policy, catalogue, find, make_policy
 from schedrl.policies.agents import AVAAgent, ScheduleAgent
 
-ENVIRONMENTS = [f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "Gain", "Choice")]
+ENVIRONMENTS = [f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "Gain", "DSC", "Choice")]
 FOR_TRAINING = sorted(
-    name for name, agent in catalogue().items() if agent.kind in ("schedule", "ava", "random")
+    name for name, agent in catalogue().items() if agent.kind in ("schedule", "ava", "ava-dsc", "random")
 )
 FOR_SAMPLING = sorted(name for name, agent in catalogue().items() if agent.kind in ("grid", "search"))
 
@@ -55,7 +55,9 @@ def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str
     variant = training_variant(env_id, tiny)
     agent = find(name, env_id)
     action, kind = variant.action, variant.action.kind
-    if kind == "gain":
+    if agent.kind == "ava-dsc":
+        able = kind == "dsc"
+    elif kind in ("gain", "dsc"):
         able = not (isinstance(agent, ScheduleAgent) and agent.schedule.name != "ava")
     elif isinstance(action, ChoiceAction):
         offered = isinstance(agent, ScheduleAgent) and agent.schedule in action.choices
