@@ -18,7 +18,7 @@ from schedrl.benchmark.forms import Form, forms_of, measured_variant
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
-from schedrl.policies.agents import Agent, PPOAgent, TrainedAgent, find
+from schedrl.policies.agents import Agent, AVADSCAgent, PPOAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
 
 __all__ = [
@@ -211,7 +211,8 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
     make_policy(entry.agent, measured)  # complains if it cannot act there
     if not isinstance(entry.agent, TrainedAgent):
         definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
-        return Measurement(entry, form, measured, _hash(definition.encode()), 0)
+        search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent) else 0
+        return Measurement(entry, form, measured, _hash(definition.encode()), search)
     from schedrl.policies.agent_files import WEIGHTS, read_description
 
     folder = Path(entry.agent.path)

@@ -70,9 +70,11 @@ class AVADSCAgent(_Named, AVALaw):
     Attributes:
         gamma: γ.
         boost: λ.
+        search_steps: Optimizer steps that finding these constants cost, over all training runs; 0 for a guess.
     """
 
     kind: Literal["ava-dsc"] = "ava-dsc"
+    search_steps: Annotated[int, Field(ge=0)] = 0
     gamma: Annotated[float, Field(ge=1e-6, le=1e6)]
     boost: Annotated[float, Field(ge=1e-6, le=1e6)]
 

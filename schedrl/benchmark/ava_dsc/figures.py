@@ -42,7 +42,7 @@ def quality_figure(rows: dict[str, list[Run]], title: str) -> Figure:
         if any(run.diverged_at is not None for run in runs):
             continue
         steps, bounds = runs[0].steps, np.mean([run.bounds for run in runs], axis=0)
-        axes.plot(steps, bounds, label=name, **styles[name])  # type: ignore[arg-type]
+        axes.plot(steps, bounds, label=name, **styles[name])
     axes.set(xlabel="optimizer steps", ylabel="validation bound (bits/dim, log scale)", title=title)
     axes.set_yscale("log")
     axes.grid(color="0.9", which="both", linewidth=0.5)
@@ -64,7 +64,7 @@ def traces_figure(rows: dict[str, list[Run]], title: str) -> Figure:
             if field in ("gain", "threshold"):
                 for line in whole:
                     axes.plot(steps, line, color=FAINT, linewidth=0.5, zorder=1)
-            axes.plot(steps, np.mean(whole, axis=0), label=name, **styles[name])  # type: ignore[arg-type]
+            axes.plot(steps, np.mean(whole, axis=0), label=name, **styles[name])
         axes.set(xlabel="optimizer steps", ylabel=label)
         axes.grid(color="0.92", linewidth=0.5)
         if field == "rate":

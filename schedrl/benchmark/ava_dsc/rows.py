@@ -13,10 +13,10 @@ from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import Spec, unknown_name
 from schedrl.schedules import AnySchedule
 
-__all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "setting_for"]
+__all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "rows_named", "setting_for"]
 
 DataName = Literal["digits", "fashion-mnist", "cifar10"]
 
@@ -59,7 +59,7 @@ class Row(Spec):
         return content_hash(self.model_dump(mode="json", exclude={"what"}))
 
 
-_DSC = {"gamma": 30.0, "boost": 0.5}
+_DSC: dict[str, Any] = {"gamma": 30.0, "boost": 0.5}
 """γ and λ are not printed. With these exp(−γ β) is about 0.7 on average under the cosine, and the boost about 1.2."""
 
 _AVA: dict[str, Any] = {"rate": 2.0}
@@ -141,9 +141,9 @@ class Setting(Spec):
 
     def training(self, row: Row, rate: float) -> TrainingSpec:
         """How a run of the row is trained."""
-        name = "adam" if row.dsc is None else "dsc"
-        base = self.variant.training.optimizer.model_dump(exclude={"name", "dsc", "learning_rate"})
-        optimizer = OptimizerSpec(name=name, learning_rate=rate, dsc=row.dsc, **base)
+        own: dict[str, Any] = {"name": "adam" if row.dsc is None else "dsc", "dsc": row.dsc, "learning_rate": rate}
+        base = self.variant.training.optimizer.model_dump(exclude=set(own))
+        optimizer = OptimizerSpec(**base, **own)
         return self.variant.training.model_copy(update={"optimizer": optimizer})
 
 
@@ -162,8 +162,6 @@ def setting_for(data: DataName, overrides: dict[str, Any] | None = None, **field
         SchedrlError: A bad field.
     """
     variant = training_variant(DATA[data], overrides)
-    if variant.optimizer_steps % variant.episode.steps_per_phase:  # pragma: no cover
-        raise SchedrlError("episode: phases must be whole")
     chosen: dict[str, Any] = {"extractor": _EXTRACTORS[data], **fields}
     return Setting(data=data, variant=variant, **chosen)
 
@@ -174,8 +172,6 @@ def rows_named(names: Sequence[str] | None) -> list[Row]:
     Raises:
         SchedrlError: There is no such row.
     """
-    from schedrl.errors import unknown_name
-
     table = {row.name: row for row in ROWS}
     for name in names or ():
         if name not in table:
