@@ -93,8 +93,8 @@ class AVASpec(AVALaw):
 class AVAController:
     """AVA for any number of runs, each with its own K.
 
-    At every move τ takes the new norm in first, and K then moves by the distance between the two; so at the first move
-    the two are equal, and K stays.
+    A norm enters τ first, and K then moves by its distance from that new τ, as in the environments, whose τ is the
+    average over every optimizer step so far. So the first norm, which is its own average, moves nothing.
 
     Args:
         spec: The law and the rule.
@@ -104,15 +104,30 @@ class AVAController:
         gain: K, ``[runs]``.
 
     Examples:
-        A plain training loop: the schedule's betas noise the batch, the gradient's norm moves K.
+        In a plain training loop, with :class:`~schedrl.diffusion.DSC` as the optimizer:
 
-        >>> controller = AVAController(AVASpec(rule="equation", rate=2.0, decay=0.5), num_runs=1)
-        >>> for norm in (1.0, 2.0):  # in a real loop: torch.nn.utils.get_total_norm of the gradients
+        >>> import torch
+        >>> from schedrl.diffusion import DSC
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> images = torch.rand(8, 1, 4, 4, generator=generator) * 2 - 1
+        >>> network = torch.nn.Conv2d(1, 1, 3, padding=1)
+        >>> optimizer = DSC(network.parameters(), lr=1e-3, gamma=20.0, boost=0.1)
+        >>> controller = AVAController(AVASpec(rule="prose", rate=2.0))
+        >>> for _ in range(3):
         ...     (schedule,) = controller.schedules()
-        ...     betas = schedule.betas(1000)  # train a step on these ...
-        ...     controller.update([norm])
-        >>> controller.tau.round(4), controller.gain.round(4)
-        (array([1.6667]), array([20.6667]))
+        ...     steps = torch.randint(1000, (8,), generator=generator)
+        ...     betas = torch.tensor(schedule.betas(1000))[steps]
+        ...     signal = torch.tensor(schedule.alphas_cumprod(1000))[steps].float()[:, None, None, None]
+        ...     noise = torch.randn(images.shape, generator=generator)
+        ...     estimate = network(signal.sqrt() * images + (1 - signal).sqrt() * noise)
+        ...     optimizer.zero_grad()
+        ...     (estimate - noise).square().mean().backward()
+        ...     optimizer.set_noise_level(betas)
+        ...     optimizer.step()
+        ...     norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters()])
+        ...     controller.update([norm.item()])
+        >>> bool(controller.tau[0] > 0), bool(optimizer.last_rate > 0)
+        (True, True)
     """
 
     spec: AVASpec
@@ -129,26 +144,37 @@ class AVAController:
         seen = self._weight > 0.0
         return np.where(seen, self._sum / np.where(seen, self._weight, 1.0), 0.0)
 
-    def update(self, norms: npt.ArrayLike) -> None:
-        """Move every run's K; a run whose norm is not finite (it diverged) is left as it is.
-
-        Args:
-            norms: ‖∇L‖, ``[runs]``.
+    def observe(self, norms: npt.ArrayLike) -> None:
+        """Take the norms ``[runs]`` of an optimizer step into τ, and leave K.
 
         Raises:
             SchedrlError: Not one norm per run.
         """
-        values = np.asarray(norms, dtype=np.float64)
-        if values.shape != (self.num_runs,):
-            raise SchedrlError(
-                f"norms: must hold one number per run, {self.num_runs} (got shape {values.shape})"
-            )
+        values = self._row(norms)
         finite, decay = np.isfinite(values), self.spec.decay
-        self._sum = np.where(
-            finite, decay * self._sum + (1.0 - decay) * np.where(finite, values, 0.0), self._sum
-        )
+        taken = decay * self._sum + (1.0 - decay) * np.where(finite, values, 0.0)
+        self._sum = np.where(finite, taken, self._sum)
         self._weight = np.where(finite, decay * self._weight + (1.0 - decay), self._weight)
-        self.gain = self.spec.moved(self.gain, values, self.tau)
+
+    def move(self, norms: npt.ArrayLike) -> None:
+        """Move K by the distance of the norms ``[runs]`` from τ.
+
+        Raises:
+            SchedrlError: Not one norm per run.
+        """
+        self.gain = self.spec.moved(self.gain, self._row(norms), self.tau)
+
+    def update(self, norms: npt.ArrayLike) -> None:
+        """:meth:`observe`, then :meth:`move`; a run whose norm is not finite (it diverged) is left as it is.
+
+        Args:
+            norms: ‖∇L‖ of an optimizer step, ``[runs]``.
+
+        Raises:
+            SchedrlError: Not one norm per run.
+        """
+        self.observe(norms)
+        self.move(norms)
 
     def schedules(self) -> list[schedules.Schedule]:
         """The law of every run at its present K."""
@@ -168,3 +194,11 @@ class AVAController:
         self.gain, self._sum, self._weight = (
             np.array(arrays[name], dtype=np.float64) for name in ("gain", "sum", "weight")
         )
+
+    def _row(self, norms: npt.ArrayLike) -> Array:
+        values = np.asarray(norms, dtype=np.float64)
+        if values.shape != (self.num_runs,):
+            raise SchedrlError(
+                f"norms: must hold one number per run, {self.num_runs} (got shape {values.shape})"
+            )
+        return values

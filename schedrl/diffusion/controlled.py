@@ -23,7 +23,8 @@ class ControlledTraining:
     Args:
         population: The runs, started.
         controller: With as many runs.
-        every: Optimizer steps between two moves of K; the norm is then the root mean square over them.
+        every: Optimizer steps between two moves of K. Every step's norm enters τ; the norm that moves K is the root
+            mean square of them, as for an environment's phases.
         timesteps: T of discrete training; continuous when absent.
 
     Raises:
@@ -56,9 +57,11 @@ class ControlledTraining:
             part = min(num_steps, self.every - len(self._squares))
             law = NoiseLaw.of(self.controller.schedules(), self._timesteps, betas=told)
             records.append(self.population.train(law, part))
-            self._squares += list(np.square(records[-1].gradient_norm.astype(np.float64)))
+            for norms in records[-1].gradient_norm.astype(np.float64):
+                self.controller.observe(norms)
+                self._squares.append(np.square(norms))
             if len(self._squares) == self.every:
-                self.controller.update(np.sqrt(np.mean(self._squares, axis=0)))
+                self.controller.move(np.sqrt(np.mean(self._squares, axis=0)))
                 self._squares = []
             num_steps -= part
         return PhaseRecord.joined(records)

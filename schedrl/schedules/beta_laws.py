@@ -203,7 +203,7 @@ class AVA(_FormulaBetaSchedule):
 
         Examples:
             >>> AVA().integral(1.0).round(4)
-            array(11.4534)
+            np.float64(11.4534)
         """
         time = np.asarray(t, dtype=np.float64)
         return np.asarray(time * (self.beta_init + self.K * _saturation(self.alpha * time)), dtype=np.float64)

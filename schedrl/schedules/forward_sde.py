@@ -90,7 +90,7 @@ class ScheduleRate(Spec):
         >>> np.exp(-cosine.integral(0.5)).round(4)
         np.float64(0.4938)
         >>> cosine.rate(0.5).round(2)
-        array(3.13)
+        np.float64(3.16)
     """
 
     name: Literal["schedule"] = "schedule"
@@ -135,7 +135,7 @@ class ForwardSDE(Spec):
         >>> ForwardSDE(rate=AVA(), drift="printed").variance([0.0, 0.1, 1.0]).round(4)
         array([0.    , 0.0934, 0.5   ])
         >>> ForwardSDE.of("vp").logsnr(1.0).round(2)
-        array(-10.05)
+        np.float64(-10.05)
     """
 
     rate: AnyBetaRate = AVA()

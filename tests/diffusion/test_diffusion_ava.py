@@ -99,9 +99,12 @@ def controlled(every: int = 1, spec: TrainingSpec = SPEC) -> ControlledTraining:
 def test_k_moves_with_the_norms_of_the_runs() -> None:
     made, expected = controlled(every=2), AVAController(AVASpec(rule="equation", decay=0.5), 2)
     record = made.train(5)
-    squares = np.square(record.gradient_norm.astype(np.float64))
+    norms = record.gradient_norm.astype(np.float64)
     for begin in (0, 2):
-        expected.update(np.sqrt(squares[begin : begin + 2].mean(axis=0)))
+        pair = norms[begin : begin + 2]
+        for row in pair:
+            expected.observe(row)
+        expected.move(np.sqrt(np.square(pair).mean(axis=0)))
     np.testing.assert_allclose(made.controller.gain, expected.gain, rtol=1e-12)
     assert record.loss.shape == record.rate.shape == (5, 2)
 

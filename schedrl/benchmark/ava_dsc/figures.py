@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,8 +21,8 @@ _TRACES = {
 }
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, object]]:
-    styles: dict[str, dict[str, object]] = {}
+def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    styles: dict[str, dict[str, Any]] = {}
     for place, name in enumerate(names):
         learned = name.endswith("-ppo")
         colour = LEARNED if learned else HAND_MADE[place % len(HAND_MADE)]

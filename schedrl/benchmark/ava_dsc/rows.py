@@ -141,7 +141,11 @@ class Setting(Spec):
 
     def training(self, row: Row, rate: float) -> TrainingSpec:
         """How a run of the row is trained."""
-        own: dict[str, Any] = {"name": "adam" if row.dsc is None else "dsc", "dsc": row.dsc, "learning_rate": rate}
+        own: dict[str, Any] = {
+            "name": "adam" if row.dsc is None else "dsc",
+            "dsc": row.dsc,
+            "learning_rate": rate,
+        }
         base = self.variant.training.optimizer.model_dump(exclude=set(own))
         optimizer = OptimizerSpec(**base, **own)
         return self.variant.training.model_copy(update={"optimizer": optimizer})
