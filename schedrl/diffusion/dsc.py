@@ -108,6 +108,8 @@ class DSC(torch.optim.AdamW):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what it leaves out is as the constructor was told."""
         group = {**self._options, **param_group}
+        if self.param_groups:
+            group["noise_level"] = self.param_groups[0]["noise_level"]  # of the batch, so of all groups
         _check({**self.defaults, **group})
         super().add_param_group(group)
 
@@ -166,7 +168,7 @@ class DSC(torch.optim.AdamW):
         rate: float | None = self.param_groups[0]["last_rate"]
         return rate
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:
@@ -286,7 +288,8 @@ def _check(group: Mapping[str, Any]) -> None:
 
 def _checked_betas(betas: float | Tensor) -> Tensor:
     """The betas on the CPU in float64."""
-    values = torch.as_tensor(betas).detach().cpu().double()
+    given = betas if isinstance(betas, Tensor) else torch.tensor(betas, dtype=torch.float64)
+    values = given.detach().cpu().double()
     good = values.isfinite() & (values >= 0.0)
     if values.numel() == 0:
         raise SchedrlError("field 'betas': must not be empty")

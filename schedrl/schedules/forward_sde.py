@@ -131,9 +131,9 @@ class ForwardSDE(Spec):
 
     Examples:
         >>> ForwardSDE(rate=AVA()).variance([0.0, 0.1, 1.0]).round(4)
-        array([0.    , 0.0983, 1.    ])
+        array([0.    , 0.1791, 1.    ])
         >>> ForwardSDE(rate=AVA(), drift="printed").variance([0.0, 0.1, 1.0]).round(4)
-        array([0.    , 0.0934, 0.5   ])
+        array([0.   , 0.163, 0.5  ])
         >>> ForwardSDE.of("vp").logsnr(1.0).round(2)
         np.float64(-10.05)
     """

@@ -1,1 +1,84 @@
 """Samples of trained networks, and how far they are from the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schedrl import data
+from schedrl.benchmark.ava_dsc.rows import Setting
+from schedrl.benchmark.ava_dsc.training import Trained
+from schedrl.data import AnyData
+from schedrl.diffusion.population import Population
+from schedrl.diffusion.process import alpha_sigma
+from schedrl.diffusion.samplers import ddim
+from schedrl.metrics.features import FeatureExtractor, extractor
+from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
+
+__all__ = ["draw_samples", "sampled_quality"]
+
+_BATCH = 100
+"""Images of a run that are sampled at once."""
+
+
+def sampled_quality(
+    trained: Trained, setting: Setting, seeds: Sequence[int]
+) -> tuple[list[float | None], float | None]:
+    """Sample every network that did not diverge, and measure.
+
+    Args:
+        trained: The runs.
+        setting: How many images, in how many steps, over which features.
+        seeds: Of each run; its starting noise follows from its own.
+
+    Returns:
+        The Fréchet distance to the training images, run by run, and images generated per second, all runs together.
+    """
+    began = time.perf_counter()
+    images = draw_samples(trained.population, setting, seeds)
+    seconds = time.perf_counter() - began
+    features, reference = _reference(setting.variant.data, setting.extractor)
+    distances: list[float | None] = []
+    for run, lost in enumerate(trained.diverged_at >= 0):
+        usable = not lost and np.isfinite(images[run]).all()
+        own = FeatureStatistics.of(features.features(images[run])) if usable else None
+        distances.append(None if own is None else frechet_distance(own, reference))
+    kept = any(distance is not None for distance in distances)
+    return distances, images.shape[0] * images.shape[1] / seconds if kept else None
+
+
+def draw_samples(population: Population, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float32]:
+    """Images ``[runs, samples, C, H, W]`` by DDIM from the averaged networks, clipped to [−1, 1].
+
+    Steps lie evenly in log-SNR between the ends of the bound, and a last one goes to the clean image.
+    """
+    bound, shape, runs = setting.variant.bound, population.image_shape, population.num_runs
+    levels = np.linspace(bound.logsnr_min, bound.logsnr_max, setting.sampler_steps)
+    sigmas = [*np.exp(-0.5 * levels).tolist(), 0.0]
+
+    def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
+        every = logsnr.float().expand(runs, z.shape[1])
+        alpha, sigma = alpha_sigma(logsnr.double(), 0)
+        clean = (z - float(sigma) * population.predict_epsilon(z, every)) / float(alpha)
+        return clean.clamp(-1.0, 1.0)
+
+    streams = [np.random.default_rng([seed, 1]) for seed in seeds]
+    parts = []
+    for begin in range(0, setting.samples, _BATCH):
+        count = min(_BATCH, setting.samples - begin)
+        start = np.stack([rng.standard_normal((count, *shape), dtype=np.float32) for rng in streams])
+        parts.append(ddim(denoise, torch.from_numpy(start).to(population.device), sigmas).cpu().numpy())
+    return np.concatenate(parts, axis=1).clip(-1.0, 1.0)
+
+
+@lru_cache(maxsize=4)
+def _reference(spec: AnyData, name: str) -> tuple[FeatureExtractor, FeatureStatistics]:
+    images = data.load(spec).train
+    features = extractor(name, images)
+    return features, FeatureStatistics.of(features.features(images))
