@@ -151,7 +151,17 @@ class Setting(Spec):
         return self.variant.training.model_copy(update={"optimizer": optimizer})
 
 
-_EXTRACTORS: dict[DataName, str] = {"digits": "digits-cnn", "fashion-mnist": "fashion-cnn", "cifar10": "pca"}
+_OWN: dict[DataName, dict[str, Any]] = {
+    "digits": {"extractor": "digits-cnn"},
+    "fashion-mnist": {
+        "extractor": "fashion-cnn",
+        "measure_every": 50,
+        "rates": (1e-3, 3e-3, 1e-2),
+        "trial_seeds": 2,
+    },
+    "cifar10": {"extractor": "pca", "measure_every": 100, "rates": (1e-3, 3e-3, 1e-2), "trial_seeds": 2},
+}
+"""What an image set's cost and network ask for."""
 
 
 def setting_for(data: DataName, overrides: dict[str, Any] | None = None, **fields: Any) -> Setting:
@@ -166,8 +176,7 @@ def setting_for(data: DataName, overrides: dict[str, Any] | None = None, **field
         SchedrlError: A bad field.
     """
     variant = training_variant(DATA[data], overrides)
-    chosen: dict[str, Any] = {"extractor": _EXTRACTORS[data], **fields}
-    return Setting(data=data, variant=variant, **chosen)
+    return Setting(data=data, variant=variant, **{**_OWN[data], **fields})
 
 
 def rows_named(names: Sequence[str] | None) -> list[Row]:

@@ -19,6 +19,8 @@ from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.runs import TrainingRuns
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.metrics.bound import Bound
 from schedrl.policies.agents import find
 from schedrl.policies.factory import make_policy
@@ -103,12 +105,10 @@ class AgentDriver:
     """An agent that decides before every phase of its environment; it is measured where its phases end."""
 
     def __init__(self, row: Row, setting: Setting, rate: float, seeds: Sequence[int], device: str) -> None:
-        from schedrl.environments.variants import apply_overrides
-
         assert row.agent is not None
         definition = setting.variant.model_dump(mode="json")
-        variant = apply_overrides(definition, {"training.optimizer.learning_rate": rate})
-        self._runs = TrainingRuns(variant, len(seeds), device)  # type: ignore[arg-type]
+        changed = apply_overrides(definition, {"training.optimizer.learning_rate": rate})
+        self._runs = TrainingRuns(of_family(changed, TrainingVariant), len(seeds), device)
         for run, seed in enumerate(seeds):
             self._runs.start(run, seed)
         self.population = self._runs.population

@@ -117,12 +117,12 @@ WILD = DSCSpec(gamma=0.0, boost=1e4, max_factor=1e4, update="printed")
 )
 def test_divergence_is_counted_and_no_nan_is_kept(setting: Setting, row: Row) -> None:
     trained = train_row(row, setting, 10.0, [0, 1], steps=60)  # a rate at which the first steps go anywhere
-    assert (trained.diverged_at > 0).all()
+    lost = trained.diverged_at > 0
+    assert lost.any()
     assert np.isfinite(trained.bounds).all()
     assert np.isfinite(trained.test_bounds).all()
-    assert (
-        len(set(trained.bounds[-1]) | set(trained.test_bounds)) == 1
-    )  # the bound at which a run counts as lost
+    ends = {*trained.bounds[-1][lost].tolist(), *trained.test_bounds[lost].tolist()}
+    assert len(ends) == 1  # the bound at which a run counts as lost
     for traces in trained.traces:
         assert all(np.isfinite(values).all() for values in traces.model_dump().values())
 
