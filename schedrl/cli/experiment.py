@@ -77,14 +77,20 @@ def experiment(
     for text in notes:
         note(text)
 
+    from rich import box
     from rich.table import Table
 
     table = entries(done)
     for tuned in (False, True):
         title = "learning rate tuned for every row" if tuned else f"learning rate {setting.fixed_rate:g}"
-        shown = Table(title=f"AVA-DSC on {data}, {title}", title_justify="left")
+        shown = Table(
+            title=f"AVA-DSC on {data}, {title}",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
         for place, head in enumerate(COLUMNS):
-            shown.add_column(head, justify="right" if place else "left")
+            shown.add_column(head, justify="right" if place else "left", no_wrap=True)
         for entry in table:
             if entry.tuned == tuned:
                 shown.add_row(*cells(entry, setting.steps))

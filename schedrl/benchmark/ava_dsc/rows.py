@@ -13,7 +13,7 @@ from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import Spec, unknown_name
+from schedrl.errors import Spec, parse, unknown_name
 from schedrl.schedules import AnySchedule
 
 __all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "rows_named", "setting_for"]
@@ -176,7 +176,8 @@ def setting_for(data: DataName, overrides: dict[str, Any] | None = None, **field
         SchedrlError: A bad field.
     """
     variant = training_variant(DATA[data], overrides)
-    return Setting(data=data, variant=variant, **{**_OWN[data], **fields})
+    content = {"data": data, "variant": variant, **_OWN[data], **fields}
+    return parse(Setting, content, f"experiment on {data}")
 
 
 def rows_named(names: Sequence[str] | None) -> list[Row]:
