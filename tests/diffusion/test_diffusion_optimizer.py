@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.optimizer import StackedAdam
-from schedrl.diffusion.spec import OptimizerSpec
+from schedrl.diffusion.dsc import DSC
+from schedrl.diffusion.optimizer import StackedAdam, StepSize
+from schedrl.diffusion.spec import DSCSpec, OptimizerSpec
 from schedrl.errors import SchedrlError, parse
 
 ROWS, SIZE, STEPS = 3, 40, 25
@@ -141,3 +142,67 @@ def test_rate_zero_freezes(name: str) -> None:
 def test_bad_optimizers(fields: dict[str, object], message: str) -> None:
     with pytest.raises(SchedrlError, match=message):
         parse(OptimizerSpec, fields, "optimizer")
+
+
+@pytest.mark.parametrize("update", ["adam", "printed"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-6)])
+def test_dsc_in_a_population_is_dsc_alone(
+    update: Literal["adam", "printed"], dtype: torch.dtype, tolerance: float
+) -> None:
+    spec = OptimizerSpec(
+        name="dsc", learning_rate=0.02, weight_decay=0.1, dsc=DSCSpec(update=update, max_factor=3.0)
+    )
+    gamma, boost = torch.tensor([0.0, 20.0, 3.0]).double(), torch.tensor([0.0, 0.3, 5.0]).double()
+    betas = 0.05 * torch.rand(STEPS, ROWS, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    start = torch.randn(ROWS, SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    steps, weights = gradients(dtype), start.clone()
+    together = StackedAdam(spec, weights)
+    alone = [torch.nn.Parameter(row.clone()) for row in start]
+    optimizers = [
+        DSC([row], lr=0.02, weight_decay=0.1, gamma=float(g), boost=float(b), update=update, max_factor=3.0)
+        for row, g, b in zip(alone, gamma, boost, strict=True)
+    ]
+    for gradient, levels in zip(steps, betas, strict=True):
+        together.step(gradient.clone(), size=StepSize(torch.exp(-gamma * levels.mean(dim=1)), boost))
+        for row, optimizer, own, level in zip(alone, optimizers, gradient, levels, strict=True):
+            row.grad = own.clone()
+            optimizer.set_noise_level(level)
+            optimizer.step()
+        torch.testing.assert_close(
+            weights, torch.stack([row.detach() for row in alone]), rtol=tolerance, atol=tolerance
+        )
+
+
+def test_without_its_constants_dsc_is_adamw() -> None:
+    start = torch.randn(ROWS, SIZE, generator=torch.Generator().manual_seed(1))
+    still = StepSize(torch.ones(ROWS).double(), torch.zeros(ROWS).double())
+    both = []
+    for name in ("adamw", "dsc"):
+        weights = start.clone()
+        optimizer = StackedAdam(OptimizerSpec(name=name, weight_decay=0.1), weights)
+        for gradient in gradients(torch.float32):
+            optimizer.step(gradient.clone(), size=still if name == "dsc" else None)
+        both.append(weights)
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "adam", "dsc": {}}, "dsc: its constants need name 'dsc'"),
+        ({"name": "adam", "weight_decay": 0.1}, "weight_decay needs name 'adamw' or 'dsc'"),
+        ({"name": "dsc", "dsc": {"gama": 1.0}}, "did you mean 'dsc.gamma'"),
+        ({"name": "dsc", "dsc": {"max_factor": 0.5}}, "max_factor"),
+    ],
+)
+def test_bad_dsc(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchedrlError, match=message):
+        parse(OptimizerSpec, fields, "optimizer")
+
+
+def test_a_spec_without_dsc_says_nothing_of_it() -> None:
+    # What does not act does not enter a variant's fingerprint, by which results are told apart.
+    assert "dsc" not in OptimizerSpec().model_dump()
+    assert OptimizerSpec(name="dsc").model_dump()["dsc"] == DSCSpec().model_dump()
+    for spec in (OptimizerSpec(), OptimizerSpec(name="dsc", dsc=DSCSpec(gamma=3.0))):
+        assert OptimizerSpec.model_validate_json(spec.model_dump_json()) == spec

@@ -218,8 +218,8 @@ class TrainingEnv(SingleEnv):
 
     ### Action Space
     By ``action.kind`` of the variant, see :mod:`schedrl.environments.training.actions`: ``kernel`` Box(1), one step
-    per knot; ``knots`` Box(bins), ``gain`` Box(1), ``choice`` Discrete, one step per phase. Boxes are [−1, 1] and 0
-    is the variant's reference schedule.
+    per knot; ``knots`` Box(bins), ``gain`` Box(1), ``dsc`` Box(4), ``choice`` Discrete, one step per phase. Boxes are
+    [−1, 1]; 0 is the variant's reference schedule, or what is in force.
 
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``; meanings in
