@@ -18,9 +18,10 @@ from schedrl.diffusion.controlled import ControlledTraining
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.environments.training.actions import DSCAction
-from schedrl.environments.training.runs import TrainingRuns
+from schedrl.environments.training.runs import Phase, TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
+from schedrl.errors import SchedrlError
 from schedrl.metrics.bound import Bound
 from schedrl.policies.agents import find
 from schedrl.policies.factory import make_policy
@@ -102,7 +103,7 @@ class AVADriver:
 
 
 class AgentDriver:
-    """An agent that decides before every phase of its environment; it is measured where its phases end."""
+    """An agent that decides before every phase of its environment."""
 
     def __init__(self, row: Row, setting: Setting, rate: float, seeds: Sequence[int], device: str) -> None:
         assert row.agent is not None
@@ -116,17 +117,31 @@ class AgentDriver:
         self._policy = make_policy(find(row.agent, setting.variant.id), setting.variant)
         self._state: Any = None
         self._start = np.ones(len(seeds), dtype=np.bool_)
+        self._phase: Phase | None = None
+        self._left = 0
 
     def train(self, num_steps: int) -> PhaseRecord:
-        """Take one phase."""
+        """Go on, through as many phases as it takes."""
+        records = []
+        while num_steps > 0:
+            phase = self._phase or self._decide()
+            part = min(num_steps, self._left)
+            records.append(phase.advance(part))
+            self._left -= part
+            num_steps -= part
+            if self._left == 0:
+                self._runs.finish_phase(phase)
+                self._phase = None
+        return PhaseRecord.joined(records)
+
+    def _decide(self) -> Phase:
         runs, seen = self._runs, self._observe(self._runs.view())
         actions, self._state = self._policy.predict(seen, self._state, self._start, deterministic=True)
         self._start = np.zeros_like(self._start)
-        assert runs.walk(np.asarray(actions))
-        assert num_steps == runs.variant.episode.steps_per_phase
-        runs.train_phase()
-        assert runs.record is not None
-        return runs.record
+        if not runs.walk(np.asarray(actions)):
+            raise SchedrlError("an experiment's agent decides once per phase")
+        self._phase, self._left = runs.begin_phase(), runs.variant.episode.steps_per_phase
+        return self._phase
 
     def gains(self) -> tuple[Array, Array] | None:
         """K, and the average of gradient norms that the agent sees."""
@@ -163,7 +178,7 @@ def train_row(
     driver: Driver
     every = setting.measure_every if measured else budget
     if row.agent is not None:
-        driver, every = AgentDriver(row, setting, rate, seeds, device), variant.episode.steps_per_phase
+        driver = AgentDriver(row, setting, rate, seeds, device)
     else:
         images = data.load(variant.data)
         population = Population(setting.training(row, rate), images.train, len(seeds), device)

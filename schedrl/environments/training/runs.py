@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.diffusion.population import NoiseLaw, PhaseRecord, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
+from schedrl.diffusion.spec import DSCCoefficients
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.bound import Bound, LawLoss
 from schedrl.schedules import Schedule, conversions
 
-__all__ = ["PhaseOutcome", "TrainingRuns"]
+__all__ = ["Phase", "PhaseOutcome", "TrainingRuns"]
 
 Array = NDArray[np.float64]
 
@@ -42,6 +43,30 @@ class PhaseOutcome:
     reward: Array
     ended: NDArray[np.bool_]
     diverged: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase at work.
+
+    Attributes:
+        population: What trains.
+        schedules: Of every run.
+        law: Their training noise.
+        coefficients: DSC's γ and λ, where the agent sets them.
+        records: What the parts trained so far saw.
+    """
+
+    population: Population
+    schedules: list[Schedule]
+    law: NoiseLaw
+    coefficients: DSCCoefficients | None
+    records: list[PhaseRecord] = field(default_factory=list)
+
+    def advance(self, num_steps: int) -> PhaseRecord:
+        """Train on; how a phase is cut into parts changes no number."""
+        self.records.append(self.population.train(self.law, num_steps, self.coefficients))
+        return self.records[-1]
 
 
 class TrainingRuns:
@@ -85,8 +110,6 @@ class TrainingRuns:
         self.gradient_sum = np.zeros(runs)
         self.gradient_weight = np.zeros(runs)
         self.seconds = np.zeros(runs)
-        self.record: PhaseRecord | None = None
-        """What the last phase saw."""
         self.sweep: list[NDArray[Any]] = []
         self.history: list[list[Schedule]] = [[] for _ in range(runs)]
         self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(runs)]
@@ -132,12 +155,23 @@ class TrainingRuns:
     def train_phase(self) -> PhaseOutcome:
         """Train every run for one phase under the schedule its sweep made."""
         began = time.perf_counter()
-        episode, reward = self.variant.episode, self.variant.reward
+        phase = self.begin_phase()
+        phase.advance(self.variant.episode.steps_per_phase)
+        outcome = self.finish_phase(phase)
+        self.seconds += (time.perf_counter() - began) / self.num_runs
+        return outcome
+
+    def begin_phase(self) -> Phase:
+        """Turn the sweep into the coming phase's schedules."""
         action = self.variant.action
         schedules, self.memory = action.schedules(np.stack(self.sweep), self.memory, self.limits)
         self.sweep = []
-        law, coefficients = self.law(schedules), action.coefficients(self.memory)
-        self.record = record = self.population.train(law, episode.steps_per_phase, coefficients)
+        return Phase(self.population, schedules, self.law(schedules), action.coefficients(self.memory))
+
+    def finish_phase(self, phase: Phase) -> PhaseOutcome:
+        """Measure what a phase brought, and pay for it."""
+        episode, reward = self.variant.episode, self.variant.reward
+        schedules, record = phase.schedules, PhaseRecord.joined(phase.records)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
         error = value.mse.mean(axis=1)
         diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= self.worst_error))
@@ -157,7 +191,6 @@ class TrainingRuns:
         for run, schedule in enumerate(schedules):
             self.history[run].append(schedule)
             self.losses[run].append(record.loss[:, run])
-        self.seconds += (time.perf_counter() - began) / self.num_runs
         return PhaseOutcome(earned, diverged | (self.phase >= episode.phases), diverged)
 
     def test_bounds(self) -> Array | None:

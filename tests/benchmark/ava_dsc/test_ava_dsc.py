@@ -92,6 +92,20 @@ def test_a_run_does_not_depend_on_its_neighbours(setting: Setting) -> None:
         assert both.traces[1] == alone.traces[0]
 
 
+def test_an_agent_is_measured_like_the_others(setting: Setting) -> None:
+    row = Row(name="agent", what="", agent="ava-dsc-prose")
+    rare, often = (
+        train_row(row, setting.model_copy(update={"measure_every": every}), 1e-2, [3, 4]) for every in (4, 1)
+    )
+    assert rare.steps == (4, 8)
+    assert often.steps == tuple(range(1, 9))
+    np.testing.assert_array_equal(often.bounds[[3, 7]], rare.bounds)
+    # K is what the agent set for the phase.
+    gains = np.array(often.traces[0].gain)
+    assert (gains[:4] == gains[0]).all()
+    assert gains[0] == rare.traces[0].gain[0] == pytest.approx(20.0, rel=1e-6)
+
+
 def test_without_its_constants_ava_dsc_is_its_law_alone(setting: Setting) -> None:
     law = Row(name="law", what="", schedule=schedules.AVA())
     still = AVASpec(rule="equation", rate=0.0)
