@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,7 +29,7 @@ EXPERIMENT_EXAMPLES = """
 
 `schedrl experiment ava-dsc` : digits, ten seeds a row; interrupted, the same command goes on
 
-`schedrl experiment ava-dsc --data fashion-mnist --seeds 3 --rows cosine,ava-prose,ava-dsc-prose` : a part of it
+`schedrl experiment ava-dsc --data fashion-mnist --seeds 3 --rows cosine,ava-prose,ava-prose-dsc` : a part of it
 
 `schedrl experiment ava-dsc --data cifar10 --device cuda --download`
 """
@@ -60,18 +61,26 @@ def experiment(
     from schedrl.benchmark.ava_dsc.rows import DATA, rows_named, setting_for
 
     overrides = parse_settings(settings, "--set")
-    ready_variant(DATA[data], overrides, download=download)
-    checked_device(device)
     fields = {} if rates is None else {"rates": _numbers(rates)}
     setting = setting_for(data, overrides, **fields)
     chosen = rows_named([word.strip() for word in rows.split(",")] if rows else None)
     target = folder or Path("runs", "experiment", f"{name}-{data}")
+    checked_device(device)
 
     from schedrl.benchmark.ava_dsc.report import COLUMNS, cells, write_experiment_report
-    from schedrl.benchmark.ava_dsc.runner import make_plan, run_experiment
-    from schedrl.benchmark.ava_dsc.table import entries
+    from schedrl.benchmark.ava_dsc.runner import available, make_plan, run_experiment
+    from schedrl.benchmark.ava_dsc.table import BASELINE, entries, find
 
-    plan = make_plan(setting, chosen, seeds, device=device)
+    if rows is None:
+        chosen, left_out = available(chosen, setting)
+        for text in left_out:
+            note(text)
+    ready_variant(DATA[data], overrides, download=download)
+    options = [] if rows is None else [f"--rows {rows}"]
+    options += [] if rates is None else [f"--rates {rates}"]
+    options += [f"--set {shlex.quote(text)}" for text in settings or ()]
+    options += [] if device == "cpu" else [f"--device {device}"]
+    plan = make_plan(setting, chosen, seeds, device, options)
     with ticker(plan.optimizer_steps, "experiment", every=8, force_bar=progress) as tick:
         done, notes = run_experiment(plan, target, lambda p: tick(p.done, p.doing))
     for text in notes:
@@ -93,7 +102,7 @@ def experiment(
             shown.add_column(head, justify="right" if place else "left", no_wrap=True)
         for entry in table:
             if entry.tuned == tuned:
-                shown.add_row(*cells(entry, setting.steps))
+                shown.add_row(*cells(entry, find(table, BASELINE, tuned), setting.steps))
         console().print(shown)
     typer.echo(f"report: {write_experiment_report(target)}")
 

@@ -36,8 +36,8 @@ class AVALaw(Spec):
 
     rule: Literal["equation", "prose"]
     rate: Annotated[float, Field(ge=0.0)] = 20.0
-    beta_init: Annotated[float, Field(gt=0.0)] = 0.1
-    alpha: Annotated[float, Field(gt=0.0)] = 2.0
+    beta_init: Annotated[float, Field(gt=0.0, le=1e6)] = 0.1
+    alpha: Annotated[float, Field(gt=0.0, le=1e6)] = 2.0
     initial_gain: Annotated[float, Field(ge=1e-6, le=1e6)] = 20.0
     minimum: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.5
     maximum: Annotated[float, Field(ge=1e-6, le=1e6)] = 200.0

@@ -620,7 +620,7 @@ struct Worker {
         const double t = job.counts[run] += 1.0;
         double rate = job.rate;
         if (job.factor) {
-            const double extra = 1.0 + job.boost[run] * norm;
+            const double extra = job.boost[run] > 0.0 ? 1.0 + job.boost[run] * norm : 1.0;
             rate *= job.factor[row] * (extra > job.max_factor ? job.max_factor : extra);  // a NaN passes
         }
         const float size = float(rate / (1.0 - std::pow(job.beta_first, t)));

@@ -26,7 +26,9 @@ class StepSize:
 
     def scale(self, norms: Tensor, max_factor: float) -> Tensor:
         """η_t / η ``[runs]`` float64 at gradient norms ``[runs]``; a NaN passes."""
-        return self.factor * (1.0 + self.boost * norms.double()).clamp(max=max_factor)
+        # Without λ even a norm that overflows boosts nothing.
+        boosted = torch.where(self.boost > 0.0, self.boost * norms.double(), 0.0)
+        return self.factor * (1.0 + boosted).clamp(max=max_factor)
 
 
 class StackedAdam:

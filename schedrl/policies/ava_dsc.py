@@ -40,6 +40,11 @@ class AVADSCPolicy:
                 f"{who}: needs the action kind 'dsc', which {variant.id} does not have ('{variant.action.kind}')"
             )
         self._action = variant.action
+        for agent in self._agents:
+            if agent.beta_init != self._action.beta_init:
+                raise SchedrlError(
+                    f"{who}: beta_init must be the environment's, {self._action.beta_init} (got {agent.beta_init})"
+                )
         self._moves = variant.episode.phases > 1
         needed = ("gradient_norm", "gradient_average", "budget") if self._moves else ()
         self._features = Features(variant, (*MEMORY_FEATURES, *needed), who)

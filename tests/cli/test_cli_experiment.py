@@ -28,12 +28,12 @@ SMALL = [
 
 def test_it_runs_reports_and_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (
-        "experiment", "ava-dsc", "--seeds", "2", "--rows", "cosine,ava-dsc-prose", "--rates", "1e-3", "-f",
+        "experiment", "ava-dsc", "--seeds", "2", "--rows", "cosine,ava-prose-dsc", "--rates", "1e-3", "-f",
         str(tmp_path), *SMALL,
     )  # fmt: skip
     first = run(*words)
     assert first.exit_code == 0, first.output
-    for text in ("AVA-DSC on digits", "minus cosine", "ava-dsc-prose", "report.html"):
+    for text in ("AVA-DSC on digits", "minus cosine", "ava-prose-dsc", "report.html"):
         assert text in first.output
     lines = (tmp_path / "runs.jsonl").read_bytes()
     again = run(*words)

@@ -18,10 +18,11 @@ from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
 from schedrl.diffusion.process import alpha_sigma
 from schedrl.diffusion.samplers import ddim
+from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
 
-__all__ = ["draw_samples", "sampled_quality"]
+__all__ = ["check_quality", "draw_samples", "sampled_quality"]
 
 _BATCH = 100
 """Images of a run that are sampled at once."""
@@ -40,6 +41,7 @@ def sampled_quality(
     Returns:
         The Fréchet distance to the training images, run by run, and images generated per second, all runs together.
     """
+    trained.population.predict_epsilon(*_probe(trained.population))  # warms caches up, and a GPU
     began = time.perf_counter()
     images = draw_samples(trained.population, setting, seeds)
     seconds = time.perf_counter() - began
@@ -51,6 +53,29 @@ def sampled_quality(
         distances.append(None if own is None else frechet_distance(own, reference))
     kept = any(distance is not None for distance in distances)
     return distances, images.shape[0] * images.shape[1] / seconds if kept else None
+
+
+def check_quality(setting: Setting) -> None:
+    """Make sure that distances can be measured.
+
+    Raises:
+        SchedrlError: The feature network does not fit the images, its weights are missing, or images are too few.
+    """
+    features, _ = _reference(setting.variant.data, setting.extractor)
+    shape = data.load(setting.variant.data).image_shape
+    dimension = features.features(np.zeros((1, *shape), np.float32)).shape[1]
+    if setting.samples <= dimension:
+        raise SchedrlError(
+            f"experiment: samples must be more than the {dimension} features of '{features.name}' "
+            f"(got {setting.samples})"
+        )
+
+
+def _probe(population: Population) -> tuple[Tensor, Tensor]:
+    runs, shape = population.num_runs, population.image_shape
+    return torch.zeros(runs, _BATCH, *shape, device=population.device), torch.zeros(
+        runs, _BATCH, device=population.device
+    )
 
 
 def draw_samples(population: Population, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float32]:

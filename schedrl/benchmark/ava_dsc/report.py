@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from schedrl.benchmark.ava_dsc.claims import INCONSISTENCIES, Claim, claims
+from schedrl.benchmark.ava_dsc.claims import INCONSISTENCIES, READING, Claim, claims
 from schedrl.benchmark.ava_dsc.figures import quality_figure, traces_figure
 from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.runner import RUNS, TRIALS, Experiment, load_experiment
-from schedrl.benchmark.ava_dsc.table import BASELINE, Entry, entries
+from schedrl.benchmark.ava_dsc.table import BASELINE, Entry, entries, find, reach
 from schedrl.benchmark.document import (
     Block,
     Bullets,
@@ -30,20 +30,24 @@ COLUMNS = ("row", "rate", "test bound", "minus cosine", "Fréchet", "to cosine's
 """Headings of the table."""
 
 
-def cells(entry: Entry, steps: int) -> list[str]:
+def cells(entry: Entry, baseline: Entry | None, steps: int) -> list[str]:
     """An entry's cells, in the order of ``COLUMNS``; cost in training runs of ``steps``."""
-    reach = entry.reach
-    reached = (
-        f"{reach.speed_up.value:.2f}x" if reach.speed_up is not None else f"{reach.reached}/{reach.runs}"
-    )
+    difference = reached = ""
+    if baseline is not None and baseline.row != entry.row:
+        difference = entry.minus(baseline).plus_minus("+.3f")
+        found = reach(entry, baseline)
+        reached = (
+            f"{found.speed_up.value:.2f}x" if found.speed_up is not None else f"{found.reached}/{found.runs}"
+        )
+    speed = entry.sampled_images_per_second
     return [
         entry.row,
         f"{entry.rate:g}",
         entry.test_bound.plus_minus(".3f"),
-        "" if entry.difference is None else entry.difference.plus_minus("+.3f"),
+        difference,
         "" if entry.frechet is None else entry.frechet.plus_minus(".2f"),
         reached,
-        "" if entry.sampled_images_per_second is None else f"{entry.sampled_images_per_second.value:.0f}",
+        "" if speed is None else f"{speed:.0f}",
         str(entry.diverged),
         f"{entry.search_steps / steps:.0f}",
     ]
@@ -59,10 +63,11 @@ def explanation(experiment: Experiment) -> str:
         f"(DDIM, {setting.sampler_steps} steps) to the training images over the features `{setting.extractor}`; it is "
         "not FID, and it is biased in the number of samples, which is the same for all. `to cosine's`: how many times "
         "fewer iterations until the validation bound is what cosine has at the end; or how many runs got there at all. "
-        "`sampled/s`: images generated per second, all runs side by side. `div.`: runs that diverged; they enter the "
+        "`sampled/s`: images generated per second, all runs side by side, one timing of the same work for every row. "
+        "`div.`: runs that diverged; they enter the "
         "bounds at the value at which a run counts as diverged. `cost`: training runs spent on finding the learning "
-        f"rate ({setting.trial_seeds} seeds at each of {len(setting.rates)} rates for every row), and on training the "
-        "agent."
+        f"rate ({setting.trial_seeds} seeds at each of {len(setting.rates)} rates for every row), and on an agent's "
+        "constants or policy."
     )
 
 
@@ -78,7 +83,6 @@ def write_experiment_report(folder: Path) -> Path:
     name = f"AVA-DSC on {experiment.plan.setting.data}"
     blocks: list[Block] = [
         Heading(name, 1),
-        Paragraph("What the paper claims, at this scale:"),
         *_verdicts(claims(table)),
         *_tables(experiment, table),
         *_pictures(experiment),
@@ -96,10 +100,12 @@ def write_experiment_report(folder: Path) -> Path:
 
 
 def _verdicts(made: Sequence[Claim]) -> list[Block]:
+    if not made:
+        return [Paragraph("The rows that the paper's claims are about are not among these.")]
+    lines = [[claim.text, f"**{claim.verdict}**", claim.measured] for claim in made]
     return [
-        Table(
-            ("claim", "verdict", "measured"), [[c.text, f"**{c.verdict}**", c.measured] for c in made], left=3
-        )
+        Paragraph(f"What the paper claims, at this scale. {READING}"),
+        Table(("claim", "verdict", "measured"), lines, left=3),
     ]
 
 
@@ -107,7 +113,9 @@ def _tables(experiment: Experiment, table: Sequence[Entry]) -> list[Block]:
     blocks: list[Block] = [Heading("Results"), Paragraph(explanation(experiment))]
     for tuned in (False, True):
         title = "Learning rate tuned for every row" if tuned else "The same learning rate for all"
-        lines = [cells(entry, experiment.plan.setting.steps) for entry in table if entry.tuned == tuned]
+        baseline = find(table, BASELINE, tuned)
+        steps = experiment.plan.setting.steps
+        lines = [cells(entry, baseline, steps) for entry in table if entry.tuned == tuned]
         blocks += [Heading(title, 3), Table(COLUMNS, lines, left=1)]
     whats = tuple(f"`{row.name}`: {row.what}" for row in experiment.plan.rows)
     return [*blocks, Heading("Rows", 3), Bullets(whats)]
@@ -126,7 +134,7 @@ def _pictures(experiment: Experiment) -> list[Block]:
         blocks += [
             image(
                 f"quality-{key}", quality_figure(runs, f"Quality over training, {what}"),
-                f"Mean over seeds; {what}.",
+                f"Mean over seeds; {what}. Rows of which a run diverged are left out.",
             ),
             image(
                 f"traces-{key}", traces_figure(moving, f"What moves, {what}"),
@@ -141,6 +149,7 @@ def _method(folder: Path, experiment: Experiment) -> list[Block]:
     setting = plan.setting
     versions = ", ".join(f"{name} {value}" for name, value in sorted(run.versions.items()))
     command = f"schedrl experiment ava-dsc --data {setting.data} --seeds {len(plan.seeds)} -f {folder}"
+    command += "".join(f" {option}" for option in plan.options)
     return [
         Heading("Method"),
         Paragraph(

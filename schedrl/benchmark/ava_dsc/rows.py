@@ -13,7 +13,7 @@ from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import Spec, parse, unknown_name
+from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.schedules import AnySchedule
 
 __all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "rows_named", "setting_for"]
@@ -89,12 +89,16 @@ ROWS: tuple[Row, ...] = (
         schedule=schedules.Cosine(), dsc=DSCSpec(update="printed", per_sample=True, **_DSC),
     ),
     Row(
-        name="ava-dsc-equation", what="AVA and DSC, K by the equation",
+        name="ava-equation-dsc", what="AVA and DSC, K by the equation",
         ava=AVASpec(rule="equation", **_AVA), dsc=DSCSpec(**_DSC),
     ),
     Row(
-        name="ava-dsc-prose", what="AVA and DSC, K by the prose",
+        name="ava-prose-dsc", what="AVA and DSC, K by the prose",
         ava=AVASpec(rule="prose", **_AVA), dsc=DSCSpec(**_DSC),
+    ),
+    Row(
+        name="ava-dsc-tuned", what="AVA and DSC, constants tuned by CMA-ES on digits (scripts/tune_ava_dsc.py)",
+        agent="ava-dsc-tuned",
     ),
     Row(name="ava-dsc-ppo", what="AVA and DSC, all four constants moved by the trained agent", agent="ppo"),
 )  # fmt: skip
@@ -142,11 +146,12 @@ class Setting(Spec):
     def training(self, row: Row, rate: float) -> TrainingSpec:
         """How a run of the row is trained."""
         own: dict[str, Any] = {
-            "name": "adam" if row.dsc is None else "dsc",
             "dsc": row.dsc,
             "learning_rate": rate,
         }
-        base = self.variant.training.optimizer.model_dump(exclude=set(own))
+        base = self.variant.training.optimizer.model_dump(exclude={"name", *own})
+        plain = "adamw" if base["weight_decay"] else "adam"
+        own["name"] = plain if row.dsc is None else "dsc"
         optimizer = OptimizerSpec(**base, **own)
         return self.variant.training.model_copy(update={"optimizer": optimizer})
 
@@ -176,6 +181,8 @@ def setting_for(data: DataName, overrides: dict[str, Any] | None = None, **field
         SchedrlError: A bad field.
     """
     variant = training_variant(DATA[data], overrides)
+    if variant.test_bound is None:
+        raise SchedrlError(f"{variant.id}: has no test_bound, by which the rows are judged")
     content = {"data": data, "variant": variant, **_OWN[data], **fields}
     return parse(Setting, content, f"experiment on {data}")
 
@@ -184,10 +191,12 @@ def rows_named(names: Sequence[str] | None) -> list[Row]:
     """Rows by name, all of them when none is given.
 
     Raises:
-        SchedrlError: There is no such row.
+        SchedrlError: There is no such row, or one is named twice.
     """
     table = {row.name: row for row in ROWS}
-    for name in names or ():
+    for place, name in enumerate(names or ()):
         if name not in table:
             raise unknown_name("row", name, table)
+        if names is not None and name in names[:place]:
+            raise SchedrlError(f"row '{name}': is named twice")
     return [table[name] for name in names] if names else list(ROWS)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from schedrl.benchmark.ava_dsc.quality import sampled_quality
+from schedrl.benchmark.ava_dsc.quality import check_quality, sampled_quality
 from schedrl.benchmark.ava_dsc.records import Run, Trial
 from schedrl.benchmark.ava_dsc.rows import Row, Setting
 from schedrl.benchmark.ava_dsc.training import Trained, train_row
 from schedrl.benchmark.protocol import hardware, held_out_seeds, software
-from schedrl.benchmark.store import ResultStore
+from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.environments.base import content_hash
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json, ensure_folder, write_text
-from schedrl.policies.agents import TrainedAgent, find
+from schedrl.policies.agents import AVADSCAgent, TrainedAgent, find
+from schedrl.policies.factory import make_policy
 
-__all__ = ["Experiment", "Plan", "Progress", "load_experiment", "make_plan", "run_experiment"]
+__all__ = ["Experiment", "Plan", "Progress", "available", "load_experiment", "make_plan", "run_experiment"]
 
 RUNS, TRIALS, PLAN = "runs.jsonl", "trials.jsonl", "experiment.json"
 
@@ -37,14 +36,20 @@ class Plan:
     Attributes:
         setting: On what.
         rows: What.
+        identities: Hash of what acts in each row; of an agent's constants or weights, too.
+        search_steps: Optimizer steps that finding each row's agent cost.
         seeds: Held-out seeds.
         device: Where.
+        options: Of the command line, beyond data, seeds and folder.
     """
 
     setting: Setting
     rows: tuple[Row, ...]
+    identities: tuple[str, ...]
+    search_steps: tuple[int, ...]
     seeds: tuple[int, ...]
     device: str = "cpu"
+    options: tuple[str, ...] = ()
 
     @property
     def optimizer_steps(self) -> int:
@@ -82,19 +87,58 @@ class Experiment:
     trials: tuple[Trial, ...]
     runs: tuple[Run, ...]
 
+    def rate_of(self, name: str) -> float:
+        """The learning rate of a row's best trial; of equal ones, the smallest.
+
+        Raises:
+            SchedrlError: It has not been tried at every rate.
+        """
+        own = [trial for trial in self.trials if trial.row == name and trial.rate in self.plan.setting.rates]
+        if len(own) < len(self.plan.setting.rates):
+            raise SchedrlError(
+                f"experiment: trials of row '{name}' are missing; the same `schedrl experiment` goes on"
+            )
+        return min(own, key=lambda trial: (trial.bound, trial.rate)).rate
+
 
 def make_plan(
-    setting: Setting, rows: Sequence[Row], num_seeds: int, first_seed: int | None = None, device: str = "cpu"
+    setting: Setting,
+    rows: Sequence[Row],
+    num_seeds: int,
+    device: str = "cpu",
+    options: Sequence[str] = (),
 ) -> Plan:
-    """Lay an experiment out, its agents found before any work.
+    """Lay an experiment out, and check before any work what can be checked.
+
+    Args:
+        setting: On what.
+        rows: What.
+        num_seeds: Held-out seeds.
+        device: Where.
+        options: Of the command line, for the report.
 
     Raises:
-        SchedrlError: An agent is not there, or there are no seeds.
+        SchedrlError: An agent is not there, does not fit, or was trained from a held-out seed; the feature network
+            does not fit the images, or there are too few of them.
     """
+    seeds = tuple(held_out_seeds(num_seeds))
+    check_quality(setting)
+    found = [_identity(row, setting, seeds) for row in rows]
+    identities, costs = (tuple(side) for side in zip(*found, strict=True))
+    return Plan(setting, tuple(rows), identities, costs, seeds, device, tuple(options))
+
+
+def available(rows: Sequence[Row], setting: Setting) -> tuple[list[Row], list[str]]:
+    """The rows whose agents there are, and notes on the others."""
+    kept, notes = [], []
     for row in rows:
-        _identity(row, setting)
-    seeds = held_out_seeds(num_seeds) if first_seed is None else held_out_seeds(num_seeds, first_seed)
-    return Plan(setting, tuple(rows), tuple(seeds), device)
+        try:
+            _identity(row, setting, ())
+        except SchedrlError as error:
+            notes.append(f"without row '{row.name}': {error}")
+        else:
+            kept.append(row)
+    return kept, notes
 
 
 def run_experiment(
@@ -114,9 +158,9 @@ def run_experiment(
         SchedrlError: The folder cannot be written or holds another experiment.
     """
     ensure_folder(folder, "experiment folder")
+    plan = _claim(folder, plan)
     trials = ResultStore(folder / TRIALS, Trial)
     runs = ResultStore(folder / RUNS, Run)
-    _claim(folder, plan)
     tell = listen or (lambda _: None)
     taken = 0
 
@@ -125,95 +169,128 @@ def run_experiment(
         taken += steps
         tell(Progress(taken, plan.optimizer_steps, doing))
 
-    for row in plan.rows:
+    for place, row in enumerate(plan.rows):
         for rate in plan.setting.rates:
-            _try(plan, row, rate, trials)
+            _try(plan, place, rate, trials)
             advance(plan.setting.trial_seeds * plan.setting.steps, f"{row.name}, trying rate {rate:g}")
-        best = best_rate(trials.results, row, plan.setting)
+        best = _selected(plan, trials.results, []).rate_of(row.name)
         for tuned, rate in ((False, plan.setting.fixed_rate), (True, best)):
-            _run(plan, row, rate, tuned, runs)
+            _run(plan, place, rate, tuned, runs)
             advance(len(plan.seeds) * plan.setting.steps, f"{row.name}, rate {rate:g}")
     notes = [note for note in (trials.note, runs.note) if note is not None]
     return load_experiment(folder), notes
 
 
 def load_experiment(folder: Path) -> Experiment:
-    """Read an experiment's folder.
+    """Read an experiment's folder, which is left as it is.
 
     Raises:
         SchedrlError: It holds none, or its files are damaged.
     """
+    plan = _read_plan(folder)
+    trials, runs = (
+        read_results(folder / name, model) if (folder / name).exists() else []
+        for name, model in ((TRIALS, Trial), (RUNS, Run))
+    )
+    return _selected(plan, trials, runs)  # type: ignore[arg-type]
+
+
+def _selected(plan: Plan, trials: Sequence[Trial], runs: Sequence[Run]) -> Experiment:
+    """What belongs to a plan: an agent that was trained again is another one."""
+    wanted = {(row.name, key) for row, key in zip(plan.rows, plan.identities, strict=True)}
+    hashed = plan.setting.fingerprint
+    return Experiment(
+        plan,
+        tuple(t for t in trials if t.setting == hashed and (t.row, t.row_fingerprint) in wanted),
+        tuple(
+            r for r in runs
+            if r.setting == hashed and (r.row, r.row_fingerprint) in wanted and r.seed in plan.seeds
+        ),
+    )  # fmt: skip
+
+
+def _read_plan(folder: Path) -> Plan:
     path = folder / PLAN
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        plan = Plan(
+        return Plan(
             Setting.model_validate(content["setting"]),
             tuple(Row.model_validate(row) for row in content["rows"]),
-            tuple(content["seeds"]),
-            content["device"],
-        )
+            tuple(content["identities"]), tuple(content["search_steps"]), tuple(content["seeds"]),
+            content["device"], tuple(content["options"]),
+        )  # fmt: skip
     except FileNotFoundError:
         raise SchedrlError(
             f"experiment folder {folder}: has no {PLAN}; `schedrl experiment` writes it"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, SchedrlError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SchedrlError) as error:
         raise SchedrlError(f"{path}: not an experiment: {error}") from None
-    wanted = {(row.name, row.fingerprint) for row in plan.rows}
-    hashed = plan.setting.fingerprint
-    trials, runs = ResultStore(folder / TRIALS, Trial), ResultStore(folder / RUNS, Run)
-    names = {name for name, _ in wanted}
-    return Experiment(
-        plan,
-        tuple(trial for trial in trials.results if trial.setting == hashed and trial.row in names),
-        tuple(r for r in runs.results if r.setting == hashed and r.row in names and r.seed in plan.seeds),
-    )
 
 
-def best_rate(trials: Sequence[Trial], row: Row, setting: Setting) -> float:
-    """The learning rate of a row's best trial; of equal ones, the smallest."""
-    own = [
-        t
-        for t in trials
-        if t.row == row.name and t.setting == setting.fingerprint and t.rate in setting.rates
-    ]
-    return min(own, key=lambda trial: (trial.bound, trial.rate)).rate
+def _claim(folder: Path, plan: Plan) -> Plan:
+    """Say whose folder it is; rows and seeds of the same setting join those that are there.
 
-
-def _claim(folder: Path, plan: Plan) -> None:
-    """Say whose folder it is; more rows or seeds of the same setting may come in later."""
-    path = folder / PLAN
-    if path.exists():
-        before = load_experiment(folder).plan
+    Returns:
+        The whole plan.
+    """
+    if (folder / PLAN).exists():
+        before = _read_plan(folder)
         if before.setting.fingerprint != plan.setting.fingerprint:
             raise SchedrlError(
                 f"experiment folder {folder}: holds one in another setting; choose another folder (-f)"
             )
+        if before.device != plan.device:
+            raise SchedrlError(
+                f"experiment folder {folder}: holds runs on '{before.device}'; choose another folder (-f)"
+            )
+        plan = _joined(before, plan)
     content = {
         "setting": plan.setting.model_dump(mode="json"),
         "rows": [row.model_dump(mode="json") for row in plan.rows],
+        "identities": list(plan.identities),
+        "search_steps": list(plan.search_steps),
         "seeds": list(plan.seeds),
         "device": plan.device,
+        "options": list(plan.options),
     }
-    write_text(path, dump_json(content))
+    write_text(folder / PLAN, dump_json(content))
+    return plan
 
 
-def _try(plan: Plan, row: Row, rate: float, store: ResultStore[Trial]) -> None:
-    setting, (identity, _) = plan.setting, _identity(row, plan.setting)
+def _joined(before: Plan, plan: Plan) -> Plan:
+    """Both plans' rows and seeds; where a row is in both, the later one's."""
+    table = {
+        row.name: (row, key, cost)
+        for each in (before, plan)
+        for row, key, cost in zip(each.rows, each.identities, each.search_steps, strict=True)
+    }
+    rows, identities, costs = (tuple(side) for side in zip(*table.values(), strict=True))
+    seeds = tuple(sorted({*before.seeds, *plan.seeds}))
+    only = any(option.startswith("--rows") for each in (before, plan) for option in each.options)
+    options = [option for option in plan.options if not option.startswith("--rows")]
+    if only:
+        options.append(f"--rows {','.join(table)}")
+    return replace(
+        plan, rows=rows, identities=identities, search_steps=costs, seeds=seeds, options=tuple(options)
+    )
+
+
+def _try(plan: Plan, place: int, rate: float, store: ResultStore[Trial]) -> None:
+    setting, row, identity = plan.setting, plan.rows[place], plan.identities[place]
     if (row.name, identity, setting.fingerprint, rate) in store:
         return
     seeds = range(FIRST_TRIAL_SEED, FIRST_TRIAL_SEED + setting.trial_seeds)
-    trained = train_row(row, setting, rate, list(seeds), measured=False, device=plan.device)
-    store.append([
-        Trial(
-            row=row.name, row_fingerprint=identity, setting=setting.fingerprint, rate=rate,
-            bound=float(trained.bounds[-1].mean()), diverged=int((trained.diverged_at >= 0).sum()),
-            runs=setting.trial_seeds, optimizer_steps=setting.trial_seeds * setting.steps,
-        )
-    ])  # fmt: skip
+    trained = train_row(row, setting, rate, list(seeds), tested=False, device=plan.device)
+    trial = Trial(
+        row=row.name, row_fingerprint=identity, setting=setting.fingerprint, rate=rate,
+        bound=float(trained.bounds[-1].mean()), diverged=int((trained.diverged_at >= 0).sum()),
+        runs=setting.trial_seeds, optimizer_steps=setting.trial_seeds * setting.steps,
+    )  # fmt: skip
+    store.append([trial])
 
 
-def _run(plan: Plan, row: Row, rate: float, tuned: bool, store: ResultStore[Run]) -> None:
-    setting, (identity, search) = plan.setting, _identity(row, plan.setting)
+def _run(plan: Plan, place: int, rate: float, tuned: bool, store: ResultStore[Run]) -> None:
+    setting, row, identity = plan.setting, plan.rows[place], plan.identities[place]
     missing = [
         seed
         for seed in plan.seeds
@@ -223,23 +300,31 @@ def _run(plan: Plan, row: Row, rate: float, tuned: bool, store: ResultStore[Run]
         return
     trained = train_row(row, setting, rate, missing, device=plan.device)
     distances, per_second = sampled_quality(trained, setting, missing)
+    search = plan.search_steps[place]
     search += setting.trial_seeds * setting.steps * len(setting.rates) if tuned else 0
     store.append(
-        _line(plan, row, identity, rate, tuned, trained, place, seed, distances[place], per_second, search)
-        for place, seed in enumerate(missing)
+        _line(plan, row, identity, rate, tuned, trained, run, seed, distances[run], per_second, search)
+        for run, seed in enumerate(missing)
     )
 
 
-def _identity(row: Row, setting: Setting) -> tuple[str, int]:
+def _identity(row: Row, setting: Setting, seeds: Sequence[int]) -> tuple[str, int]:
     """Hash of what acts in a row, and the optimizer steps that finding it cost."""
     if row.agent is None:
         return row.fingerprint, 0
     agent = find(row.agent, setting.variant.id)
+    make_policy(agent, setting.variant)  # complains if it cannot act there
+    if isinstance(agent, AVADSCAgent):
+        definition = agent.model_dump(mode="json", exclude={"description"})
+        return content_hash([row.fingerprint, definition]), agent.search_steps
     if not isinstance(agent, TrainedAgent):
-        raise SchedrlError(f"row '{row.name}': agent '{row.agent}' is not a trained one")
+        raise SchedrlError(f"row '{row.name}': agent '{row.agent}' sets no constants of AVA and DSC")
     from schedrl.policies.agent_files import WEIGHTS, read_description
 
     description = read_description(Path(agent.path))
+    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
+    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
+        raise SchedrlError(f"seed {shared} is not held out: agent '{row.agent}' was trained from it")
     weights = hashlib.sha256((Path(agent.path) / WEIGHTS).read_bytes()).hexdigest()
     return content_hash([row.fingerprint, weights]), description.optimizer_steps
 

@@ -6,30 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.runner import Experiment
 from schedrl.errors import SchedrlError
-from schedrl.metrics.intervals import Interval, geometric_mean, mean, paired_difference
+from schedrl.metrics.intervals import Interval, mean, paired_difference
 
-__all__ = ["BASELINE", "Entry", "Reach", "entries", "steps_to_reach"]
+__all__ = ["BASELINE", "LINEAR", "Entry", "Reach", "entries", "reach", "steps_to_reach"]
 
-BASELINE = "cosine"
-"""The row whose quality at the end is the target of the others' iterations."""
-
-_SEED = 20_240_501
-"""Of the bootstrap."""
+BASELINE, LINEAR = "cosine", "linear-printed"
+"""The rows that the paper compares with. The table's differences are to the first."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Iterations to the baseline's final quality.
+    """Iterations to another row's final quality, run by run of the same seed.
 
     Attributes:
         reached: Runs that reached it within the budget.
-        runs: All of them.
-        speed_up: Baseline's iterations over the row's, geometric mean over the runs; absent unless all reached it.
+        runs: Those of them whose counterpart did not diverge.
+        speed_up: The other row's iterations over this row's, geometric mean over the runs; absent unless all reached
+            it.
     """
 
     reached: int
@@ -45,29 +42,60 @@ class Entry:
         row: Name of the row.
         tuned: Whether its learning rate is the best of its trials.
         rate: The learning rate.
-        test_bound: Bits/dim.
-        difference: To the baseline at the same treatment of the learning rate, paired by seed; absent for itself.
-        frechet: Over the runs that did not diverge; absent if fewer than two did not.
-        reach: Iterations to the baseline's quality.
-        sampled_images_per_second: Generation speed.
-        train_images_per_second: Training speed.
-        diverged: Runs that did.
-        runs: All of them.
-        search_steps: Optimizer steps of the trials, or of an agent's training as well.
+        runs: Its runs, in the order of the seeds.
     """
 
     row: str
     tuned: bool
     rate: float
-    test_bound: Interval
-    difference: Interval | None
-    frechet: Interval | None
-    reach: Reach
-    sampled_images_per_second: Interval | None
-    train_images_per_second: Interval
-    diverged: int
-    runs: int
-    search_steps: int
+    runs: tuple[Run, ...]
+
+    @property
+    def test_bound(self) -> Interval:
+        """Bits/dim on test images; runs that diverged at the bound at which they count as such."""
+        return mean([run.test_bound for run in self.runs])
+
+    @property
+    def validation_bound(self) -> float:
+        """Mean validation bound at the end, by which readings are chosen."""
+        return float(np.mean([run.bounds[-1] for run in self.runs]))
+
+    @property
+    def diverged(self) -> int:
+        """Runs that did."""
+        return sum(run.diverged_at is not None for run in self.runs)
+
+    @property
+    def frechet(self) -> Interval | None:
+        """Over the runs that did not diverge; absent if fewer than two did not."""
+        distances = [run.frechet for run in self.runs if run.frechet is not None]
+        return mean(distances) if len(distances) > 1 else None
+
+    @property
+    def sampled_images_per_second(self) -> float | None:
+        """Generation speed, one timing of all runs together."""
+        speeds = [r.sampled_images_per_second for r in self.runs if r.sampled_images_per_second is not None]
+        return float(np.mean(speeds)) if speeds else None
+
+    @property
+    def search_steps(self) -> int:
+        """Optimizer steps of the trials, and of finding an agent's constants or policy."""
+        return self.runs[0].search_steps
+
+    def minus(self, other: Entry) -> Interval:
+        """Difference of test bounds, paired by seed."""
+        return paired_difference([r.test_bound for r in self.runs], [r.test_bound for r in other.runs])
+
+    def frechet_minus(self, other: Entry) -> Interval | None:
+        """Difference of Fréchet distances over the seeds at which neither diverged, if there are two."""
+        pairs = [
+            (one.frechet, two.frechet)
+            for one, two in zip(self.runs, other.runs, strict=True)
+            if one.frechet is not None and two.frechet is not None
+        ]
+        if len(pairs) < 2:
+            return None
+        return paired_difference([one for one, _ in pairs], [two for _, two in pairs])
 
 
 def steps_to_reach(steps: Sequence[int], bounds: Sequence[float], target: float) -> float | None:
@@ -90,6 +118,26 @@ def steps_to_reach(steps: Sequence[int], bounds: Sequence[float], target: float)
     return None
 
 
+def reach(entry: Entry, other: Entry) -> Reach:
+    """How soon a row has what another has at the end."""
+    logs: list[float] = []
+    usable = 0
+    for run, rival in zip(entry.runs, other.runs, strict=True):
+        if rival.diverged_at is not None:
+            continue
+        usable += 1
+        target = rival.bounds[-1]
+        own, first = (steps_to_reach(each.steps, each.bounds, target) for each in (run, rival))
+        if own is not None and first is not None:
+            logs.append(float(np.log(first / own)))
+    if usable == 0 or len(logs) < usable:
+        return Reach(len(logs), usable, None)
+    around = mean(logs)
+    return Reach(
+        len(logs), usable, Interval(*(float(np.exp(x)) for x in (around.value, around.low, around.high)))
+    )
+
+
 def entries(experiment: Experiment) -> list[Entry]:
     """The table's lines, in the order of the plan, the fixed learning rate first.
 
@@ -98,62 +146,27 @@ def entries(experiment: Experiment) -> list[Entry]:
     """
     made: list[Entry] = []
     for tuned in (False, True):
-        baseline = _runs_of(experiment, BASELINE, tuned) if _has(experiment, BASELINE) else None
-        made += [
-            _entry(row.name, tuned, _runs_of(experiment, row.name, tuned), baseline)
-            for row in experiment.plan.rows
-        ]
+        for row in experiment.plan.rows:
+            runs = _runs_of(experiment, row.name, tuned)
+            made.append(Entry(row.name, tuned, runs[0].rate, runs))
     return made
 
 
-def _entry(name: str, tuned: bool, runs: list[Run], baseline: list[Run] | None) -> Entry:
-    test = np.array([run.test_bound for run in runs])
-    difference = None
-    if baseline is not None and name != BASELINE:
-        difference = paired_difference(test, np.array([run.test_bound for run in baseline]))
-    distances = [run.frechet for run in runs if run.frechet is not None]
-    sampled = [r.sampled_images_per_second for r in runs if r.sampled_images_per_second is not None]
-    return Entry(
-        row=name, tuned=tuned, rate=runs[0].rate, test_bound=mean(test), difference=difference,
-        frechet=mean(distances) if len(distances) > 1 else None, reach=_reach(runs, baseline),
-        sampled_images_per_second=mean(sampled) if len(sampled) > 1 else None,
-        train_images_per_second=mean([run.train_images_per_second for run in runs]),
-        diverged=sum(run.diverged_at is not None for run in runs), runs=len(runs),
-        search_steps=runs[0].search_steps,
-    )  # fmt: skip
+def find(table: Sequence[Entry], name: str, tuned: bool) -> Entry | None:
+    """A line of the table, if it is there."""
+    return next((entry for entry in table if entry.row == name and entry.tuned == tuned), None)
 
 
-def _reach(runs: list[Run], baseline: list[Run] | None) -> Reach:
-    if baseline is None:
-        return Reach(0, len(runs), None)
-    ratios: list[float] = []
-    for run, other in zip(runs, baseline, strict=True):
-        target = other.bounds[-1]
-        own = steps_to_reach(run.steps, run.bounds, target)
-        first = steps_to_reach(other.steps, other.bounds, target)
-        assert first is not None
-        if own is not None:
-            ratios.append(first / own)
-    whole = len(ratios) == len(runs)
-    speed_up = geometric_mean(ratios, np.random.default_rng(_SEED)) if whole else None
-    return Reach(len(ratios), len(runs), speed_up)
-
-
-def _has(experiment: Experiment, name: str) -> bool:
-    return any(row.name == name for row in experiment.plan.rows)
-
-
-def _runs_of(experiment: Experiment, name: str, tuned: bool) -> list[Run]:
-    """Runs of a row in the order of the seeds; of several tuned rates, those of the latest."""
-    found = {run.seed: run for run in experiment.runs if run.row == name and run.tuned == tuned}
+def _runs_of(experiment: Experiment, name: str, tuned: bool) -> tuple[Run, ...]:
+    rate = experiment.rate_of(name) if tuned else experiment.plan.setting.fixed_rate
+    found = {
+        run.seed: run
+        for run in experiment.runs
+        if run.row == name and run.tuned == tuned and run.rate == rate
+    }
     missing = [seed for seed in experiment.plan.seeds if seed not in found]
     if missing:
         raise SchedrlError(
             f"experiment: {len(missing)} runs of row '{name}' are missing; the same `schedrl experiment` goes on"
         )
-    return [found[seed] for seed in experiment.plan.seeds]
-
-
-def curve(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Mean validation bound along training: steps, and bits/dim."""
-    return np.array(runs[0].steps), np.mean([run.bounds for run in runs], axis=0)
+    return tuple(found[seed] for seed in experiment.plan.seeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from schedrl.diffusion.controlled import ControlledTraining
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.environments.training.actions import DSCAction
-from schedrl.environments.training.runs import Phase, TrainingRuns
+from schedrl.environments.training.runs import Phase, TrainingRuns, untrained_mse, worst_error
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
@@ -42,7 +42,7 @@ class Trained:
         test_bounds: ``[runs]`` bits/dim, the worst bound for runs that diverged.
         diverged_at: ``[runs]`` optimizer steps, −1 for runs that did not.
         traces: ``[runs]`` what moved.
-        train_seconds: Wall-clock time of the training, without measurements.
+        train_seconds: Wall-clock time of the training, without the measurements above.
     """
 
     population: Population
@@ -62,8 +62,8 @@ class Driver(Protocol):
     def train(self, num_steps: int) -> PhaseRecord:
         """Go on."""
 
-    def gains(self) -> tuple[Array, Array] | None:
-        """AVA's K and τ ``[runs]``, if there are any."""
+    def gains(self) -> dict[str, Array]:
+        """AVA's K (``gain``) and τ (``threshold``) ``[runs]``, as far as there are any."""
 
 
 class FixedDriver:
@@ -79,9 +79,9 @@ class FixedDriver:
         """Go on."""
         return self.population.train(self._law, num_steps)
 
-    def gains(self) -> None:
+    def gains(self) -> dict[str, Array]:
         """None."""
-        return
+        return {}
 
 
 class AVADriver:
@@ -97,9 +97,9 @@ class AVADriver:
         """Go on."""
         return self._training.train(num_steps)
 
-    def gains(self) -> tuple[Array, Array]:
+    def gains(self) -> dict[str, Array]:
         """K and τ."""
-        return self._controller.gain.copy(), self._controller.tau.copy()
+        return {"gain": self._controller.gain.copy(), "threshold": self._controller.tau.copy()}
 
 
 class AgentDriver:
@@ -115,8 +115,8 @@ class AgentDriver:
         self.population = self._runs.population
         self._action, self._observe = setting.variant.action, setting.variant.observation.observe
         self._policy = make_policy(find(row.agent, setting.variant.id), setting.variant)
-        self._state: Any = None
-        self._start = np.ones(len(seeds), dtype=np.bool_)
+        self._states: list[Any] = [None] * len(seeds)
+        self._start = np.ones(1, dtype=np.bool_)
         self._phase: Phase | None = None
         self._left = 0
 
@@ -136,18 +136,22 @@ class AgentDriver:
 
     def _decide(self) -> Phase:
         runs, seen = self._runs, self._observe(self._runs.view())
-        actions, self._state = self._policy.predict(seen, self._state, self._start, deterministic=True)
+        actions = []
+        for run, state in enumerate(self._states):  # one by one: a network's last digit depends on its batch
+            row = seen[run : run + 1]
+            action, self._states[run] = self._policy.predict(row, state, self._start, deterministic=True)
+            actions.append(np.asarray(action)[0])
         self._start = np.zeros_like(self._start)
-        if not runs.walk(np.asarray(actions)):
+        if not runs.walk(np.stack(actions)):
             raise SchedrlError("an experiment's agent decides once per phase")
         self._phase, self._left = runs.begin_phase(), runs.variant.episode.steps_per_phase
         return self._phase
 
-    def gains(self) -> tuple[Array, Array] | None:
-        """K, and the average of gradient norms that the agent sees."""
+    def gains(self) -> dict[str, Array]:
+        """K; an agent has no τ."""
         if not isinstance(self._action, DSCAction):
-            return None
-        return np.exp(self._runs.memory[:, 0]), self._runs.view().gradient_average
+            return {}
+        return {"gain": np.exp(self._runs.memory[:, 0])}
 
 
 def train_row(
@@ -157,9 +161,8 @@ def train_row(
     seeds: Sequence[int],
     *,
     steps: int | None = None,
-    measured: bool = True,
+    tested: bool = True,
     device: str = "cpu",
-    listen: Callable[[int], None] | None = None,
 ) -> Trained:
     """Train one run per seed.
 
@@ -169,14 +172,12 @@ def train_row(
         rate: The learning rate.
         seeds: Of weights, batches and noise.
         steps: Optimizer steps; the setting's budget when absent.
-        measured: Measure along the way and test at the end; otherwise the validation bound at the end alone.
+        tested: Measure test images at the end.
         device: Where.
-        listen: Told the optimizer steps taken.
     """
     variant = setting.variant
     budget = steps or setting.steps
     driver: Driver
-    every = setting.measure_every if measured else budget
     if row.agent is not None:
         driver = AgentDriver(row, setting, rate, seeds, device)
     else:
@@ -189,15 +190,13 @@ def train_row(
     watch = _Watch(setting, driver.population, device)
     done = 0
     while done < budget:
-        part = min(every, budget - done)
+        part = min(setting.measure_every, budget - done)
         began = time.perf_counter()
         record = driver.train(part)
         watch.seconds += time.perf_counter() - began
         done += part
         watch.note(done, record, driver.gains())
-        if listen is not None:
-            listen(done)
-    return watch.finish(measured)
+    return watch.finish(tested)
 
 
 class _Watch:
@@ -208,10 +207,9 @@ class _Watch:
         images = data.load(variant.data)
         self.population, self.seconds = population, 0.0
         self._bound = Bound(variant.bound, images.validation, images.levels, device)
-        self._test = None
-        if variant.test_bound is not None:
-            self._test = Bound(variant.test_bound, images.test, images.levels, device)
-        self._worst_error = variant.episode.divergence_error
+        assert variant.test_bound is not None  # the setting has seen to it
+        self._test = Bound(variant.test_bound, images.test, images.levels, device)
+        self._worst_error = worst_error(variant, untrained_mse(variant, self._bound))
         self._worst = float(self._bound.bits_per_dim(np.full(variant.bound.levels, self._worst_error)))
         runs = population.num_runs
         self._diverged_at = np.full(runs, -1, dtype=np.int64)
@@ -219,7 +217,7 @@ class _Watch:
         self._bounds: list[Array] = []
         self._traces: list[dict[str, list[float]]] = [{} for _ in range(runs)]
 
-    def note(self, done: int, record: PhaseRecord, gains: tuple[Array, Array] | None) -> None:
+    def note(self, done: int, record: PhaseRecord, gains: dict[str, Array]) -> None:
         value = self._bound.evaluate(self.population.predict_epsilon, self.population.num_runs)
         error = value.mse.mean(axis=1)
         gone = ~(np.isfinite(record.loss).all(axis=0) & (error <= self._worst_error))
@@ -231,16 +229,14 @@ class _Watch:
             "gradient_norm": np.sqrt(np.square(record.gradient_norm.astype(np.float64)).mean(axis=0)),
             "rate": record.rate.mean(axis=0),
         }
-        if gains is not None:
-            moved |= {"gain": gains[0], "threshold": gains[1]}
-        for name, values in moved.items():
+        for name, values in (moved | gains).items():
             for run in np.flatnonzero(~lost):
                 self._traces[run].setdefault(name, []).append(float(values[run]))
 
-    def finish(self, measured: bool) -> Trained:
+    def finish(self, tested: bool) -> Trained:
         lost = self._diverged_at >= 0
         tests = np.full(len(lost), self._worst)
-        if measured and self._test is not None and not lost.all():
+        if tested and not lost.all():
             found = self._test.evaluate(self.population.predict_epsilon, len(lost)).bits_per_dim
             tests = np.where(lost, self._worst, found)
         traces = tuple(Traces(**{name: tuple(v) for name, v in each.items()}) for each in self._traces)

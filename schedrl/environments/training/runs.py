@@ -16,10 +16,11 @@ from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.diffusion.spec import DSCCoefficients
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
+from schedrl.errors import SchedrlError
 from schedrl.metrics.bound import Bound, LawLoss
 from schedrl.schedules import Schedule, conversions
 
-__all__ = ["Phase", "PhaseOutcome", "TrainingRuns"]
+__all__ = ["Phase", "PhaseOutcome", "TrainingRuns", "untrained_mse", "worst_error"]
 
 Array = NDArray[np.float64]
 
@@ -97,8 +98,8 @@ class TrainingRuns:
         self.local_deviation = LocalDeviation(local, noise)
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
         # The head of every network starts at zero, so all runs begin with the same errors, whatever their weights.
-        self._initial_mse = self._untrained_mse()
-        self.worst_error = variant.episode.divergence_error * max(1.0, float(self._initial_mse.mean()))
+        self._initial_mse = untrained_mse(variant, self.bound)
+        self.worst_error = worst_error(variant, self._initial_mse)
         self.worst_bound = float(self.bound.bits_per_dim(np.full(variant.bound.levels, self.worst_error)))
         runs, levels = num_runs, variant.bound.levels
         self.phase = np.zeros(runs, dtype=np.int64)
@@ -231,6 +232,10 @@ class TrainingRuns:
 
         self.population.restore(arrays, meta)
         for name in _STATE:
+            if arrays[name].shape != getattr(self, name).shape:
+                raise SchedrlError(
+                    f"state '{name}': must have shape {getattr(self, name).shape} (got {arrays[name].shape})"
+                )
             setattr(self, name, np.array(arrays[name]))
         self.sweep = [np.asarray(actions, dtype=meta["sweep_dtype"]) for actions in meta["sweep"]]
         self.history = [[schedules.from_dict(s) for s in made] for made in meta["history"]]
@@ -243,15 +248,22 @@ class TrainingRuns:
             self.gradient_sum = decay * self.gradient_sum + (1.0 - decay) * row
             self.gradient_weight = decay * self.gradient_weight + (1.0 - decay)
 
-    def _untrained_mse(self) -> Array:
-        import torch
 
-        def nothing(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
-            alpha, sigma = alpha_sigma(logsnr, z.ndim)
-            return to_epsilon(self.variant.training.prediction_type, torch.zeros_like(z), z, alpha, sigma)
+def untrained_mse(variant: TrainingVariant, bound: Bound) -> Array:
+    """ε error of a network that says nothing, at each level of the bound, ``[levels]``."""
+    import torch
 
-        mse: Array = self.bound.evaluate(nothing, 1).mse[0]
-        return mse
+    def nothing(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = alpha_sigma(logsnr, z.ndim)
+        return to_epsilon(variant.training.prediction_type, torch.zeros_like(z), z, alpha, sigma)
+
+    mse: Array = bound.evaluate(nothing, 1).mse[0]
+    return mse
+
+
+def worst_error(variant: TrainingVariant, untrained: Array) -> float:
+    """Mean ε error at which a run counts as diverged; see :class:`EpisodeSpec`."""
+    return variant.episode.divergence_error * max(1.0, float(untrained.mean()))
 
 
 _STATE = (
