@@ -4,8 +4,8 @@
     .venv/bin/python scripts/tune_ava_dsc.py -o agents/ava-dsc-tuned.toml
 
 Searched are the logs of K at the start, α, γ and λ, and η of K with its sign: positive is the equation's rule,
-negative the prose's. Every generation is one population of runs that share a seed, as PPO's updates are, and CMA-ES
-ranks them by their return. The mean of the last generations is the answer.
+negative the prose's. Every generation is one population of as many runs as PPO's updates have: half as many points, on
+the same two seeds each, ranked by their mean return. The mean of the last generations is the answer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from schedrl.policies.ppo_spec import ppo_spec
 
 RATE = 50.0
 """Change of K per unit of gradient norm at which the searched number for η is 1."""
+
+SEEDS = 2
+"""Episodes by which a point is ranked."""
 
 
 def agent_at(point: np.ndarray[Any, Any], action: DSCAction) -> AVADSCAgent:
@@ -53,9 +56,11 @@ def point_of(action: DSCAction) -> list[float]:
     return [math.log(r.initial / r.minimum) / math.log(r.maximum / r.minimum) for r in ranges] + [0.5]
 
 
-def returns(env: TrainingVectorEnv, agents: list[AVADSCAgent], seed: int) -> np.ndarray[Any, Any]:
-    """Return of one episode per agent, all with the same seed."""
-    observation, _ = env.reset(seed=[seed] * len(agents))
+def returns(env: TrainingVectorEnv, points: list[AVADSCAgent], seed: int) -> np.ndarray[Any, Any]:
+    """Mean return of each agent's episodes, on the same seeds for all."""
+    seeds = [seed + place for place in range(SEEDS) for _ in points]
+    agents = points * SEEDS
+    observation, _ = env.reset(seed=seeds)
     policy, state = AVADSCPolicy(agents, env.variant), None
     start, open_runs = np.ones(len(agents), dtype=np.bool_), np.ones(len(agents), dtype=np.bool_)
     total = np.zeros(len(agents))
@@ -64,7 +69,8 @@ def returns(env: TrainingVectorEnv, agents: list[AVADSCAgent], seed: int) -> np.
         observation, reward, start, _, _ = env.step(actions)
         total += np.where(open_runs, reward, 0.0)
         open_runs &= ~start
-    return total
+    means: np.ndarray[Any, Any] = total.reshape(SEEDS, -1).mean(axis=0)
+    return means
 
 
 def main() -> None:
@@ -80,16 +86,13 @@ def main() -> None:
     runs = spec.num_envs
     generations = -(-spec.total_timesteps // (runs * variant.episode_steps))
     env = TrainingVectorEnv(runs, variant=variant)
-    strategy = cma.CMAEvolutionStrategy(
-        point_of(variant.action), 0.2,
-        {"popsize": runs, "bounds": [0.0, 1.0], "seed": options.seed + 1, "verbose": -9, "maxiter": generations},
-    )  # fmt: skip
+    settings = {"popsize": runs // SEEDS, "bounds": [0.0, 1.0], "seed": options.seed + 1, "verbose": -9}
+    strategy = cma.CMAEvolutionStrategy(point_of(variant.action), 0.2, {**settings, "maxiter": generations})
     means = []
     for generation in range(generations):
         points = strategy.ask()
-        earned = returns(
-            env, [agent_at(np.asarray(p), variant.action) for p in points], options.seed + generation
-        )
+        agents = [agent_at(np.asarray(point), variant.action) for point in points]
+        earned = returns(env, agents, options.seed + SEEDS * generation)
         strategy.tell(points, (-earned).tolist())
         means.append(np.asarray(strategy.mean))
         print(

@@ -93,11 +93,9 @@ def experiment(
     for tuned in (False, True):
         title = "learning rate tuned for every row" if tuned else f"learning rate {setting.fixed_rate:g}"
         shown = Table(
-            title=f"AVA-DSC on {data}, {title}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
+            title=f"AVA-DSC on {data}, {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0),
+            pad_edge=False, collapse_padding=True, show_edge=False,
+        )  # fmt: skip
         for place, head in enumerate(COLUMNS):
             shown.add_column(head, justify="right" if place else "left", no_wrap=True)
         for entry in table:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.figures import FAINT, HAND_MADE, LEARNED, STYLES
@@ -46,6 +47,8 @@ def quality_figure(rows: dict[str, list[Run]], title: str) -> Figure:
         axes.plot(steps, bounds, label=name, **styles[name])
     axes.set(xlabel="optimizer steps", ylabel="validation bound (bits/dim, log scale)", title=title)
     axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(ScalarFormatter())
     axes.grid(color="0.9", which="both", linewidth=0.5)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -53,7 +56,8 @@ def quality_figure(rows: dict[str, list[Run]], title: str) -> Figure:
 
 def traces_figure(rows: dict[str, list[Run]], title: str) -> Figure:
     """K, τ, gradient norm and η_t over training: means over seeds, single runs faintly behind K and τ."""
-    figure = Figure(figsize=(11.0, 7.0), layout="constrained")
+    figure = Figure(figsize=(12.0, 7.0), layout="constrained")
+    shown: dict[str, Any] = {}
     styles = _styles(list(rows))
     for axes, (field, label) in zip(figure.subplots(2, 2).flat, _TRACES.items(), strict=True):
         for name, runs in rows.items():
@@ -70,7 +74,9 @@ def traces_figure(rows: dict[str, list[Run]], title: str) -> Figure:
         axes.grid(color="0.92", linewidth=0.5)
         if field == "rate":
             axes.set_yscale("log")
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, frameon=False)
+        handles, names = axes.get_legend_handles_labels()
+        shown |= dict(zip(names, handles, strict=True))
+    if shown:
+        figure.legend(shown.values(), shown.keys(), fontsize=8, frameon=False, loc="outside right center")
     figure.suptitle(title)
     return figure

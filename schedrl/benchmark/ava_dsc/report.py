@@ -26,7 +26,7 @@ from schedrl.files import ensure_folder, write_bytes, write_text
 
 __all__ = ["COLUMNS", "cells", "write_experiment_report"]
 
-COLUMNS = ("row", "rate", "test bound", "minus cosine", "Fréchet", "to cosine's", "sampled/s", "div.", "cost")
+COLUMNS = ("row", "rate", "test bound", "minus cosine", "Fréchet", "sooner", "img/s", "div.", "cost")
 """Headings of the table."""
 
 
@@ -61,9 +61,9 @@ def explanation(experiment: Experiment) -> str:
         f"{setting.variant.training.batch_size}. `test bound`: bits/dim on test images, lower is better, mean and 95 % "
         f"interval (Student's t); `minus {BASELINE}`: paired by seed. `Fréchet`: distance of {setting.samples} samples "
         f"(DDIM, {setting.sampler_steps} steps) to the training images over the features `{setting.extractor}`; it is "
-        "not FID, and it is biased in the number of samples, which is the same for all. `to cosine's`: how many times "
+        "not FID, and it is biased in the number of samples, which is the same for all. `sooner`: how many times "
         "fewer iterations until the validation bound is what cosine has at the end; or how many runs got there at all. "
-        "`sampled/s`: images generated per second, all runs side by side, one timing of the same work for every row. "
+        "`img/s`: images generated per second, all runs side by side, one timing of the same work for every row. "
         "`div.`: runs that diverged; they enter the "
         "bounds at the value at which a run counts as diverged. `cost`: training runs spent on finding the learning "
         f"rate ({setting.trial_seeds} seeds at each of {len(setting.rates)} rates for every row), and on an agent's "
