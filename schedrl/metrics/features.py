@@ -131,8 +131,9 @@ class ClassifierFeatures:
         path = folder / f"{name}.safetensors"
         try:
             self.card = ClassifierCard.read(folder / f"{name}.json")
-            self._network = Classifier(self.card.image_shape, self.card.widths, self.card.dimension)
-            self._network.load_state_dict(load_tensors(path.read_bytes()))
+            with torch.device("meta"):  # no initial weights: they would draw from torch's global generator
+                self._network = Classifier(self.card.image_shape, self.card.widths, self.card.dimension)
+            self._network.load_state_dict(load_tensors(path.read_bytes()), assign=True)
         except FileNotFoundError as error:
             raise SchedrlError(
                 f"feature extractor '{name}': {error.filename} is missing; the package ships it, and "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from schedrl import data
 from schedrl.errors import SchedrlError
@@ -32,6 +33,12 @@ def test_shipped_weights_are_what_their_card_says(name: str) -> None:
     assert found.std(axis=0).min() >= 0.0
     # However many at once.
     np.testing.assert_allclose(made.features(images[250:]), found[250:], rtol=1e-4, atol=1e-5)
+
+
+def test_loading_draws_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    ClassifierFeatures("digits-cnn")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_digits_are_told_apart_and_the_card_is_of_this_data() -> None:
