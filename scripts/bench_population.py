@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from bench_cases import CASES, Case  # beside this file, as is the next
 from plain_training import PlainRun
 
 import schedrl
+from schedrl.benchmark.protocol import hardware
 from schedrl.diffusion.engines import record
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.metrics.bound import Bound
@@ -311,7 +311,7 @@ def main() -> None:
         for name in ("loop", "subprocesses")
         if any(rival.name == name for rival in rivals)
     }
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    processor = hardware(device)
     # A feature and its gradient are written once and read twice; Adam reads five rows and writes four.
     moved = 6 * 4 * program.features * case.batch_size + 9 * 4 * _parameters(case)
     lines = []
@@ -319,7 +319,7 @@ def main() -> None:
         each = rival.milliseconds()
         rate = 1e-6 * flops / (1e3 * float(np.median(rival.step)) / rival.runs)
         line: dict[str, Any] = {
-            "case": options.case, "form": rival.name, "runs": rival.runs, "device": device, "hardware": hardware,
+            "case": options.case, "form": rival.name, "runs": rival.runs, "device": device, "hardware": processor,
             "threads": getattr(rival, "threads", 1 if rival in subprocesses else cores),
             "milliseconds": round(each, 4), "model_steps_per_second": round(1e3 / each, 1),
             "gflops": round(rate, 1), "matmul_gflops": round(ceiling, 1), "share_of_matmul": round(rate / ceiling, 3),
@@ -360,18 +360,6 @@ def _kinds(case: Case, cores: int) -> list[tuple[type[PlainEnv], float]]:
 
 def _parameters(case: Case) -> int:
     return Population(case.spec, case.images(2), 1).num_parameters
-
-
-def processor() -> str:
-    """The CPU's name and the number of cores that are used."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return f"{name}, {torch.get_num_threads()} cores"
 
 
 if __name__ == "__main__":

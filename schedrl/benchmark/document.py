@@ -7,8 +7,22 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Block", "Bullets", "Code", "Heading", "Image", "Paragraph", "Table", "as_html", "as_markdown"]
+from schedrl.files import write_bytes, write_text
+
+__all__ = [
+    "Block",
+    "Bullets",
+    "Code",
+    "Heading",
+    "Image",
+    "Paragraph",
+    "Table",
+    "as_html",
+    "as_markdown",
+    "write_document",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,23 @@ def as_html(blocks: Sequence[Block], title: str) -> str:
     """
     body = "\n".join(_html(block) for block in blocks)
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+
+
+def write_document(folder: Path, blocks: Sequence[Block], title: str) -> Path:
+    """Write ``report.md``, ``report.html`` and the figures into a folder.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        SchedrlError: The folder cannot be written.
+    """
+    for block in blocks:
+        if isinstance(block, Image):
+            write_bytes(folder / block.path, block.content)
+    write_text(folder / "report.md", as_markdown(blocks))
+    write_text(folder / "report.html", as_html(blocks, f"schedrl: {title}"))
+    return folder / "report.html"
 
 
 def _markdown(block: Block) -> str:

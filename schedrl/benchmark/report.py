@@ -20,15 +20,14 @@ from schedrl.benchmark.document import (
     Image,
     Paragraph,
     Table,
-    as_html,
-    as_markdown,
+    write_document,
 )
 from schedrl.benchmark.manifest import Manifest, load_comparison
 from schedrl.benchmark.replay import replay
 from schedrl.benchmark.store import Result
 from schedrl.benchmark.table import Row, Summary, summarise
 from schedrl.errors import MissingDataError
-from schedrl.files import ensure_folder, write_bytes, write_text
+from schedrl.files import ensure_folder
 from schedrl.policies.progress import read_progress
 from schedrl.schedules import Schedule
 
@@ -62,12 +61,7 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     blocks = _opening(summary)
     blocks += _pictures(folder, manifest, results, summary, tell)
     blocks += _method(manifest, results, summary)
-    for block in blocks:
-        if isinstance(block, Image):
-            write_bytes(folder / block.path, block.content)
-    write_text(folder / "report.md", as_markdown(blocks))
-    write_text(folder / "report.html", as_html(blocks, f"schedrl: {summary.env_id}"))
-    return folder / "report.html"
+    return write_document(folder, blocks, summary.env_id)
 
 
 def _opening(summary: Summary) -> list[Block]:

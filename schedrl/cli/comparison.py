@@ -56,7 +56,7 @@ REPORT_EXAMPLES = """
 DEMO_EXAMPLES = """
 **Examples**
 
-`schedrl demo` : about eleven minutes on two cores; interrupted, the same command goes on
+`schedrl demo` : about ten minutes on two cores; interrupted, the same command goes on
 
 `schedrl demo --minutes 2 --seeds 5` : a quick look, which will not be conclusive
 """

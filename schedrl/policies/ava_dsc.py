@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl import schedules
 from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.observations import LOG_UNIT, MEMORY_FEATURES
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import AVADSCAgent
-from schedrl.policies.baselines import Features, State, as_rows
+from schedrl.policies.baselines import Features, Gains, State, as_rows
 
 __all__ = ["AVADSCPolicy"]
 
@@ -22,7 +21,7 @@ __all__ = ["AVADSCPolicy"]
 class AVADSCPolicy:
     """AVA's controller for K, and constants for α, γ and λ.
 
-    The state is ``(K,)``, one per run. K moves at the first step of each phase but the first of an episode.
+    The state is ``(K,)``, one per run.
 
     Args:
         agents: The constants of every run; one agent serves any number of runs.
@@ -45,9 +44,8 @@ class AVADSCPolicy:
                 raise SchedrlError(
                     f"{who}: beta_init must be the environment's, {self._action.beta_init} (got {agent.beta_init})"
                 )
-        self._moves = variant.episode.phases > 1
-        needed = ("gradient_norm", "gradient_average", "budget") if self._moves else ()
-        self._features = Features(variant, (*MEMORY_FEATURES, *needed), who)
+        self._features = Features(variant, MEMORY_FEATURES, who)
+        self._gains = Gains(self._agents, variant, who)
 
     def predict(
         self,
@@ -59,31 +57,13 @@ class AVADSCPolicy:
         """The changes towards the law at the present K, and towards α, γ and λ."""
         rows, single = as_rows(observation)
         agents = self._agents * len(rows) if len(self._agents) == 1 else self._agents
-        gains = np.array([agent.initial_gain for agent in agents])
-        if state is not None:
-            restart = np.zeros(len(rows), dtype=np.bool_)
-            if episode_start is not None:
-                restart = np.atleast_1d(episode_start)
-            gains = np.where(restart, gains, state[0])
-        if self._moves:
-            gains = self._move(gains, agents, rows)
+        gains = self._gains.next(rows, state, episode_start)
         carried = np.stack([self._features.get(rows, name) * LOG_UNIT for name in MEMORY_FEATURES], axis=1)
         actions = np.stack([
             self._action.towards(
-                schedules.AVA(beta_init=self._action.beta_init, K=gain, alpha=agent.alpha),
+                agent.law(gain),
                 agent.gamma, agent.boost, tuple(memory),
             )
             for gain, agent, memory in zip(gains.tolist(), agents, carried.tolist(), strict=True)
         ])  # fmt: skip
         return (actions[0] if single else actions), (gains,)
-
-    def _move(
-        self, gains: NDArray[np.float64], agents: Sequence[AVADSCAgent], rows: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
-        norms = np.exp(self._features.get(rows, "gradient_norm"))
-        averages = np.exp(self._features.get(rows, "gradient_average"))
-        moved = [
-            agent.moved(gain, norm, average)
-            for agent, gain, norm, average in zip(agents, gains, norms, averages, strict=True)
-        ]
-        return np.where(self._features.get(rows, "budget") < 1.0, moved, gains)

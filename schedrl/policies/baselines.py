@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schedrl.diffusion.ava import AVALaw
 from schedrl.environments.base import Variant
 from schedrl.environments.training.actions import Memory
 from schedrl.environments.training.observations import LOG_UNIT, MEMORY_FEATURES
@@ -15,7 +17,7 @@ from schedrl.errors import SchedrlError
 from schedrl.policies.agents import AVAAgent
 from schedrl.schedules import Schedule
 
-__all__ = ["AVAPolicy", "Features", "Policy", "RandomPolicy", "SchedulePolicy", "State", "as_rows"]
+__all__ = ["AVAPolicy", "Features", "Gains", "Policy", "RandomPolicy", "SchedulePolicy", "State", "as_rows"]
 
 State = tuple[NDArray[Any], ...]
 
@@ -107,10 +109,59 @@ class SchedulePolicy:
         return (actions[0] if single else actions), None
 
 
+class Gains:
+    """K of every run, moved by AVA's rule at the first step of each phase but the first of an episode.
+
+    Args:
+        laws: Of every run; a single one serves any number of runs.
+        variant: The environment.
+        who: Asks, for messages.
+
+    Raises:
+        SchedrlError: An observation that the rule needs is not shown.
+    """
+
+    def __init__(self, laws: Sequence[AVALaw], variant: TrainingVariant, who: str) -> None:
+        self._laws, self._moves = laws, variant.episode.phases > 1
+        self._sweeps = variant.action.num_knots > 1
+        needed = ("gradient_norm", "gradient_average", "budget") if self._moves else ()
+        self._features = Features(variant, (*needed, *(("time",) if self._sweeps else ())), who)
+
+    def next(
+        self,
+        rows: NDArray[np.float32],
+        state: State | None,
+        episode_start: NDArray[np.bool_] | None,
+    ) -> NDArray[np.float64]:
+        """K ``[runs]`` for these observations.
+
+        Args:
+            rows: Observations.
+            state: ``(K,)`` of the last call, or None at the very beginning.
+            episode_start: Runs that begin an episode.
+        """
+        laws = list(self._laws) * len(rows) if len(self._laws) == 1 else self._laws
+        first = np.array([law.initial_gain for law in laws])
+        gains = first if state is None else np.asarray(state[0])
+        if episode_start is not None:
+            gains = np.where(np.atleast_1d(episode_start), first, gains)
+        if not self._moves:
+            return gains
+        norms, averages = (
+            np.exp(self._features.get(rows, name)) for name in ("gradient_norm", "gradient_average")
+        )
+        due = self._features.get(rows, "budget") < 1.0
+        if self._sweeps:
+            due &= self._features.get(rows, "time") == 0.0
+        moved = [law.moved(*now) for law, *now in zip(laws, gains, norms, averages, strict=True)]
+        kept: NDArray[np.float64] = np.where(due, moved, gains)
+        return kept
+
+
 class AVAPolicy:
     """Paper A's controller in any environment whose actions can represent its law.
 
-    The state is ``(K,)``, one per run. K moves at the first step of each phase but the first of an episode.
+    The state is ``(K,)``, one per run.
 
     Args:
         agent: Its constants.
@@ -119,15 +170,14 @@ class AVAPolicy:
 
     def __init__(self, agent: AVAAgent, variant: TrainingVariant) -> None:
         self.agent = agent
-        needed = ("gradient_norm", "gradient_average", "budget") if variant.episode.phases > 1 else ()
-        self._features = Features(variant, needed, f"agent '{agent.name}'")
-        self._encode = _Encoder(variant, f"agent '{agent.name}'")
-        self._knots, self._moves = variant.action.num_knots, variant.episode.phases > 1
+        who = f"agent '{agent.name}'"
+        self._gains, self._encode = Gains([agent], variant, who), _Encoder(variant, who)
         # The law at other K, too: a choice may offer AVA's law at one K only.
-        for gain in (
-            (agent.initial_gain, agent.minimum, agent.maximum) if self._moves else (agent.initial_gain,)
-        ):
-            variant.action.encode(self.agent.law(gain), 0, variant.action.initial_memory, self._encode.limits)
+        reached = {agent.initial_gain}
+        if variant.episode.phases > 1:
+            reached |= {agent.minimum, agent.maximum}
+        for gain in reached:
+            variant.action.encode(agent.law(gain), 0, variant.action.initial_memory, self._encode.limits)
 
     def predict(
         self,
@@ -138,22 +188,9 @@ class AVAPolicy:
     ) -> tuple[NDArray[Any], State | None]:
         """The actions of β(t) = β_init + K(1 − exp(−αt)) at the present K."""
         rows, single = as_rows(observation)
-        gains = np.full(len(rows), self.agent.initial_gain) if state is None else np.asarray(state[0]).copy()
-        if episode_start is not None:
-            gains[np.atleast_1d(episode_start)] = self.agent.initial_gain
-        if self._moves:
-            gains = self._move(gains, rows)
+        gains = self._gains.next(rows, state, episode_start)
         actions = self._encode([self.agent.law(gain) for gain in gains.tolist()], rows)
         return (actions[0] if single else actions), (gains,)
-
-    def _move(self, gains: NDArray[np.float64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        norm = np.exp(self._features.get(rows, "gradient_norm"))
-        average = np.exp(self._features.get(rows, "gradient_average"))
-        due = self._features.get(rows, "budget") < 1.0
-        if self._knots > 1:
-            due &= self._encode.features.get(rows, "time") == 0.0
-        kept: NDArray[np.float64] = np.where(due, self.agent.moved(gains, norm, average), gains)
-        return kept
 
 
 class RandomPolicy:

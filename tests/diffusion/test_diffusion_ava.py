@@ -44,7 +44,7 @@ def test_k_stays_in_its_bounds_and_the_rules_mirror_each_other(norms: list[float
     spec = parse(AVASpec, {"rule": rule, "rate": 7.0, "minimum": 5.0, "maximum": 60.0}, "here")
     controller = AVAController(spec)
     for norm in norms:
-        before, tau = controller.gain.copy(), None
+        before = controller.gain.copy()
         controller.update([norm])
         tau = controller.tau
         assert 5.0 <= controller.gain[0] <= 60.0

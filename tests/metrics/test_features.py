@@ -30,7 +30,7 @@ def test_shipped_weights_are_what_their_card_says(name: str) -> None:
     found = made.features(images)
     assert found.shape == (300, made.card.dimension)
     assert found.dtype == np.float64
-    assert found.std(axis=0).min() >= 0.0
+    assert np.linalg.matrix_rank(found - found.mean(axis=0)) > 0.8 * made.card.dimension
     # However many at once.
     np.testing.assert_allclose(made.features(images[250:]), found[250:], rtol=1e-4, atol=1e-5)
 

@@ -16,11 +16,11 @@ from schedrl.benchmark.ava_dsc.rows import Setting
 from schedrl.benchmark.ava_dsc.training import Trained
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
-from schedrl.diffusion.process import alpha_sigma
-from schedrl.diffusion.samplers import ddim
+from schedrl.diffusion.samplers import ddim, population_denoiser
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
+from schedrl.schedules import grid
 
 __all__ = ["check_quality", "draw_samples", "sampled_quality"]
 
@@ -83,16 +83,10 @@ def draw_samples(population: Population, setting: Setting, seeds: Sequence[int])
 
     Steps lie evenly in log-SNR between the ends of the bound, and a last one goes to the clean image.
     """
-    bound, shape, runs = setting.variant.bound, population.image_shape, population.num_runs
-    levels = np.linspace(bound.logsnr_min, bound.logsnr_max, setting.sampler_steps)
-    sigmas = [*np.exp(-0.5 * levels).tolist(), 0.0]
-
-    def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
-        every = logsnr.float().expand(runs, z.shape[1])
-        alpha, sigma = alpha_sigma(logsnr.double(), 0)
-        clean = (z - float(sigma) * population.predict_epsilon(z, every)) / float(alpha)
-        return clean.clamp(-1.0, 1.0)
-
+    bound, shape = setting.variant.bound, population.image_shape
+    limits = {"logsnr_max": bound.logsnr_max, "logsnr_min": bound.logsnr_min}
+    sigmas = grid("uniform-logsnr", setting.sampler_steps, **limits).sigma_array.tolist()
+    denoise = population_denoiser(population.predict_epsilon)
     streams = [np.random.default_rng([seed, 1]) for seed in seeds]
     parts = []
     for begin in range(0, setting.samples, _BATCH):

@@ -15,14 +15,12 @@ from schedrl.benchmark.document import (
     Bullets,
     Code,
     Heading,
-    Image,
     Paragraph,
     Table,
-    as_html,
-    as_markdown,
+    write_document,
 )
 from schedrl.benchmark.report import image
-from schedrl.files import ensure_folder, write_bytes, write_text
+from schedrl.files import ensure_folder
 
 __all__ = ["COLUMNS", "cells", "write_experiment_report"]
 
@@ -91,12 +89,7 @@ def write_experiment_report(folder: Path) -> Path:
         Bullets(INCONSISTENCIES),
         *_method(folder, experiment),
     ]
-    for block in blocks:
-        if isinstance(block, Image):
-            write_bytes(folder / block.path, block.content)
-    write_text(folder / "report.md", as_markdown(blocks))
-    write_text(folder / "report.html", as_html(blocks, f"schedrl: {name}"))
-    return folder / "report.html"
+    return write_document(folder, blocks, name)
 
 
 def _verdicts(made: Sequence[Claim]) -> list[Block]:

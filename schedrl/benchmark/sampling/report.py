@@ -14,11 +14,9 @@ from schedrl.benchmark.document import (
     Bullets,
     Code,
     Heading,
-    Image,
     Paragraph,
     Table,
-    as_html,
-    as_markdown,
+    write_document,
 )
 from schedrl.benchmark.report import image, learning_blocks
 from schedrl.benchmark.sampling import figures, show
@@ -30,7 +28,7 @@ from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
-from schedrl.files import ensure_folder, write_bytes, write_text
+from schedrl.files import ensure_folder
 from schedrl.policies.agents import Agent
 from schedrl.policies.solving import solve
 from schedrl.schedules.conversions import FloatArray
@@ -75,12 +73,7 @@ def write_sampling_report(folder: Path, listen: Callable[[str], None] | None = N
         *_pictures(folder, manifest, results, summary),
         *_method(manifest, results, summary),
     ]
-    for block in blocks:
-        if isinstance(block, Image):
-            write_bytes(folder / block.path, block.content)
-    write_text(folder / "report.md", as_markdown(blocks))
-    write_text(folder / "report.html", as_html(blocks, f"schedrl: {summary.env_id}"))
-    return folder / "report.html"
+    return write_document(folder, blocks, summary.env_id)
 
 
 def _pictures(

@@ -12,7 +12,7 @@ from schedrl.diffusion.spec import DSCCoefficients
 from schedrl.errors import Spec
 from schedrl.schedules import Schedule
 
-__all__ = ["ActionKind", "Array", "BoxAction", "Memory", "Range"]
+__all__ = ["ActionKind", "Array", "BoxAction", "Memory", "PhaseAction", "Range"]
 
 Array = NDArray[np.float64]
 
@@ -64,13 +64,8 @@ class ActionKind(Protocol):
         """
 
 
-class BoxAction(Spec):
-    """Common part of the continuous kinds: a Box of [−1, 1], and 0 as the reference."""
-
-    @property
-    def width(self) -> int:
-        """Numbers in an action."""
-        return 1
+class PhaseAction(Spec):
+    """What most kinds have in common: one action a phase, nothing carried, the variant's own optimizer."""
 
     @property
     def num_knots(self) -> int:
@@ -85,6 +80,15 @@ class BoxAction(Spec):
     def coefficients(self, memory: Array) -> DSCCoefficients | None:
         """None: the optimizer is the variant's."""
         return None
+
+
+class BoxAction(PhaseAction):
+    """Common part of the continuous kinds: a Box of [−1, 1], and 0 as the reference."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in an action."""
+        return 1
 
     def space(self) -> gym.spaces.Box:
         """Box of [−1, 1]."""

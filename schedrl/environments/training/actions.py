@@ -18,10 +18,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from schedrl import schedules
-from schedrl.diffusion.spec import DSCCoefficients
-from schedrl.environments.training.action_base import ActionKind, Array, BoxAction, Memory, Range
+from schedrl.environments.training.action_base import (
+    ActionKind,
+    Array,
+    BoxAction,
+    Memory,
+    PhaseAction,
+    Range,
+)
 from schedrl.environments.training.ava_actions import DSCAction, GainAction, LogRange
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import SchedrlError
 from schedrl.schedules import AnySchedule, Schedule, conversions
 
 __all__ = [
@@ -157,7 +163,7 @@ class KernelAction(BoxAction):
         return betas.clip(1e-8, 0.999)
 
 
-class ChoiceAction(Spec):
+class ChoiceAction(PhaseAction):
     """One of the given schedules, exactly.
 
     Attributes:
@@ -166,20 +172,6 @@ class ChoiceAction(Spec):
 
     kind: Literal["choice"] = "choice"
     choices: Annotated[tuple[AnySchedule, ...], Field(min_length=2)]
-
-    @property
-    def num_knots(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def initial_memory(self) -> Memory:
-        """Nothing is carried."""
-        return ()
-
-    def coefficients(self, memory: Array) -> DSCCoefficients | None:
-        """None: the optimizer is the variant's."""
-        return None
 
     def space(self) -> gym.spaces.Discrete:
         """One number per choice."""

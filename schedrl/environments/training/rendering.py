@@ -65,21 +65,16 @@ def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
     """
     import torch
 
-    from schedrl.diffusion.process import alpha_sigma, to_x0
-    from schedrl.diffusion.samplers import ddim
+    from schedrl.diffusion.samplers import ddim, population_denoiser
 
     population = runs.population
-
-    def denoise(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
-        noise = population.predict_epsilon(z, logsnr.expand(z.shape[:2]))
-        return to_x0("epsilon", noise, z, *alpha_sigma(logsnr, z.ndim)).clamp(-1.0, 1.0)
-
     limits = runs.variant.bound
     sigmas = grid(
         "uniform-logsnr", _SAMPLER_STEPS, logsnr_max=limits.logsnr_max, logsnr_min=limits.logsnr_min
     ).sigma_array
     generator = torch.Generator(population.device).manual_seed(_SAMPLE_SEED)
     start = torch.randn((count, *population.image_shape), generator=generator, device=population.device)
+    denoise = population_denoiser(population.predict_epsilon)
     drawn = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas.tolist())
     images: NDArray[np.float32] = np.nan_to_num(drawn.cpu().numpy()).clip(-1.0, 1.0)
     return images

@@ -345,4 +345,7 @@ def test_cells_fit_the_headings() -> None:
 def test_lines_hold_no_nan() -> None:
     with pytest.raises(ValueError, match="finite"):
         Traces(gain=(float("nan"),))
-    assert Run.model_fields["test_bound"].is_required()
+    line = entry("cosine", falling(3.0)).runs[0].model_dump()
+    for field in ("test_bound", "frechet", "rate"):
+        with pytest.raises(ValueError, match="finite"):
+            Run.model_validate({**line, field: float("inf")})
