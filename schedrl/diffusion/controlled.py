@@ -51,7 +51,7 @@ class ControlledTraining:
 
     def train(self, num_steps: int) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run."""
-        told = self.population.spec.optimizer.dsc is not None
+        told = self.population.spec.reads_betas
         records = []
         while num_steps > 0:
             part = min(num_steps, self.every - len(self._squares))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from schedrl.diffusion.inputs import Inputs
 from schedrl.diffusion.optimizer import StackedAdam
 from schedrl.diffusion.spec import TrainingSpec
 from schedrl.diffusion.tape import Program, Tape
@@ -38,20 +39,18 @@ class Block:
 
     Attributes:
         indices: ``[runs, steps, batch]`` int64, training images.
-        uniform: ``[runs, steps, batch]`` float32, which become noise levels.
+        levels: ``[runs, steps, batch, views]`` float32, clipped log-SNR of the images and of their neighbours.
         noise: ``[runs, steps, batch, C, H, W]`` float32.
-        table: ``[runs, points]`` float32, quantiles of log-SNR.
-        discrete: Whether the points are steps; see :class:`schedrl.diffusion.noise_law.NoiseLaw`.
+        log_beta: ``[runs, steps, batch]`` float32, which β modulation reads; absent without it.
         factor: ``[runs, steps]`` float64, DSC's factor of the learning rate; absent without DSC, as is the next.
         boost: ``[runs]`` float64, DSC's λ.
         image_weights: ``[runs, steps, batch]`` float32, weights of the images' losses; 1 when absent.
     """
 
     indices: Tensor
-    uniform: Tensor
+    levels: Tensor
     noise: Tensor
-    table: Tensor
-    discrete: bool
+    log_beta: Tensor | None = None
     factor: Tensor | None = None
     boost: Tensor | None = None
     image_weights: Tensor | None = None
@@ -92,8 +91,8 @@ class Engine(Protocol):
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """Take the block's steps in the runs ``rows``; losses and gradient norms ``[steps, runs]``."""
 
-    def predict(self, rows: slice, z: Tensor, logsnr: Tensor) -> Tensor:
-        """The averaged networks' outputs for z ``[runs, n, C, H, W]`` at clipped logsnr ``[runs, n]``."""
+    def predict(self, rows: slice, inputs: Inputs) -> Tensor:
+        """The averaged networks' outputs for the images of ``rows``, their levels clipped."""
 
 
 def wanted_engine(engine: EngineName) -> EngineName:
@@ -152,10 +151,18 @@ def memory_budget(device: torch.device) -> int:
     return MEMORY_BUDGET
 
 
-def record(network: UNet, image_shape: tuple[int, int, int], lanes: int) -> Program:
-    """Write a network of one run down for micro-batches of ``lanes`` images."""
+def record(network: UNet, image_shape: tuple[int, int, int], lanes: int, *, alone: bool = False) -> Program:
+    """Write a network of one run down for micro-batches of ``lanes`` images.
+
+    Args:
+        network: The network.
+        image_shape: ``(C, H, W)``.
+        lanes: Images in a micro-batch.
+        alone: A network with MSFI is shown t alone, which then stands in for its neighbours.
+    """
     parameters = list(network.parameters())
     ends = np.cumsum([parameter[0].numel() for parameter in parameters]).tolist()
     places = {id(parameter): place for parameter, place in zip(parameters, [0, *ends], strict=False)}
-    tape = Tape(places, lanes, image_shape)
-    return tape.finish(network.features(tape, tape.input, tape.logsnr))
+    tape = Tape(places, lanes, image_shape, views=1 if alone else network.views)
+    log_beta = None if network.modulation is None else tape.log_beta
+    return tape.finish(network.features(tape, tape.views, log_beta))

@@ -86,16 +86,17 @@ struct Job {
     const Instruction* code;
     int64_t length;
     const float* frequencies;
-    int64_t lanes, arena, packed, parameters, pixels, input, levels, output, gradient;
+    int64_t lanes, arena, packed, parameters, pixels, views, beta, output, gradient;
+    const int64_t *inputs, *levels;  // [views], places of images and of their log-SNR; the first is the one denoised
     int64_t runs, threads, prediction;
     float* weights;
+    const float* logsnr;    // [runs, steps, batch, views] in training, [runs, count, views] in evaluation
+    const float* log_beta;  // the same without views, or nothing
     // Training only.
     const float* images;
     const int64_t* indices;  // [runs, steps, batch]
-    const float* uniform;    // [runs, steps, batch]
     const float* noise;      // [runs, steps, batch, pixels]
-    const float* table;      // [runs, points]
-    int64_t steps, batch, points, discrete;
+    int64_t steps, batch;
     const double* factor;        // [runs, steps] or nothing: DSC's part of the rate
     const double* boost;         // [runs] or nothing
     const float* image_weights;  // [runs, steps, batch] or nothing
@@ -105,9 +106,8 @@ struct Job {
     int64_t printed;
     float *losses, *norms;  // [steps, runs]
     // Evaluation only.
-    const float* z;       // [runs or 1, count, pixels]
-    const float* logsnr;  // [runs, count]
-    float* result;        // [runs, count, pixels]
+    const float* z;  // [runs or 1, count, views, pixels]
+    float* result;   // [runs, count, pixels]
     int64_t count, z_stride;
 };
 
@@ -471,7 +471,7 @@ struct Worker {
                         }
                     break;
                 case CONVOLVE:
-                    convolve<N>(x, packed + i->packed, w + i->bias, out, i->c_out, i->c_in, i->height, i->width,
+                    convolve<N>(x, packed + i->packed, i->bias < 0 ? nullptr : w + i->bias, out, i->c_out, i->c_in, i->height, i->width,
                                 i->kernel, false);
                     break;
                 case NORM_SILU:
@@ -506,7 +506,7 @@ struct Worker {
                         convolve<N>(g, packed + i->flipped, nullptr, dx, i->c_in, i->c_out, i->height, i->width,
                                     i->kernel, i->add_x);
                     kernel_gradient<N>(x, g, dw + i->weight, sums, *i);
-                    for (int64_t c = 0; c < i->c_out; ++c) {
+                    for (int64_t c = 0; i->bias >= 0 && c < i->c_out; ++c) {
                         V total{};
                         for (int64_t k = 0; k < map; k += L) total += load(g + c * map + k);
                         dw[i->bias + c] += sum(total);
@@ -535,24 +535,13 @@ struct Worker {
         }
     }
 
-    // Log-SNR of a uniform number, as population.NoiseLaw.at.
-    float level(const float* table, float u) const {
-        const int64_t points = job.points;
-        if (job.discrete) {
-            const int64_t at = int64_t(u * float(points));
-            return table[at < points - 1 ? at : points - 1];
-        }
-        const float place = u * float(points - 1);
-        const int64_t at = int64_t(place), left = at < points - 2 ? at : points - 2;
-        return mix(table[left], table[left + 1], place - float(left));
-    }
     static float mix(float a, float b, float t) { return t < 0.5f ? a + t * (b - a) : b - (b - a) * (1.0f - t); }
 
     void train(int64_t run) {
         float *w = job.weights + run * job.parameters, *ema = job.average + run * job.parameters;
         float *m = job.first + run * job.parameters, *v = job.second + run * job.parameters;
         const int64_t D = job.pixels, cell = job.batch * D;
-        float *target = gradients + job.parameters, *z = arena + job.input, *out = arena + job.output;
+        float *target = gradients + job.parameters, *out = arena + job.output;
         for (int64_t step = 0; step < job.steps; ++step) {
             const int64_t row = run * job.steps + step;
             std::memset(gradients, 0, job.parameters * sizeof(float));
@@ -561,22 +550,27 @@ struct Worker {
             for (int64_t begin = 0; begin < job.batch; begin += B) {
                 const int64_t real = job.batch - begin < B ? job.batch - begin : B;
                 for (int64_t b = 0; b < B; ++b) {
-                    if (b >= real) {  // an empty place of the last micro-batch: zeros in, no gradient out
-                        arena[job.levels + b] = 0.0f;
-                        for (int64_t d = 0; d < D; ++d) z[d * B + b] = target[d * B + b] = 0.0f;
-                        continue;
-                    }
                     const int64_t at = row * job.batch + begin + b;
-                    const float lambda = level(job.table + run * job.points, job.uniform[at]);
-                    const float alpha = std::sqrt(1.0 / (1.0 + std::exp(-double(lambda))));
-                    const float sigma = std::sqrt(1.0 / (1.0 + std::exp(double(lambda))));
-                    arena[job.levels + b] = lambda;
-                    const float *x0 = job.images + job.indices[at] * D, *e = job.noise + at * D;
-                    for (int64_t d = 0; d < D; ++d) {
-                        z[d * B + b] = alpha * x0[d] + sigma * e[d];
-                        target[d * B + b] = job.prediction == 0   ? e[d]
-                                            : job.prediction == 1 ? x0[d]
-                                                                  : alpha * e[d] - sigma * x0[d];
+                    const bool empty = b >= real;  // in the last micro-batch: zeros in, no gradient out
+                    if (job.beta >= 0) arena[job.beta + b] = empty ? 0.0f : job.log_beta[at];
+                    for (int64_t v = job.views - 1; v >= 0; --v) {
+                        float* z = arena + job.inputs[v];
+                        if (empty) {
+                            arena[job.levels[v] + b] = 0.0f;
+                            for (int64_t d = 0; d < D; ++d) z[d * B + b] = target[d * B + b] = 0.0f;
+                            continue;
+                        }
+                        const float lambda = job.logsnr[at * job.views + v];
+                        const float alpha = std::sqrt(1.0 / (1.0 + std::exp(-double(lambda))));
+                        const float sigma = std::sqrt(1.0 / (1.0 + std::exp(double(lambda))));
+                        arena[job.levels[v] + b] = lambda;
+                        const float *x0 = job.images + job.indices[at] * D, *e = job.noise + at * D;
+                        for (int64_t d = 0; d < D; ++d) z[d * B + b] = alpha * x0[d] + sigma * e[d];
+                        if (v > 0) continue;
+                        for (int64_t d = 0; d < D; ++d)
+                            target[d * B + b] = job.prediction == 0   ? e[d]
+                                                : job.prediction == 1 ? x0[d]
+                                                                      : alpha * e[d] - sigma * x0[d];
                     }
                 }
                 forward(w);
@@ -649,10 +643,13 @@ struct Worker {
         for (int64_t begin = 0; begin < job.count; begin += B) {
             const int64_t real = job.count - begin < B ? job.count - begin : B;
             for (int64_t b = 0; b < B; ++b) {
-                const int64_t at = begin + (b < real ? b : 0);
-                arena[job.levels + b] = job.logsnr[run * job.count + at];
-                const float* from = job.z + run * job.z_stride + at * D;
-                for (int64_t d = 0; d < D; ++d) arena[job.input + d * B + b] = from[d];
+                const int64_t at = begin + (b < real ? b : 0), row = run * job.count + at;
+                if (job.beta >= 0) arena[job.beta + b] = job.log_beta[row];
+                for (int64_t v = 0; v < job.views; ++v) {
+                    arena[job.levels[v] + b] = job.logsnr[row * job.views + v];
+                    const float* from = job.z + run * job.z_stride + (at * job.views + v) * D;
+                    for (int64_t d = 0; d < D; ++d) arena[job.inputs[v] + d * B + b] = from[d];
+                }
             }
             forward(w);
             for (int64_t b = 0; b < real; ++b) {

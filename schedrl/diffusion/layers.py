@@ -56,15 +56,25 @@ class StackedConv2d(StackedLayer):
     """``num_runs`` convolutions with "same" padding."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __init__(
-        self, num_runs: int, in_channels: int, out_channels: int, kernel_size: int = 3, *, zero: bool = False
+        self,
+        num_runs: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        zero: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         std = 0.0 if zero else 1.0 / math.sqrt(in_channels * kernel_size**2)
         self.add("weight", (num_runs, out_channels, in_channels, kernel_size, kernel_size), std=std)
-        self.add("bias", (num_runs, out_channels))
+        if bias:
+            self.add("bias", (num_runs, out_channels))
+        else:
+            self.bias = None
 
     def forward(self, ops: Operations[F], x: F) -> F:
         """Convolve each run's channels with its own kernel."""

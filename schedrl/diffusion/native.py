@@ -37,18 +37,19 @@ class Job(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("code",)), ("length", _INT), ("frequencies", _POINTER),
         *((name, _INT) for name in (
-            "lanes", "arena", "packed", "parameters", "pixels", "input", "levels", "output", "gradient",
-            "runs", "threads", "prediction",
+            "lanes", "arena", "packed", "parameters", "pixels", "views", "beta", "output", "gradient",
         )),
-        *((name, _POINTER) for name in ("weights", "images", "indices", "uniform", "noise", "table")),
-        *((name, _INT) for name in ("steps", "batch", "points", "discrete")),
+        *((name, _POINTER) for name in ("inputs", "levels")),
+        *((name, _INT) for name in ("runs", "threads", "prediction")),
+        *((name, _POINTER) for name in ("weights", "logsnr", "log_beta", "images", "indices", "noise")),
+        *((name, _INT) for name in ("steps", "batch")),
         *((name, _POINTER) for name in ("factor", "boost", "image_weights")),
         *((name, _POINTER) for name in ("average", "first", "second", "counts")),
         *((name, _DOUBLE) for name in (
             "rate", "beta_first", "beta_second", "epsilon", "weight_decay", "max_norm", "ema_decay", "max_factor",
         )),
         ("printed", _INT),
-        *((name, _POINTER) for name in ("losses", "norms", "z", "logsnr", "result")),
+        *((name, _POINTER) for name in ("losses", "norms", "z", "result")),
         ("count", _INT), ("z_stride", _INT),
     )  # fmt: skip
 

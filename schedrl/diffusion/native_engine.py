@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from schedrl.diffusion.engines import Block, Trained, record
+from schedrl.diffusion.inputs import Inputs
 from schedrl.diffusion.native import Job, load
 from schedrl.diffusion.tape import Program
 
@@ -46,6 +47,9 @@ class NativeEngine:
         self._image_shape = (state.images.shape[1], state.images.shape[2], state.images.shape[3])
         lanes = lanes_for(state.spec.batch_size, self._library.lanes())
         self.program: Program = record(state.network, self._image_shape, lanes)
+        self._alone = self.program
+        if state.network.views > 1:
+            self._alone = record(state.network, self._image_shape, lanes, alone=True)
 
     def runs_at_once(self) -> int:
         """No limit: the arena of a thread serves one run after another."""
@@ -61,19 +65,19 @@ class NativeEngine:
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         state, optimizer = self.state, self.state.spec.optimizer
-        runs, steps, batch = block.uniform.shape
+        runs, steps, batch = block.indices.shape
         losses, norms = torch.empty(steps, runs), torch.empty(steps, runs)
-        job = self._job(state.weights[rows])
+        job = self._job(self.program, state.weights[rows])
         arrays = {
-            "images": state.images, "indices": block.indices, "uniform": block.uniform, "noise": block.noise,
-            "table": block.table, "average": state.average[rows], "first": state.optimizer.first[rows],
+            "images": state.images, "indices": block.indices, "logsnr": block.levels, "noise": block.noise,
+            "log_beta": block.log_beta, "average": state.average[rows], "first": state.optimizer.first[rows],
             "second": state.optimizer.second[rows], "counts": state.optimizer.steps[rows], "losses": losses,
             "norms": norms, "factor": block.factor, "boost": block.boost, "image_weights": block.image_weights,
         }  # fmt: skip
         for name, tensor in arrays.items():
             if tensor is not None:
                 setattr(job, name, _address(tensor))
-        job.steps, job.batch, job.points, job.discrete = steps, batch, block.table.shape[1], block.discrete
+        job.steps, job.batch = steps, batch
         job.rate, job.epsilon = optimizer.learning_rate, optimizer.eps
         job.beta_first, job.beta_second = optimizer.betas
         job.weight_decay = optimizer.weight_decay
@@ -84,26 +88,35 @@ class NativeEngine:
         self._library.train(ctypes.byref(job))
         return losses, norms
 
-    def predict(self, rows: slice, z: Tensor, logsnr: Tensor) -> Tensor:
+    def predict(self, rows: slice, inputs: Inputs) -> Tensor:
         """See :class:`schedrl.diffusion.engines.Engine`."""
-        runs, count = logsnr.shape
-        shared = z.stride(0) == 0 or runs == 1  # the same images for every run are not copied
-        images = (z[:1] if shared else z).to(torch.float32).contiguous()
-        levels = logsnr.to(torch.float32).contiguous()
-        result = torch.empty(z.shape)
-        job = self._job(self.state.average[rows])
-        job.z, job.logsnr, job.result = _address(images), _address(levels), _address(result)
-        job.count, job.z_stride = count, 0 if shared else count * job.pixels
+        runs, count = inputs.logsnr.shape
+        # The same images for every run are not copied.
+        shared = inputs.neighbours is None and (runs == 1 or inputs.z.stride(0) == 0)
+        images = inputs.z[:1] if shared else torch.stack([z for z, _ in inputs.views], dim=2)
+        levels = torch.stack([logsnr for _, logsnr in inputs.views], dim=2)
+        result = torch.empty(inputs.z.shape)
+        job = self._job(self._alone if inputs.neighbours is None else self.program, self.state.average[rows])
+        arrays = {"z": images, "logsnr": levels, "log_beta": inputs.log_beta}
+        held = {
+            name: tensor.to(torch.float32).contiguous()
+            for name, tensor in arrays.items()
+            if tensor is not None
+        }
+        for name, tensor in held.items():
+            setattr(job, name, _address(tensor))
+        job.result, job.count = _address(result), count
+        job.z_stride = 0 if shared else count * job.views * job.pixels
         self._library.evaluate(ctypes.byref(job))
         return result
 
-    def _job(self, weights: Tensor) -> Job:
-        program = self.program
+    def _job(self, program: Program, weights: Tensor) -> Job:
         channels, height, width = self._image_shape
         return Job(
             code=program.code.ctypes.data, length=len(program.code), frequencies=program.frequencies.ctypes.data,
             lanes=program.lanes, arena=program.arena, packed=program.packed, parameters=weights.shape[1],
-            pixels=channels * height * width, input=program.input, levels=program.levels, output=program.output,
+            pixels=channels * height * width, views=len(program.inputs), beta=program.beta,
+            inputs=program.inputs.ctypes.data, levels=program.levels.ctypes.data, output=program.output,
             gradient=program.gradient, runs=len(weights), threads=torch.get_num_threads(),
             prediction=_PREDICTIONS.index(self.state.spec.prediction_type), weights=_address(weights),
         )  # fmt: skip

@@ -1,9 +1,11 @@
-"""The training noise of a population's runs, as quantile tables."""
+"""The training noise of a population's runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,29 +13,70 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl.diffusion.spec import DSC_TIMESTEPS, LOGSNR_LIMIT
+from schedrl.errors import SchedrlError
 from schedrl.schedules import Schedule
 
-__all__ = ["NoiseLaw", "betas_at", "logsnr_at"]
+__all__ = ["NoiseLaw", "TrainingNoise"]
 
 _TABLE = np.linspace(0.0, 1.0, 1025)
 """Where a continuous law's quantile function is tabulated."""
 
 
+class TrainingNoise(Protocol):
+    """What decides the noise levels of every run; its tensors are on the device of those it is asked with."""
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs it serves."""
+
+    def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """Levels of the next images, clipped to what a network distinguishes.
+
+        Args:
+            rows: Which runs.
+            indices: Of the training images ``[runs, steps, batch]``.
+            uniform: Uniform numbers in [0, 1), same shape.
+
+        Returns:
+            Log-SNR float32, same shape.
+        """
+
+    def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """β_t of the same draws at T = :data:`DSC_TIMESTEPS`, float64.
+
+        Raises:
+            SchedrlError: The law was made without them.
+        """
+
+    def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
+        """log β_t where the schedule has the given log-SNR ``[runs, ...]``, float32: what β modulation evaluates with.
+
+        Raises:
+            SchedrlError: The law was made without them.
+        """
+
+
 @dataclass(frozen=True)
 class NoiseLaw:
-    """The training noise of every run, as the quantile function of its log-SNR.
+    """One law per run, as the quantile function of its log-SNR.
 
     Attributes:
         quantiles: ``[runs, points]`` float64, log-SNR at equally spaced u from 0 to 1.
         discrete: The points are the T steps of a discrete schedule, drawn with equal chance; otherwise the law is
             continuous and linear between the points.
-        betas: ``[runs, T]`` float64, β_t of the schedule at equally spaced u, which DSC reads; absent where it does
-            not.
+        told: ``[runs, T]`` float64, β_t of the schedule at T = :data:`DSC_TIMESTEPS` equally spaced u, which DSC and
+            β modulation read; absent where neither does.
+
+    Examples:
+        >>> law = NoiseLaw(np.array([[6.0, -6.0]]))  # uniform in log-SNR
+        >>> u = torch.tensor([[[0.0, 0.25, 0.5]]])
+        >>> law.logsnr(slice(None), torch.zeros(1, 1, 3, dtype=torch.int64), u)
+        tensor([[[6., 3., 0.]]])
     """
 
     quantiles: NDArray[np.float64]
     discrete: bool = False
-    betas: NDArray[np.float64] | None = None
+    told: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
@@ -44,37 +87,56 @@ class NoiseLaw:
         Args:
             schedules: One per run.
             timesteps: T of discrete training; continuous when absent, and then linear between the points of a table.
-            betas: Tell DSC the β_t, too.
+            betas: Know the β_t, too.
         """
         told = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules]) if betas else None
         if timesteps is not None:
-            return cls(np.stack([s.logsnr_steps(timesteps) for s in schedules]), discrete=True, betas=told)
-        return cls(np.stack([s.logsnr(_TABLE) for s in schedules]), betas=told)
+            return cls(np.stack([s.logsnr_steps(timesteps) for s in schedules]), discrete=True, told=told)
+        return cls(np.stack([s.logsnr(_TABLE) for s in schedules]), told=told)
 
-    def tensor(self, device: torch.device) -> Tensor:
-        """The table on a device, in float32, clipped to what the network distinguishes."""
-        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT).astype(np.float32)).to(
-            device
-        )
+    @property
+    def num_runs(self) -> int:
+        """Rows of the table."""
+        return len(self.quantiles)
 
-    def at(self, table: Tensor, u: Tensor) -> Tensor:
-        """Log-SNR ``[runs, batch]`` at the uniform numbers ``u`` ``[runs, batch]``."""
-        return logsnr_at(table, u, self.discrete)
+    def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """See :class:`TrainingNoise`; every image has the same law."""
+        table, points = self._table[rows].to(uniform.device), self.quantiles.shape[1]
+        u = uniform.flatten(1)
+        if self.discrete:
+            drawn = table.gather(1, (u * points).long().clamp_(max=points - 1))
+        else:
+            place = u.double() * (points - 1)
+            left = place.long().clamp_(max=points - 2)
+            share = place - left
+            drawn = table.gather(1, left) * (1.0 - share) + table.gather(1, left + 1) * share
+        return drawn.float().view_as(uniform)
 
+    def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """See :class:`TrainingNoise`."""
+        told = self._told[rows].to(uniform.device)
+        steps = told.shape[1]
+        places = (uniform * steps).long().clamp_(max=steps - 1)
+        return told.gather(1, places.flatten(1)).view_as(uniform)
 
-def betas_at(betas: Tensor, u: Tensor) -> Tensor:
-    """β_t at the uniform numbers ``u`` ``[runs, ...]``, from a table ``[runs, T]`` of :attr:`NoiseLaw.betas`."""
-    steps = betas.shape[1]
-    places = (u * steps).long().clamp_(max=steps - 1)
-    return betas.gather(1, places.flatten(1)).view_as(u)
+    def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
+        """See :class:`TrainingNoise`."""
+        told, table = (part[rows].to(logsnr.device) for part in (self._told, self._table))
+        # Log-SNR falls with u; what lies outside the schedule has the β_t of its nearer end.
+        place, points = torch.searchsorted(-table, -logsnr.double().flatten(1).contiguous()), table.shape[1]
+        # The middle of a step, or of the cell between two points.
+        u = (place + 0.5) / points if self.discrete else (place - 0.5).clamp(min=0.0) / (points - 1)
+        steps = told.shape[1]
+        return told.gather(1, (u * steps).long().clamp_(max=steps - 1)).log().float().view(logsnr.shape)
 
+    @cached_property
+    def _table(self) -> Tensor:
+        return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT))
 
-def logsnr_at(table: Tensor, u: Tensor, discrete: bool) -> Tensor:
-    """Log-SNR ``[runs, batch]`` at the uniform numbers ``u``, from a table of :meth:`NoiseLaw.tensor`."""
-    points = table.shape[1]
-    if discrete:
-        return table.gather(1, (u * points).long().clamp_(max=points - 1))
-    place = u * (points - 1)
-    left = place.long().clamp_(max=points - 2)
-    low, high = table.gather(1, left), table.gather(1, left + 1)
-    return torch.lerp(low, high, place - left)
+    @cached_property
+    def _told(self) -> Tensor:
+        if self.told is None:
+            raise SchedrlError(
+                "law: DSC and β modulation read the schedule's β_t; give NoiseLaw(..., told=[runs, T])"
+            )
+        return torch.from_numpy(self.told)

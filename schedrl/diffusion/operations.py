@@ -21,14 +21,14 @@ F = TypeVar("F")
 class Operations(Protocol[F]):
     """The operations. Parameters have a leading axis of runs; features are the engine's own affair."""
 
-    def embed(self, logsnr: F, frequencies: Tensor) -> F:
-        """Sines, then cosines, of log-SNR times each frequency; a vector per image."""
+    def embed(self, level: F, frequencies: Tensor) -> F:
+        """Sines, then cosines, of a number per image (log-SNR, log β) times each frequency; a vector per image."""
 
     def linear(self, x: F, weight: Tensor, bias: Tensor) -> F:
         """Map a vector per image; weight ``[runs, in, out]``, bias ``[runs, 1, out]``."""
 
-    def convolve(self, x: F, weight: Tensor, bias: Tensor) -> F:
-        """Convolve with "same" padding; weight ``[runs, out, in, k, k]`` with odd k, bias ``[runs, out]``."""
+    def convolve(self, x: F, weight: Tensor, bias: Tensor | None) -> F:
+        """Convolve with "same" padding; weight ``[runs, out, in, k, k]`` with odd k, bias ``[runs, out]`` or none."""
 
     def norm_silu(
         self, x: F, weight: Tensor, bias: Tensor, num_groups: int, scale_shift: F | None = None
@@ -68,21 +68,19 @@ class GroupedOperations:
     def __init__(self, num_runs: int) -> None:
         self.num_runs = num_runs
 
-    def embed(self, logsnr: Tensor, frequencies: Tensor) -> Tensor:
+    def embed(self, level: Tensor, frequencies: Tensor) -> Tensor:
         """See :class:`Operations`."""
-        angles = logsnr[..., None] * frequencies
+        angles = level[..., None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """See :class:`Operations`."""
         return torch.baddbmm(bias, x, weight)
 
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See :class:`Operations`."""
-        padding = weight.shape[-1] // 2
-        return functional.conv2d(
-            x, weight.flatten(0, 1), bias.flatten(), padding=padding, groups=self.num_runs
-        )
+        padding, shift = weight.shape[-1] // 2, None if bias is None else bias.flatten()
+        return functional.conv2d(x, weight.flatten(0, 1), shift, padding=padding, groups=self.num_runs)
 
     def norm_silu(
         self, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, scale_shift: Tensor | None = None

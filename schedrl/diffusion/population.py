@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget, record
-from schedrl.diffusion.noise_law import NoiseLaw, betas_at
+from schedrl.diffusion.inputs import Inputs, View, with_neighbours
+from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
 from schedrl.diffusion.optimizer import StackedAdam, StepSize
-from schedrl.diffusion.process import alpha_sigma, to_epsilon
-from schedrl.diffusion.spec import LOGSNR_LIMIT, DSCCoefficients, TrainingSpec
+from schedrl.diffusion.prediction import predict_epsilon
+from schedrl.diffusion.spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.streams import RunStream
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
@@ -125,6 +127,7 @@ class Population:
         state = Trained(spec, self.network, self.images, self.weights, self.average, self.optimizer)
         self.engine = choose(state, engine, self._budget)
         self._parts, self._block = self._cut()
+        self._law: TrainingNoise | None = None
 
     def start(self, run: int, seed: int) -> None:
         """Begin run ``run`` anew from ``seed``; the others are left as they are."""
@@ -136,28 +139,28 @@ class Population:
         self.optimizer.reset(run)
 
     def train(
-        self, law: NoiseLaw, num_steps: int, coefficients: DSCCoefficients | None = None
+        self, law: TrainingNoise, num_steps: int, coefficients: DSCCoefficients | None = None
     ) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``.
 
         Args:
-            law: Noise levels, and with DSC the schedule's β_t.
+            law: Noise levels, and for DSC and β modulation the schedule's β_t.
             num_steps: How many.
             coefficients: DSC's γ and λ of every run; those of the specification when absent.
 
         Raises:
-            SchedrlError: DSC's coefficients are given to another optimizer, or its law comes without β_t.
+            SchedrlError: The law serves another number of runs or comes without the β_t that are read, or DSC's
+                coefficients are given to another optimizer.
         """
-        table, size = law.tensor(self.device), self._step_size(law, coefficients)
+        if law.num_runs != self.num_runs:
+            raise SchedrlError(f"law: must serve {self.num_runs} runs (got {law.num_runs})")
+        self._law, size = law, self._step_size(coefficients)
         losses, norms = (torch.empty(num_steps, self.num_runs, device=self.device) for _ in range(2))
         factors = torch.ones(num_steps, self.num_runs, dtype=torch.float64, device=self.device)
         for rows in self._parts:
             for begin in range(0, num_steps, self._block):
                 steps = slice(begin, min(begin + self._block, num_steps))
-                drawn = self._draw(rows, steps.stop - begin)
-                block = Block(*drawn, table[rows], law.discrete)
-                if size is not None:
-                    block = self._with_step_size(block, rows, *size)
+                block = self._draw(rows, steps.stop - begin, law, size)
                 losses[steps, rows], norms[steps, rows] = self.engine.train(rows, block)
                 if block.factor is not None:
                     factors[steps, rows] = block.factor.T
@@ -168,19 +171,34 @@ class Population:
         return PhaseRecord(losses.cpu().numpy(), norms.cpu().numpy(), rates.cpu().numpy())
 
     @torch.no_grad()
-    def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
+    def predict_epsilon(
+        self, z: Tensor, logsnr: Tensor, earlier: View | None = None, following: Tensor | None = None
+    ) -> Tensor:
         """The averaged networks' noise estimates.
+
+        With β modulation they are told the β_t of the schedule they were last trained under, and log β = 0 before that.
 
         Args:
             z: Noised images ``[runs, batch, C, H, W]``.
             logsnr: Their noise levels ``[runs, batch]``.
+            earlier: For MSFI, the state and level ``[runs, batch]`` that a sampler comes from.
+            following: For MSFI, the level ``[runs, batch]`` that it goes to.
         """
-        logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
-        parts = [self.engine.predict(rows, z[rows], logsnr[rows]) for rows in self._parts]
-        output = torch.cat(parts) if len(parts) > 1 else parts[0]
-        # In float64, or the last digit would depend on where in a vector register a number happens to lie.
-        alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), z.ndim))
-        return to_epsilon(self.spec.prediction_type, output, z, alpha, sigma)
+        parts = []
+        for rows in self._parts:
+            spot = None if earlier is None else (earlier[0][rows], earlier[1][rows])
+            goal = None if following is None else following[rows]
+            output = partial(self._output, rows)
+            parts.append(predict_epsilon(output, self.spec, z[rows], logsnr[rows], spot, goal))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _output(self, rows: slice, inputs: Inputs) -> Tensor:
+        if self.spec.network.modulation:
+            told = torch.zeros_like(inputs.logsnr)
+            if self._law is not None:
+                told = self._law.log_beta_at(rows, inputs.logsnr)
+            inputs = replace(inputs, log_beta=told)
+        return self.engine.predict(rows, inputs)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to go on exactly: arrays, and the random streams as plain JSON."""
@@ -230,10 +248,8 @@ class Population:
         """Runs that are trained together; fewer than there are when the memory budget asks for it."""
         return int(self._parts[0].stop)
 
-    def _step_size(
-        self, law: NoiseLaw, coefficients: DSCCoefficients | None
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """γ and λ ``[runs]`` and β_t ``[runs, T]`` on the device, or None without DSC."""
+    def _step_size(self, coefficients: DSCCoefficients | None) -> tuple[Tensor, Tensor] | None:
+        """γ and λ ``[runs]`` on the device, or None without DSC."""
         spec = self.spec.optimizer.dsc
         if spec is None:
             if coefficients is not None:
@@ -244,28 +260,25 @@ class Population:
         if coefficients is None:
             ones = np.ones(self.num_runs)
             coefficients = DSCCoefficients(spec.gamma * ones, spec.boost * ones)
-        if law.betas is None:
-            raise SchedrlError("law: DSC reads the schedule's β_t; give NoiseLaw(..., betas=[runs, T])")
-        gamma, boost, betas = (
+        gamma, boost = (
             torch.from_numpy(np.array(part, dtype=np.float64)).to(self.device)
-            for part in (coefficients.gamma, coefficients.boost, law.betas)
+            for part in (coefficients.gamma, coefficients.boost)
         )
-        return gamma, boost, betas
+        return gamma, boost
 
     def _with_step_size(
-        self, block: Block, rows: slice, gamma: Tensor, boost: Tensor, betas: Tensor
+        self, block: Block, rows: slice, betas: Tensor, gamma: Tensor, boost: Tensor
     ) -> Block:
         """The block with DSC's part of the learning rate, from the β_t of its noise levels."""
         spec = self.spec.optimizer.dsc
         assert spec is not None
-        drawn = betas_at(betas[rows], block.uniform)
         gamma, boost = gamma[rows], boost[rows].contiguous()
         if spec.per_sample:
-            weights = torch.exp(-gamma[:, None, None] * drawn).float()
-            ones = torch.ones(drawn.shape[:2], dtype=torch.float64, device=self.device)
+            weights = torch.exp(-gamma[:, None, None] * betas).float()
+            ones = torch.ones(betas.shape[:2], dtype=torch.float64, device=self.device)
             return replace(block, factor=ones, boost=boost, image_weights=weights)
         # Rounded to float32, or the last digit would depend on where in a vector register a number happens to lie.
-        factor = torch.exp(-gamma[:, None] * drawn.mean(dim=2)).float().double()
+        factor = torch.exp(-gamma[:, None] * betas.mean(dim=2)).float().double()
         return replace(block, factor=factor, boost=boost)
 
     def _drawn_bytes(self) -> int:
@@ -286,14 +299,28 @@ class Population:
             slice(begin, min(begin + at_once, self.num_runs)) for begin in range(0, self.num_runs, at_once)
         ], block
 
-    def _draw(self, rows: slice, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices, uniform numbers and noise of the next steps, each ``[runs, num_steps, batch, ...]``."""
+    def _draw(
+        self, rows: slice, num_steps: int, law: TrainingNoise, size: tuple[Tensor, Tensor] | None
+    ) -> Block:
+        """Everything that the next steps of some runs need."""
         if None in self.streams:
             raise SchedrlError(f"run {self.streams.index(None)} was not started; call start(run, seed) first")
         streams = [stream for stream in self.streams[rows] if stream is not None]
-        indices = np.stack([stream.indices(num_steps) for stream in streams])
-        levels = np.stack([stream.levels(num_steps) for stream in streams])
-        noise = np.empty((*levels.shape, *self.image_shape), dtype=np.float32)
+        indices, uniform = (
+            torch.from_numpy(np.stack(drawn)).to(self.device)
+            for drawn in (
+                [stream.indices(num_steps) for stream in streams],
+                [stream.levels(num_steps) for stream in streams],
+            )
+        )
+        noise = np.empty((*uniform.shape, *self.image_shape), dtype=np.float32)
         for stream, place in zip(streams, noise, strict=True):
             stream.fill_noise(place)
-        return tuple(torch.from_numpy(array).to(self.device) for array in (indices, levels, noise))  # type: ignore[return-value]
+        levels = with_neighbours(self.spec.network.msfi, law.logsnr(rows, indices, uniform), uniform)
+        block = Block(indices, levels.contiguous(), torch.from_numpy(noise).to(self.device))
+        if not self.spec.reads_betas:
+            return block
+        betas = law.betas(rows, indices, uniform)
+        if self.spec.network.modulation:
+            block = replace(block, log_beta=betas.log().float())
+        return block if size is None else self._with_step_size(block, rows, betas, *size)

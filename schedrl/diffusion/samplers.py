@@ -15,9 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.process import alpha_sigma, to_x0
-
-__all__ = ["Denoiser", "SamplerName", "ddim", "ddpm", "heun", "population_denoiser", "sample"]
+__all__ = ["Denoiser", "SamplerName", "ddim", "ddpm", "heun", "sample"]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """``denoise(z, logsnr) -> x0``; ``logsnr`` is a scalar tensor."""
@@ -114,22 +112,6 @@ def heun(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
             ahead = y + (there - here) * 0.5 * (slope + slope_ahead)
         y = ahead
     return float(alpha[-1]) * y
-
-
-def population_denoiser(predict_epsilon: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
-    """The clean images that the networks of a population estimate, clipped to [−1, 1].
-
-    Args:
-        predict_epsilon: As :meth:`schedrl.diffusion.population.Population.predict_epsilon`; states are then
-            ``[runs, n, C, H, W]``.
-    """
-
-    def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
-        alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), 0))
-        noise = predict_epsilon(z, logsnr.to(z.dtype).expand(z.shape[:2]))
-        return to_x0("epsilon", noise, z, alpha, sigma).clamp(-1.0, 1.0)
-
-    return denoise
 
 
 def sample(

@@ -16,6 +16,7 @@ __all__ = [
     "LOGSNR_LIMIT",
     "DSCCoefficients",
     "DSCSpec",
+    "MSFISpec",
     "OptimizerSpec",
     "PredictionType",
     "TrainingSpec",
@@ -29,7 +30,36 @@ LOGSNR_LIMIT = 20.0
 
 
 DSC_TIMESTEPS = 1000
-"""T of the steps whose β_t a population's DSC reads, whether training is discrete or continuous."""
+"""T of the steps whose β_t DSC and β modulation read, whether training is discrete or continuous."""
+
+
+class MSFISpec(Spec):
+    """Paper B's multi-scale feature integration: the bottleneck also sees features of t−1 and t+1.
+
+    The neighbours lie a distance in log-SNR away, since networks know log-SNR and the schedule moves while they train.
+    In training they are the same image and noise at those levels, in sampling the previous step's feature and a
+    one-step prediction (:mod:`schedrl.diffusion.prediction`).
+
+    Attributes:
+        fuse: ``"sum"`` of the three projections (the paper's equation) or ``"concat"`` (its prose).
+        gap: Shortest and longest distance. 0.03 is one of T = 1000 cosine steps, 3 one of a ten-step sampler's;
+            training draws between them, evenly in the logarithm. Equal ends are one distance.
+        alone: Share of the training images that see themselves in the neighbours' places: what a network must know to
+            make the one-step prediction.
+    """
+
+    fuse: Literal["sum", "concat"] = "sum"
+    gap: tuple[Annotated[float, Field(gt=0.0, le=20.0)], Annotated[float, Field(gt=0.0, le=20.0)]] = (
+        0.03,
+        3.0,
+    )
+    alone: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MSFISpec:
+        if self.gap[0] > self.gap[1]:
+            raise ValueError(f"gap: the shortest distance comes first (got {self.gap})")
+        return self
 
 
 class UNetSpec(Spec):
@@ -39,6 +69,8 @@ class UNetSpec(Spec):
         channels: Width at each resolution, from the image's down; each further entry halves the resolution.
         embedding: Width of the noise-level embedding.
         groups: Groups of the normalisation; divides every width.
+        msfi: Multi-scale feature integration; none when absent.
+        modulation: Paper B's β modulation: β_t of the schedule in force scales and shifts the last normalisation.
     """
 
     channels: Annotated[
@@ -46,6 +78,18 @@ class UNetSpec(Spec):
     ] = (8, 16)
     embedding: Annotated[int, Field(ge=4, le=4096, multiple_of=2)] = 32
     groups: Annotated[int, Field(ge=1)] = 4
+    msfi: MSFISpec | None = None
+    modulation: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_absent_parts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What does not act does not enter a variant's fingerprint.
+        content: dict[str, Any] = serialize(self)
+        if self.msfi is None:
+            content.pop("msfi", None)
+        if not self.modulation:
+            content.pop("modulation", None)
+        return content
 
 
 class DSCSpec(Spec):
@@ -150,3 +194,8 @@ class TrainingSpec(Spec):
     optimizer: OptimizerSpec = OptimizerSpec()
     batch_size: Annotated[int, Field(ge=1)] = 32
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+
+    @property
+    def reads_betas(self) -> bool:
+        """Whether DSC or the network's β modulation has to be told β_t."""
+        return self.optimizer.dsc is not None or self.network.modulation

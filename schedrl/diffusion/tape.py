@@ -52,8 +52,9 @@ class Program:
         lanes: Images in a micro-batch.
         arena: Floats of features and gradients.
         packed: Floats of kernels rearranged for reading.
-        input: Place of the noised images.
-        levels: Place of their log-SNR.
+        inputs: ``[views]`` int64, places of the noised images, and of their neighbours'.
+        levels: ``[views]`` int64, places of their log-SNR.
+        beta: Place of log β, −1 where the network does not read it.
         output: Place of the network's output.
         gradient: Place of its gradient.
         features: Floats of the features alone.
@@ -65,8 +66,9 @@ class Program:
     lanes: int
     arena: int
     packed: int
-    input: int
-    levels: int
+    inputs: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    beta: int
     output: int
     gradient: int
     features: int
@@ -80,33 +82,50 @@ class Tape:
         places: Offset of every parameter in a run's row, by ``id``.
         lanes: Images in a micro-batch.
         image_shape: ``(C, H, W)``.
+        views: Images that the network is shown at once: 1, or 3 with their neighbours.
     """
 
-    def __init__(self, places: Mapping[int, int], lanes: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, places: Mapping[int, int], lanes: int, image_shape: tuple[int, int, int], views: int = 1
+    ) -> None:
         self._places, self._lanes = places, lanes
         self._top = self._packed = 0
+        self._kernels: dict[int, tuple[int, int]] = {}
         self._code: list[dict[str, int]] = []
         self._operands: list[tuple[Symbol | None, Symbol | None, Symbol]] = []
         self._frequencies = np.empty(0, dtype=np.float32)
         self._flops = [0, 0]
-        self.logsnr = self._symbol(1, 1, 1, trained=False)
-        self.input = self._symbol(*image_shape, trained=False)
+        self.views = [
+            (self._symbol(*image_shape, trained=False), self._symbol(1, 1, 1, trained=False))
+            for _ in range(views)
+        ]
+        self._beta: Symbol | None = None
 
     def __getattr__(self, name: str) -> object:
         raise NotRecordableError(f"the kernel has no operation '{name}'")
 
-    def embed(self, logsnr: Symbol, frequencies: Tensor) -> Symbol:
-        """Record."""
-        self._frequencies = frequencies.detach().cpu().numpy().astype(np.float32)
+    @property
+    def log_beta(self) -> Symbol:
+        """log β_t of the images, a place for which is made when it is first asked for."""
+        if self._beta is None:
+            self._beta = self._symbol(1, 1, 1, trained=False)
+        return self._beta
+
+    def embed(self, level: Symbol, frequencies: Tensor) -> Symbol:
+        """Record; all levels share their frequencies."""
+        told = frequencies.detach().cpu().numpy().astype(np.float32)
+        if self._frequencies.size and not np.array_equal(told, self._frequencies):
+            raise NotRecordableError("all levels must have the same frequencies")
+        self._frequencies = told
         out = self._symbol(2 * len(self._frequencies), 1, 1, trained=False)
-        return self._record("embed", out, logsnr, c_out=out.channels)
+        return self._record("embed", out, level, c_out=out.channels)
 
     def linear(self, x: Symbol, weight: Tensor, bias: Tensor) -> Symbol:
         """Record, as a convolution of one pixel with its weight transposed."""
         out = self._symbol(weight.shape[2], 1, 1)
         return self._convolve(x, out, weight, bias, 1, (1, out.channels))
 
-    def convolve(self, x: Symbol, weight: Tensor, bias: Tensor) -> Symbol:
+    def convolve(self, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
         """Record."""
         kernel = weight.shape[-1]
         out = self._symbol(weight.shape[1], x.height, x.width)
@@ -178,7 +197,9 @@ class Tape:
         return Program(
             code=np.array([[line[c] for c in COLUMNS] for line in self._code], dtype=np.int64),
             frequencies=self._frequencies, lanes=self._lanes, arena=self._top, packed=self._packed,
-            input=self.input.place, levels=self.logsnr.place, output=output.place, gradient=gradient,
+            inputs=np.array([image.place for image, _ in self.views], dtype=np.int64),
+            levels=np.array([level.place for _, level in self.views], dtype=np.int64),
+            beta=-1 if self._beta is None else self._beta.place, output=output.place, gradient=gradient,
             features=features, flops=(self._flops[0], self._flops[1]),
         )  # fmt: skip
 
@@ -187,20 +208,24 @@ class Tape:
         x: Symbol,
         out: Symbol,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         kernel: int,
         strides: tuple[int, int],
     ) -> Symbol:
         if kernel % 2 == 0:
             raise NotRecordableError("kernels must have a middle")
         size = x.channels * out.channels * kernel**2
-        packed, self._packed = self._packed, self._packed + 2 * size
+        if id(weight) not in self._kernels:  # views share their kernels
+            self._kernels[id(weight)] = self._packed, self._packed + size
+            self._packed += 2 * size
+        packed, flipped = self._kernels[id(weight)]
         forward = 2 * size * out.height * out.width
         self._flops[0] += forward
         self._flops[1] += forward * (3 if x.trained else 2)
         return self._record(
             "convolve", out, x, c_out=out.channels, kernel=kernel, stride_out=strides[0], stride_in=strides[1],
-            weight=self._places[id(weight)], bias=self._places[id(bias)], packed=packed, flipped=packed + size,
+            weight=self._places[id(weight)], bias=-1 if bias is None else self._places[id(bias)], packed=packed,
+            flipped=flipped,
         )  # fmt: skip
 
     def _record(self, name: str, out: Symbol, x: Symbol, y: Symbol | None = None, **fields: int) -> Symbol:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from schedrl.diffusion.engines import Block, Trained
-from schedrl.diffusion.noise_law import logsnr_at
+from schedrl.diffusion.inputs import Inputs, training_inputs
 from schedrl.diffusion.optimizer import StepSize
-from schedrl.diffusion.process import alpha_sigma, training_target
 from schedrl.diffusion.unet import UNet
 
 __all__ = ["TorchEngine", "bytes_per_image"]
@@ -23,7 +22,7 @@ _OVERHEAD = 2
 """Memory of a step over what autograd saves: gradients, and what single operations need for themselves."""
 
 Drawn = Sequence[Tensor | None]
-"""One step's part of a block: indices, uniform, noise, and DSC's factor, boost and image weights if there are any."""
+"""One step's part of a block: indices, levels, noise; log β, DSC's factor, boost, image weights if there are any."""
 
 Step = Callable[[Drawn], tuple[Tensor, Tensor]]
 """``step(drawn) -> losses, norms``."""
@@ -31,9 +30,11 @@ Step = Callable[[Drawn], tuple[Tensor, Tensor]]
 
 def drawn_for(block: Block, step: int) -> Drawn:
     """The block's numbers for one step."""
-    by_step = (block.indices, block.uniform, block.noise, block.factor, block.image_weights)
-    indices, uniform, noise, factor, weights = (None if t is None else t[:, step] for t in by_step)
-    return indices, uniform, noise, factor, block.boost, weights
+    by_step = (
+        block.indices, block.levels, block.noise, block.log_beta, block.factor, block.image_weights,
+    )  # fmt: skip
+    *parts, weights = (None if t is None else t[:, step] for t in by_step)
+    return *parts, block.boost, weights
 
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
@@ -49,8 +50,10 @@ def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
 
     images = 4  # constants that do not grow with the batch weigh less
     x = torch.zeros(1, images, *image_shape, device=next(network.parameters()).device)
+    level = x.new_zeros(1, images)
+    around = ((x, level), (x, level)) if network.views > 1 else None
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = network(x, x.new_zeros(1, images))
+        output = network(x, level, level, around)
     del output
     return _OVERHEAD * sum(saved.values()) // images
 
@@ -71,7 +74,7 @@ class TorchEngine:
         self._image_shape = (channels, height, width)
         self._bytes = bytes_per_image(state.network, self._image_shape)
         self._networks: dict[int, tuple[UNet, list[Tensor]]] = {}
-        self._graphs: dict[tuple[int, int, int, bool], _Graph] = {}
+        self._graphs: dict[tuple[int, int], _Graph] = {}
 
     def runs_at_once(self) -> int:
         """See :class:`schedrl.diffusion.engines.Engine`."""
@@ -84,7 +87,7 @@ class TorchEngine:
 
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """See :class:`schedrl.diffusion.engines.Engine`."""
-        runs, steps, _ = block.uniform.shape
+        runs, steps, _ = block.indices.shape
         network, parameters = self._network(runs)
         _load(parameters, self.state.weights[rows])
         take = self._captured(rows, block, network, parameters)
@@ -96,13 +99,14 @@ class TorchEngine:
         return losses, norms
 
     @torch.no_grad()
-    def predict(self, rows: slice, z: Tensor, logsnr: Tensor) -> Tensor:
+    def predict(self, rows: slice, inputs: Inputs) -> Tensor:
         """See :class:`schedrl.diffusion.engines.Engine`."""
-        network, parameters = self._network(len(logsnr))
+        runs, count = inputs.logsnr.shape
+        network, parameters = self._network(runs)
         _load(parameters, self.state.average[rows])
-        size = max(1, self.budget // (self._bytes * len(logsnr)))
-        parts = range(0, logsnr.shape[1], size)
-        return torch.cat([network(z[:, i : i + size], logsnr[:, i : i + size]) for i in parts], dim=1)
+        size = max(1, self.budget // (self._bytes * runs))
+        parts = [slice(begin, begin + size) for begin in range(0, count, size)]
+        return torch.cat([network.run(inputs.images(part)) for part in parts], dim=1)
 
     def _network(self, runs: int) -> tuple[UNet, list[Tensor]]:
         if runs not in self._networks:
@@ -111,35 +115,25 @@ class TorchEngine:
         return self._networks[runs]
 
     def _captured(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> Step:
-        """The step of these runs: plain on a CPU, a graph that reads the block's table on a GPU."""
+        """The step of these runs: plain on a CPU, a captured graph on a GPU."""
         if self.device.type != "cuda":
-            return lambda drawn: self._step(rows, network, parameters, block.table, block.discrete, drawn)
-        key = (rows.start, rows.stop, block.table.shape[1], block.discrete)
+            return lambda drawn: self._step(rows, network, parameters, drawn)
+        key = (rows.start, rows.stop)
         if key not in self._graphs:
             self._graphs[key] = self._capture(rows, block, network, parameters)
-        graph = self._graphs[key]
-        graph.table.copy_(block.table)
-        return graph
+        return self._graphs[key]
 
     def _step(
-        self,
-        rows: slice,
-        network: UNet,
-        parameters: list[Tensor],
-        table: Tensor,
-        discrete: bool,
-        drawn: Drawn,
+        self, rows: slice, network: UNet, parameters: list[Tensor], drawn: Drawn
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step: losses and gradient norms ``[runs]``. Nothing in it waits for the device."""
         state = self.state
-        indices, uniform, noise, factor, boost, image_weights = drawn
+        indices, levels, noise, log_beta, factor, boost, image_weights = drawn
         assert indices is not None
-        assert uniform is not None
+        assert levels is not None
         assert noise is not None
-        x0, logsnr = state.images[indices], logsnr_at(table, uniform, discrete)
-        alpha, sigma = alpha_sigma(logsnr, x0.ndim)
-        output = network(alpha * x0 + sigma * noise, logsnr)
-        target = training_target(state.spec.prediction_type, x0, noise, alpha, sigma)
+        inputs, target = training_inputs(state.spec, state.images[indices], noise, levels, log_beta)
+        output = network.run(inputs)
         losses = (output - target).square().mean(dim=(2, 3, 4))
         weighted = losses if image_weights is None else losses * image_weights
         gradients = torch.autograd.grad(weighted.mean(dim=1).sum(), parameters)
@@ -155,14 +149,14 @@ class TorchEngine:
 
     def _capture(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> _Graph:
         """Record a step on the GPU; what the warm-up changed is put back."""
-        state, table = self.state, block.table.clone()
+        state = self.state
         inputs = tuple(None if t is None else t.clone() for t in drawn_for(block, 0))
         adam = state.optimizer
         changed = [t[rows] for t in (state.weights, state.average, adam.first, adam.second, adam.steps)]
         before = [tensor.clone() for tensor in changed]
 
         def take() -> tuple[Tensor, Tensor]:
-            return self._step(rows, network, parameters, table, block.discrete, inputs)
+            return self._step(rows, network, parameters, inputs)
 
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -176,20 +170,14 @@ class TorchEngine:
         for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
         _load(parameters, state.weights[rows])
-        return _Graph(graph, table, inputs, outputs)
+        return _Graph(graph, inputs, outputs)
 
 
 class _Graph:
     """A captured step: inputs are copied into place, the graph is replayed, outputs are read from theirs."""
 
-    def __init__(
-        self,
-        graph: torch.cuda.CUDAGraph,
-        table: Tensor,
-        inputs: Drawn,
-        outputs: tuple[Tensor, Tensor],
-    ) -> None:
-        self._graph, self.table, self._inputs, self._outputs = graph, table, inputs, outputs
+    def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Drawn, outputs: tuple[Tensor, Tensor]) -> None:
+        self._graph, self._inputs, self._outputs = graph, inputs, outputs
 
     def __call__(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         for place, tensor in zip(self._inputs, drawn, strict=True):

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from schedrl.diffusion.fusion import FeatureFusion
+from schedrl.diffusion.inputs import Inputs
 from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear
 from schedrl.diffusion.operations import GroupedOperations, Operations, from_channels, to_channels
 from schedrl.diffusion.spec import LOGSNR_LIMIT, UNetSpec
 from schedrl.errors import SchedrlError
 
-__all__ = ["UNet"]
+__all__ = ["Encoded", "UNet"]
 
 F = TypeVar("F")
 
 
-class LogSNREmbedding(nn.Module):
-    """Sinusoidal features of log-SNR and two linear maps: a vector of the given width per image."""
+@dataclass(frozen=True)
+class Encoded(Generic[F]):
+    """What the way down makes of one view.
+
+    Attributes:
+        feature: At the bottleneck, F(t).
+        skips: At every resolution, for the way up.
+        embedding: Of the noise level.
+    """
+
+    feature: F
+    skips: tuple[F, ...]
+    embedding: F
+
+
+class LevelEmbedding(nn.Module):
+    """Sinusoidal features of log-SNR, or of log β, and two linear maps: a vector of the given width per image."""
 
     frequencies: Tensor
 
@@ -31,9 +50,22 @@ class LogSNREmbedding(nn.Module):
         self.hidden = StackedLinear(num_runs, width, width)
         self.out = StackedLinear(num_runs, width, width)
 
-    def forward(self, ops: Operations[F], logsnr: F) -> F:
-        hidden = ops.silu(self.hidden(ops, ops.embed(logsnr, self.frequencies)))
+    def forward(self, ops: Operations[F], level: F) -> F:
+        hidden = ops.silu(self.hidden(ops, ops.embed(level, self.frequencies)))
         return ops.silu(self.out(ops, hidden))
+
+
+class BetaModulation(nn.Module):
+    """Paper B's β modulation: scales and shifts of the last normalisation, from log β_t; they start at 1 and 0."""
+
+    def __init__(self, num_runs: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.embedding = LevelEmbedding(num_runs, width)
+        self.out = StackedLinear(num_runs, width, 2 * channels, zero=True)
+
+    def forward(self, ops: Operations[F], log_beta: F) -> F:
+        scale_shift: F = self.out(ops, self.embedding(ops, log_beta))
+        return scale_shift
 
 
 class ResidualBlock(nn.Module):
@@ -85,7 +117,7 @@ class UNet(nn.Module):
             )
         self.num_runs = num_runs
         widths = spec.channels
-        self.embedding = LogSNREmbedding(num_runs, spec.embedding)
+        self.embedding = LevelEmbedding(num_runs, spec.embedding)
         self.stem = StackedConv2d(num_runs, image_channels, widths[0])
         self.down = nn.ModuleList(
             ResidualBlock(num_runs, widths[max(i - 1, 0)], widths[i], spec) for i in range(len(widths))
@@ -97,36 +129,91 @@ class UNet(nn.Module):
         )
         self.norm = StackedGroupNorm(num_runs, widths[0], spec.groups)
         self.head = StackedConv2d(num_runs, widths[0], image_channels, zero=True)
+        # Last, so that the other parameters of a run start alike with and without them.
+        self.fusion = None if spec.msfi is None else FeatureFusion(num_runs, widths[-1], spec.msfi)
+        self.modulation = BetaModulation(num_runs, widths[0], spec.embedding) if spec.modulation else None
 
-    def forward(self, x: Tensor, logsnr: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        logsnr: Tensor,
+        log_beta: Tensor | None = None,
+        neighbours: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         """Run every network on its own images.
 
         Args:
             x: Noised images ``[runs, batch, C, H, W]``.
             logsnr: Their noise levels ``[runs, batch]``.
+            log_beta: log β_t ``[runs, batch]``, which β modulation reads.
+            neighbours: Images and levels of t−1 and of t+1, which MSFI reads; t stands in where they are absent.
 
         Returns:
             The networks' outputs, shaped as ``x``.
+
+        Raises:
+            SchedrlError: β modulation is not told log β.
         """
-        logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
-        out = self.features(GroupedOperations(self.num_runs), to_channels(x), logsnr)
+        return self.run(Inputs(x, logsnr, log_beta, neighbours))
+
+    def run(self, inputs: Inputs) -> Tensor:
+        """The outputs for given inputs; see :meth:`forward`."""
+        views = [(to_channels(z), logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)) for z, logsnr in inputs.views]
+        out = self.features(GroupedOperations(self.num_runs), views, inputs.log_beta)
         return from_channels(out, self.num_runs)
 
-    def features(self, ops: Operations[F], x: F, logsnr: F) -> F:
-        """The network itself, in an engine's operations and on its features; log-SNR must have been clipped."""
+    def features(self, ops: Operations[F], views: Sequence[tuple[F, F]], log_beta: F | None) -> F:
+        """The network itself, in an engine's operations and on its features.
+
+        Args:
+            ops: The operations.
+            views: Images and their clipped log-SNR: of t and, with MSFI, of t−1 and t+1.
+            log_beta: log β_t, with β modulation.
+        """
+        encoded = self.encode(ops, *views[0])
+        around = [self.encode(ops, *view).feature for view in views[1:]] if self.fusion is not None else []
+        return self.decode(ops, encoded, around, log_beta)
+
+    def encode(self, ops: Operations[F], x: F, logsnr: F) -> Encoded[F]:
+        """The way down of one view."""
         embedding: F = self.embedding(ops, logsnr)
         h: F = self.stem(ops, x)
         skips: list[F] = []
         for i, block in enumerate(self.down):
             h = block(ops, ops.halve(h) if i else h, embedding)
             skips.append(h)
-        h = self.middle(ops, h, embedding)
+        return Encoded(h, tuple(skips), embedding)
+
+    def decode(self, ops: Operations[F], encoded: Encoded[F], around: Sequence[F], log_beta: F | None) -> F:
+        """The way up.
+
+        Args:
+            ops: The operations.
+            encoded: The way down of t.
+            around: Features of t−1 and of t+1; where there are none, that of t stands in.
+            log_beta: log β_t, with β modulation.
+        """
+        h, skips = encoded.feature, list(encoded.skips)
+        if self.fusion is not None:
+            less, more = around or (h, h)
+            h = self.fusion(ops, h, less, more)
+        h = self.middle(ops, h, encoded.embedding)
         for i, block in enumerate(self.up):
             if i:
                 h = ops.double(h)
-            h = block(ops, ops.join(h, skips.pop()), embedding)
-        out: F = self.head(ops, self.norm(ops, h))
+            h = block(ops, ops.join(h, skips.pop()), encoded.embedding)
+        scale_shift = None
+        if self.modulation is not None:
+            if log_beta is None:
+                raise SchedrlError("network.modulation: the network has to be told log β_t")
+            scale_shift = self.modulation(ops, log_beta)
+        out: F = self.head(ops, self.norm(ops, h, scale_shift))
         return out
+
+    @property
+    def views(self) -> int:
+        """Images that it is shown at once in training: 3 with MSFI."""
+        return 1 if self.fusion is None else 3
 
     def initial_moments(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of one run's starting parameters, in the order of ``parameters()``."""

@@ -20,6 +20,7 @@ from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, training_target
 from schedrl.diffusion.spec import (
     DSCSpec,
+    MSFISpec,
     OptimizerSpec,
     PredictionType,
     TrainingSpec,
@@ -78,8 +79,8 @@ def laws(runs: int, discrete: bool = False) -> NoiseLaw:
 
 
 def of_run(law: NoiseLaw, run: int) -> NoiseLaw:
-    assert law.betas is not None
-    return NoiseLaw(law.quantiles[run : run + 1], law.discrete, law.betas[run : run + 1])
+    assert law.told is not None
+    return NoiseLaw(law.quantiles[run : run + 1], law.discrete, law.told[run : run + 1])
 
 
 def shaken(made: Population) -> Population:
@@ -99,6 +100,10 @@ SHAPES: list[tuple[UNetSpec, tuple[int, int, int], int]] = [
     (UNetSpec(channels=(6, 6), embedding=4, groups=3), (3, 4, 6), 8),  # widths that no block divides
     (UNetSpec(channels=(4, 8, 4), embedding=8, groups=1), (1, 4, 4), 17),  # down to one pixel
     (UNetSpec(channels=(12, 16), embedding=32, groups=4), (3, 16, 2), 4),  # two columns, then one
+    (NETWORK.model_copy(update={"msfi": MSFISpec()}), (1, 8, 8), 20),
+    (NETWORK.model_copy(update={"msfi": MSFISpec(fuse="concat", alone=0.0)}), (1, 8, 8), 5),
+    (NETWORK.model_copy(update={"modulation": True}), (1, 8, 8), 20),
+    (NETWORK.model_copy(update={"msfi": MSFISpec(gap=(0.5, 0.5)), "modulation": True}), (3, 4, 8), 6),
 ]
 
 
@@ -111,14 +116,17 @@ def in_float64(made: Population, law: NoiseLaw) -> tuple[Tensor, list[Tensor]]:
     with torch.no_grad():
         for parameter, piece in zip(parameters, made.weights.double().split(sizes, dim=1), strict=True):
             parameter.copy_(piece.view_as(parameter))
-    indices, uniform, noise = (
-        part[:, 0] for part in population([3, 4], "torch", spec, made.image_shape)._draw(slice(0, runs), 1)
-    )
-    logsnr = law.at(law.tensor(torch.device("cpu")), uniform).double()
-    x0, noise = made.images[indices].double(), noise.double()
-    alpha, sigma = alpha_sigma(logsnr, 5)
-    target = training_target(spec.prediction_type, x0, noise, alpha, sigma)
-    loss = (network(alpha * x0 + sigma * noise, logsnr) - target).square().mean(dim=(1, 2, 3, 4))
+    block = population([3, 4], "torch", spec, made.image_shape)._draw(slice(0, runs), 1, law, None)
+    x0, noise, levels = (t[:, 0].double() for t in (made.images[block.indices], block.noise, block.levels))
+    told = None if block.log_beta is None else block.log_beta[:, 0].double()
+    views = [
+        (alpha * x0 + sigma * noise, logsnr, training_target(spec.prediction_type, x0, noise, alpha, sigma))
+        for logsnr in levels.unbind(-1)
+        for alpha, sigma in [alpha_sigma(logsnr, 5)]
+    ]
+    around = (views[1][:2], views[2][:2]) if len(views) == 3 else None
+    output = network(views[0][0], views[0][1], told, around)
+    loss = (output - views[0][2]).square().mean(dim=(1, 2, 3, 4))
     return loss.detach(), [g.flatten(1) for g in torch.autograd.grad(loss.sum(), parameters)]
 
 

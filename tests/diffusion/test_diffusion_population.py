@@ -263,17 +263,15 @@ def test_noise_law_is_a_quantile_function(data: st.DataObject) -> None:
     quantiles = np.array(rows)[:, ::-1]
     u = np.array(data.draw(st.lists(st.floats(0, 1 - 2**-24, width=32), min_size=1, max_size=8)), np.float32)
     clipped = quantiles.clip(-20, 20)
-    cpu = torch.device("cpu")
-    both = torch.from_numpy(np.stack([u, u]))
+    both = torch.from_numpy(np.stack([u, u]))[:, None]
+    anything = torch.zeros(both.shape, dtype=torch.int64)
 
-    law = NoiseLaw(quantiles)
-    found = law.at(law.tensor(cpu), both).numpy()
+    found = NoiseLaw(quantiles).logsnr(slice(None), anything, both)[:, 0].numpy()
     # float32 places u on the axis of points to 1e-7 of its length.
     expected = [np.interp(u, np.linspace(0, 1, points), row) for row in clipped]
     np.testing.assert_allclose(found, expected, atol=40 * points * 2e-7 + 1e-5)
 
-    steps = NoiseLaw(quantiles, discrete=True)
-    found = steps.at(steps.tensor(cpu), both).numpy()
+    found = NoiseLaw(quantiles, discrete=True).logsnr(slice(None), anything, both)[:, 0].numpy()
     place = np.minimum((u * np.float32(points)).astype(int), points - 1)
     np.testing.assert_array_equal(found, clipped[:, place].astype(np.float32))
 
@@ -281,8 +279,8 @@ def test_noise_law_is_a_quantile_function(data: st.DataObject) -> None:
 def test_discrete_steps_are_equally_likely() -> None:
     steps = 10
     law = NoiseLaw(np.arange(steps, dtype=np.float64)[None], discrete=True)
-    u = torch.from_numpy(RunStream(0, 5, 100).levels(20)[:, None, :])
-    drawn = torch.stack([law.at(law.tensor(torch.device("cpu")), row) for row in u])
+    u = torch.from_numpy(RunStream(0, 5, 100).levels(20)[None])
+    drawn = law.logsnr(slice(None), torch.zeros(u.shape, dtype=torch.int64), u)
     assert torch.bincount(drawn.long().ravel()).tolist() == [200] * steps  # stratified: exactly
 
 

@@ -226,6 +226,7 @@ def test_convolution_keeps_the_size(kernel_size: int) -> None:
     x = torch.randn(2, 6, 8, 6, generator=torch.Generator().manual_seed(3))
     y = conv(GroupedOperations(2), x)
     assert y.shape == (2, 8, 8, 6)
+    assert conv.bias is not None
     expected = functional.conv2d(x[:, 3:], conv.weight[1], conv.bias[1], padding="same")
     torch.testing.assert_close(y[:, 4:], expected, rtol=RTOL, atol=ATOL)
 

@@ -16,7 +16,8 @@ from schedrl.benchmark.ava_dsc.rows import Setting
 from schedrl.benchmark.ava_dsc.training import Trained
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
-from schedrl.diffusion.samplers import ddim, population_denoiser
+from schedrl.diffusion.prediction import network_denoiser
+from schedrl.diffusion.samplers import ddim
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
@@ -86,7 +87,7 @@ def draw_samples(population: Population, setting: Setting, seeds: Sequence[int])
     bound, shape = setting.variant.bound, population.image_shape
     limits = {"logsnr_max": bound.logsnr_max, "logsnr_min": bound.logsnr_min}
     sigmas = grid("uniform-logsnr", setting.sampler_steps, **limits).sigma_array.tolist()
-    denoise = population_denoiser(population.predict_epsilon)
+    denoise = network_denoiser(population.predict_epsilon, population.spec, sigmas)
     streams = [np.random.default_rng([seed, 1]) for seed in seeds]
     parts = []
     for begin in range(0, setting.samples, _BATCH):

@@ -73,7 +73,7 @@ class FixedDriver:
         assert row.schedule is not None
         self.population = population
         laws = [row.schedule] * population.num_runs
-        self._law = NoiseLaw.of(laws, timesteps, betas=row.dsc is not None)
+        self._law = NoiseLaw.of(laws, timesteps, betas=population.spec.reads_betas)
 
     def train(self, num_steps: int) -> PhaseRecord:
         """Go on."""

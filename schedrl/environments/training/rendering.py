@@ -65,17 +65,18 @@ def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
     """
     import torch
 
-    from schedrl.diffusion.samplers import ddim, population_denoiser
+    from schedrl.diffusion.prediction import network_denoiser
+    from schedrl.diffusion.samplers import ddim
 
     population = runs.population
     limits = runs.variant.bound
     sigmas = grid(
         "uniform-logsnr", _SAMPLER_STEPS, logsnr_max=limits.logsnr_max, logsnr_min=limits.logsnr_min
-    ).sigma_array
+    ).sigma_array.tolist()
     generator = torch.Generator(population.device).manual_seed(_SAMPLE_SEED)
     start = torch.randn((count, *population.image_shape), generator=generator, device=population.device)
-    denoise = population_denoiser(population.predict_epsilon)
-    drawn = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas.tolist())
+    denoise = network_denoiser(population.predict_epsilon, population.spec, sigmas)
+    drawn = ddim(denoise, start.expand(runs.num_runs, *start.shape), sigmas)
     images: NDArray[np.float32] = np.nan_to_num(drawn.cpu().numpy()).clip(-1.0, 1.0)
     return images
 

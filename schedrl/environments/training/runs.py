@@ -205,8 +205,7 @@ class TrainingRuns:
 
     def law(self, schedules: list[Schedule]) -> NoiseLaw:
         """Training noise of each run under its schedule."""
-        told = self.variant.training.optimizer.dsc is not None
-        return NoiseLaw.of(schedules, self.variant.timesteps, betas=told)
+        return NoiseLaw.of(schedules, self.variant.timesteps, betas=self.variant.training.reads_betas)
 
     def quantiles(self, schedule: Schedule, u: Array) -> Array:
         """λ of the training noise at the uniform numbers ``u``."""
