@@ -57,7 +57,7 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     """
     import torch
 
-    from schedrl import data
+    from schedrl import data, schedules
     from schedrl.diffusion.population import NoiseLaw, Population
     from schedrl.metrics.bound import Bound
 
@@ -69,7 +69,8 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     timed = Population(variant.training, images.train, together, device)
     for run in range(together):
         timed.start(run, run)
-    law = NoiseLaw(np.tile([variant.bound.logsnr_max, variant.bound.logsnr_min], (together, 1)))
+    limits = {"logsnr_max": variant.bound.logsnr_max, "logsnr_min": variant.bound.logsnr_min}
+    law = NoiseLaw.of([schedules.get("uniform", **limits)] * together, betas=variant.training.reads_betas)
     rounds = -(-num_envs // together)
     bound = Bound(variant.bound, images.validation, images.levels, device)
     timed.train(law, 2)  # warms caches up, and a GPU captures its graph

@@ -19,6 +19,7 @@ from schedrl.diffusion.optimizer import StackedAdam, StepSize
 from schedrl.diffusion.prediction import predict_epsilon
 from schedrl.diffusion.spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.torch_engine import load_rows
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -191,6 +192,18 @@ class Population:
             output = partial(self._output, rows)
             parts.append(predict_epsilon(output, self.spec, z[rows], logsnr[rows], spot, goal))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def averaged_network(self) -> UNet:
+        """The averaged weights of all runs in a PyTorch module, on the population's device."""
+        network = UNet(self.spec.network, self.image_shape, self.num_runs).to(self.device)
+        load_rows(list(network.parameters()), self.average)
+        return network
+
+    def log_beta_at(self, logsnr: Tensor) -> Tensor:
+        """log β_t at log-SNR ``[runs, n]`` as β modulation is told it; see :meth:`predict_epsilon`."""
+        if self._law is None:
+            return torch.zeros_like(logsnr)
+        return self._law.log_beta_at(slice(None), logsnr)
 
     def _output(self, rows: slice, inputs: Inputs) -> Tensor:
         if self.spec.network.modulation:

@@ -25,7 +25,7 @@ from schedrl.diffusion.samplers import Denoiser
 from schedrl.diffusion.spec import LOGSNR_LIMIT, TrainingSpec
 from schedrl.diffusion.unet import UNet
 
-__all__ = ["NetworkPredictor", "Predictor", "moved", "network_denoiser", "predict_epsilon"]
+__all__ = ["NetworkPredictor", "Predictor", "epsilon_of", "moved", "network_denoiser", "predict_epsilon"]
 
 Output = Callable[[Inputs], Tensor]
 """A network's output, shaped as ``inputs.z``; levels are clipped."""
@@ -77,7 +77,7 @@ def predict_epsilon(
         ε̂, shaped as ``z``.
     """
     msfi, logsnr = spec.network.msfi, logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
-    alone = _epsilon(spec, output(Inputs(z, logsnr)), z, logsnr)
+    alone = epsilon_of(spec, output(Inputs(z, logsnr)), z, logsnr)
     if msfi is None:
         return alone
     less, more = neighbour_levels(spec, logsnr, following)
@@ -85,7 +85,7 @@ def predict_epsilon(
     before = (moved(z, alone, logsnr, more), more)
     if earlier is not None:
         before = (earlier[0], earlier[1].clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT))
-    return _epsilon(spec, output(Inputs(z, logsnr, neighbours=(after, before))), z, logsnr)
+    return epsilon_of(spec, output(Inputs(z, logsnr, neighbours=(after, before))), z, logsnr)
 
 
 def neighbour_levels(spec: TrainingSpec, logsnr: Tensor, following: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -96,7 +96,8 @@ def neighbour_levels(spec: TrainingSpec, logsnr: Tensor, following: Tensor | Non
     return less.clamp(max=LOGSNR_LIMIT), (logsnr - near).clamp(min=-LOGSNR_LIMIT)
 
 
-def _epsilon(spec: TrainingSpec, output: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
+def epsilon_of(spec: TrainingSpec, output: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
+    """The noise estimate that a network's output at clipped log-SNR amounts to."""
     # In float64, or the last digit would depend on where in a vector register a number happens to lie.
     alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), z.ndim))
     return to_epsilon(spec.prediction_type, output, z, alpha, sigma)
@@ -145,7 +146,7 @@ class NetworkPredictor:
 
         def finish(around: Sequence[Tensor]) -> Tensor:
             out = self.network.decode(self._ops, encoded, around, log_beta)
-            return _epsilon(self.spec, from_channels(out, self.network.num_runs), z, logsnr)
+            return epsilon_of(self.spec, from_channels(out, self.network.num_runs), z, logsnr)
 
         alone = finish(())
         if self.spec.network.msfi is None:

@@ -16,7 +16,7 @@ from schedrl.diffusion.inputs import Inputs, training_inputs
 from schedrl.diffusion.optimizer import StepSize
 from schedrl.diffusion.unet import UNet
 
-__all__ = ["TorchEngine", "bytes_per_image"]
+__all__ = ["TorchEngine", "bytes_per_image", "load_rows"]
 
 _OVERHEAD = 2
 """Memory of a step over what autograd saves: gradients, and what single operations need for themselves."""
@@ -89,7 +89,7 @@ class TorchEngine:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         runs, steps, _ = block.indices.shape
         network, parameters = self._network(runs)
-        _load(parameters, self.state.weights[rows])
+        load_rows(parameters, self.state.weights[rows])
         take = self._captured(rows, block, network, parameters)
         losses, norms = (torch.empty(steps, runs, device=self.device) for _ in range(2))
         for step in range(steps):
@@ -103,7 +103,7 @@ class TorchEngine:
         """See :class:`schedrl.diffusion.engines.Engine`."""
         runs, count = inputs.logsnr.shape
         network, parameters = self._network(runs)
-        _load(parameters, self.state.average[rows])
+        load_rows(parameters, self.state.average[rows])
         size = max(1, self.budget // (self._bytes * runs))
         parts = [slice(begin, begin + size) for begin in range(0, count, size)]
         return torch.cat([network.run(inputs.images(part)) for part in parts], dim=1)
@@ -140,7 +140,7 @@ class TorchEngine:
         size = None if factor is None or boost is None else StepSize(factor, boost)
         with torch.no_grad():
             norms = state.optimizer.step(torch.cat([g.flatten(1) for g in gradients], dim=1), rows, size)
-            _load(parameters, state.weights[rows])
+            load_rows(parameters, state.weights[rows])
             steps = state.optimizer.steps[rows]
             decay = torch.clamp((1.0 + steps) / (10.0 + steps), max=state.spec.ema_decay)
             average, weights = state.average[rows], state.weights[rows]
@@ -169,7 +169,7 @@ class TorchEngine:
             outputs = take()
         for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
-        _load(parameters, state.weights[rows])
+        load_rows(parameters, state.weights[rows])
         return _Graph(graph, inputs, outputs)
 
 
@@ -188,7 +188,7 @@ class _Graph:
 
 
 @torch.no_grad()
-def _load(parameters: list[Tensor], rows: Tensor) -> None:
+def load_rows(parameters: list[Tensor], rows: Tensor) -> None:
     """Copy the matrix ``[runs, parameters]`` into a network's parameters."""
     pieces = rows.split([p[0].numel() for p in parameters], dim=1)
     views = [piece.view_as(p) for piece, p in zip(pieces, parameters, strict=True)]

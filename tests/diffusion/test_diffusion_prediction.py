@@ -20,6 +20,7 @@ from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser, pre
 from schedrl.diffusion.process import alpha_sigma
 from schedrl.diffusion.samplers import ddim, ddpm, heun
 from schedrl.diffusion.spec import MSFISpec, TrainingSpec, UNetSpec
+from schedrl.diffusion.surrogates import surrogate_error
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -228,19 +229,35 @@ def test_a_population_predicts_as_its_network_does() -> None:
     law = NoiseLaw.of([schedules.get("cosine"), schedules.get("linear")], 1000, betas=True)
     population.train(law, 3)
     population.average += 0.2 * drawn(*population.average.shape)
-    network = UNet(spec.network, SHAPE, 2)
-    sizes = [p[0].numel() for p in network.parameters()]
-    with torch.no_grad():
-        for parameter, rows in zip(network.parameters(), population.average.split(sizes, dim=1), strict=True):
-            parameter.copy_(rows.view_as(parameter))
-    everywhere = slice(None)
-    predict = NetworkPredictor(network, spec, lambda level: law.log_beta_at(everywhere, level))
+    predict = NetworkPredictor(population.averaged_network(), spec, population.log_beta_at)
     start = drawn(2, 5, *SHAPE)
     found = [
         ddim(network_denoiser(each, spec, SIGMAS), start, SIGMAS)
         for each in (population.predict_epsilon, predict)
     ]
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_the_surrogate_of_a_perfect_network_is_exact() -> None:
+    """Of one image's data a network that knows it predicts x_{t-1}; one that knows nothing does not."""
+    spec, level = spec_of(MSFISpec()), torch.tensor([-2.0, 0.0, 3.0])
+    x0, noise = drawn(1, *SHAPE).expand(4, *SHAPE), drawn(4, *SHAPE, seed=1)
+    network = network_of(spec, runs=2)
+
+    def perfect(z: Tensor, logsnr: Tensor, log_beta: Tensor | None = None) -> Tensor:
+        alpha, sigma = alpha_sigma(logsnr, 5)
+        return (z - alpha * x0) / sigma
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "forward", perfect)
+        exact = surrogate_error(network, spec, x0, noise, level, 0.5)
+    plain = surrogate_error(network, spec, x0, noise, level, 0.5)
+    assert exact.surrogate.shape == (2, 3)
+    assert float(exact.surrogate.max()) < 1e-4
+    assert float(plain.surrogate.min()) > 1e-3
+    torch.testing.assert_close(exact.standing_still, plain.standing_still)
+    nearer = surrogate_error(network, spec, x0, noise, level, 0.01)
+    assert (nearer.standing_still < plain.standing_still).all()
 
 
 def test_beta_modulation_reads_the_schedule_in_force() -> None:
