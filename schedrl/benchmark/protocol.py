@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schedrl import data
 from schedrl.benchmark.evaluation import RunResult, chunks, evaluate
 from schedrl.benchmark.forms import Form, forms_of, measured_variant
+from schedrl.benchmark.provenance import provenance
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
@@ -263,35 +261,9 @@ def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, devic
         "search_steps": row.search_steps,
         "seconds": round(run.seconds, 3),
         "schedule": run.schedule,
-        "versions": software(),
-        "hardware": hardware(device),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(device),
     }
     return Result.model_validate(fields)
-
-
-def hardware(device: str) -> str:
-    """The processor or GPU behind a torch device, for people."""
-    if not device.startswith("cpu"):
-        import torch
-
-        return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next(
-                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name
-            )
-    except OSError:
-        pass  # not Linux
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def software() -> dict[str, str]:
-    """Versions of what decides results."""
-    from schedrl.policies.agent_files import versions
-
-    return {**versions(), "python": platform.python_version()}
 
 
 def _hash(content: bytes) -> str:

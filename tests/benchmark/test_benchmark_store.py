@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from schedrl.benchmark.store import Result, ResultStore, read_results
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.store import Line, Result, ResultStore, read_results
 from schedrl.errors import SchedrlError
 
 MakeResult = Callable[..., Result]
@@ -106,3 +110,121 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="is not there"):
         read_results(tmp_path / "results.jsonl", Result)
+
+
+def test_another_format_says_so_and_none_is_the_first(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    content = json.loads(make_result("cosine", 0, 3.0).line())
+    assert content["format"] == 1
+    del content["format"], content["revision"]
+    path.write_text(json.dumps(content) + "\n")
+    assert read_results(path, Result) == [make_result("cosine", 0, 3.0)]
+    path.write_text(json.dumps({**content, "format": 2, "new": "field"}) + "\n")
+    with pytest.raises(
+        SchedrlError, match="line 1 is of format 2, and this version of schedrl reads format 1"
+    ):
+        ResultStore(path, Result)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "model"), [("digits-*", Result), ("gaming*", Result), ("sampling-[!s]*", SamplingResult)]
+)
+def test_stored_results_still_read(pattern: str, model: type[Line]) -> None:
+    files = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob(f"{pattern}.jsonl"))
+    assert files
+    for path in files:
+        assert len(read_results(path, model)) == len(path.read_text().splitlines())
+
+
+def test_two_stores_see_each_other(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    mine, other = ResultStore(path, Result), ResultStore(path, Result)
+    mine.append([make_result("cosine", 0, 3.0)])
+    other.append([make_result("cosine", 0, 4.0), make_result("cosine", 1, 5.0)])
+    assert [result.test_bound for result in other.results] == [3.0, 5.0]
+    assert make_result("cosine", 1, 0.0).key not in mine
+    mine.refresh()
+    assert mine.results == other.results == read_results(path, Result)
+
+
+def test_what_a_kill_cut_short_is_dropped_while_others_write(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    store = ResultStore(path, Result)
+    store.append([make_result("cosine", 0, 3.0)])
+    with path.open("a") as file:  # another process, killed in the middle of a line
+        file.write(make_result("cosine", 1, 4.0).line()[:50])
+    store.append([make_result("cosine", 2, 5.0)])
+    assert store.note is not None
+    assert [result.seed for result in read_results(path, Result)] == [0, 2]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_file_that_shrinks_is_not_written_to(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    store = ResultStore(path, Result)
+    store.append([make_result("cosine", 0, 3.0)])
+    path.write_text("")
+    with pytest.raises(SchedrlError, match="was cut while it was in use"):
+        store.append([make_result("cosine", 1, 3.0)])
+    assert path.read_text() == ""
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(
+    tmp_path: Path, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    store = ResultStore(path, Result)
+    store.append([make_result("cosine", 0, 3.0)])
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:30]))
+    with pytest.raises(SchedrlError, match="cannot be written: No space left"):
+        store.append([make_result("cosine", 1, 3.0)])
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    store.append([make_result("cosine", 1, 3.0)])
+    assert len(read_results(path, Result)) == 2
+
+
+WRITER = """
+from pathlib import Path
+import sys
+from schedrl.benchmark.store import Result, ResultStore, read_results
+path, sample, mark, seeds = sys.argv[1:]
+[line] = read_results(Path(sample), Result)
+store = ResultStore(Path(path), Result)
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in eval(seeds):
+    store.append([line.model_copy(update={"seed": seed, "hardware": mark})])
+"""
+
+
+def test_processes_that_write_at_once_lose_and_repeat_nothing(
+    tmp_path: Path, make_result: MakeResult
+) -> None:
+    path, sample = tmp_path / "results.jsonl", tmp_path / "sample.jsonl"
+    sample.write_text(make_result("cosine", 0, 3.0).line() + "\n")
+    ranges = {"a": "range(0, 60)", "b": "range(59, -1, -1)", "c": "range(30, 90)"}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(sample), mark, seeds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        for mark, seeds in ranges.items()
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+        assert writer.returncode == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(line["seed"] for line in lines) == list(range(90))
+    assert len({line["hardware"] for line in lines}) == 3, "all of them wrote"

@@ -13,7 +13,8 @@ from schedrl.benchmark.ava_dsc.quality import check_quality, sampled_quality
 from schedrl.benchmark.ava_dsc.records import Run, Trial
 from schedrl.benchmark.ava_dsc.rows import Row, Setting
 from schedrl.benchmark.ava_dsc.training import Trained, train_row
-from schedrl.benchmark.protocol import hardware, held_out_seeds, software
+from schedrl.benchmark.protocol import held_out_seeds
+from schedrl.benchmark.provenance import hardware, software
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.environments.base import content_hash
 from schedrl.errors import SchedrlError

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schedrl.benchmark.protocol import Entry, Step, hardware, software
+from schedrl.benchmark.protocol import Entry, Step
+from schedrl.benchmark.provenance import provenance
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.sampling.problems import SamplingProblems
@@ -239,9 +239,7 @@ def measure(
         "fingerprint": problems.variant.fingerprint(),
         "training_steps": row.training_steps,
         "seconds": round(solution.seconds / len(seeds), 6),
-        "versions": software(),
-        "hardware": hardware("cpu"),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
     }
     return [
         SamplingResult(

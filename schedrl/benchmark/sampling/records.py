@@ -32,6 +32,7 @@ class SamplingResult(Line):
         versions: Of the software.
         hardware: Processor.
         created: When, UTC, ISO 8601.
+        revision: Git revision of the package, with ``-dirty`` when it was changed; empty outside a checkout.
     """
 
     agent: Annotated[str, Field(min_length=1)]
@@ -51,6 +52,7 @@ class SamplingResult(Line):
     versions: dict[str, str]
     hardware: str
     created: str
+    revision: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str, int]:

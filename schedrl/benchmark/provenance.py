@@ -1,0 +1,75 @@
+"""Where a result comes from: hardware, versions of the software, git revision."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["hardware", "provenance", "revision", "software"]
+
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """The fields of a result line that say where, with what and when it was made.
+
+    Args:
+        device: Torch device of the networks.
+    """
+    return {
+        "versions": software(),
+        "hardware": hardware(device),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": revision(),
+    }
+
+
+def hardware(device: str) -> str:
+    """The processor or GPU behind a torch device, for people."""
+    if not device.startswith("cpu"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name
+            )
+    except OSError:
+        pass  # not Linux
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def software() -> dict[str, str]:
+    """Versions of what decides results."""
+    from schedrl.policies.agent_files import versions
+
+    return {**versions(), "python": platform.python_version()}
+
+
+@cache
+def revision(package: Path = Path(__file__).resolve().parents[1]) -> str:
+    """Git revision of a package's checkout, ``-dirty`` when files that git knows were changed; else empty.
+
+    Args:
+        package: Folder of the package; the checkout is the folder around it.
+    """
+    checkout = package.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *words], capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        # An installed package may lie in a repository that is not its own.
+        if Path(git("rev-parse", "--show-toplevel")) != checkout:
+            return ""
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
