@@ -16,9 +16,10 @@ from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.report import cells, write_experiment_report
 from schedrl.benchmark.ava_dsc.rows import ROWS, Row, Setting, rows_named, setting_for
 from schedrl.benchmark.ava_dsc.runner import load_experiment, make_plan, run_experiment
-from schedrl.benchmark.ava_dsc.table import Entry, entries, reach, steps_to_reach
+from schedrl.benchmark.ava_dsc.table import Entry, entries, reach
 from schedrl.benchmark.ava_dsc.training import train_row
 from schedrl.benchmark.experiments.plan import PLAN
+from schedrl.benchmark.experiments.reach import steps_to_reach
 from schedrl.benchmark.experiments.watch import Traces
 from schedrl.diffusion.ava import AVASpec
 from schedrl.diffusion.spec import DSCSpec
