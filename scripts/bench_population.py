@@ -34,7 +34,7 @@ from bench_cases import CASES, Case  # beside this file, as is the next
 from plain_training import PlainRun
 
 import schedrl
-from schedrl.benchmark.protocol import hardware
+from schedrl.benchmark.provenance import hardware
 from schedrl.diffusion.engines import record
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.metrics.bound import Bound

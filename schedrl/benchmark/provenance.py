@@ -51,8 +51,11 @@ def software() -> dict[str, str]:
     return {**versions(), "python": platform.python_version()}
 
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
 @cache
-def revision(package: Path = Path(__file__).resolve().parents[1]) -> str:
+def revision(package: Path = _PACKAGE) -> str:
     """Git revision of a package's checkout, ``-dirty`` when files that git knows were changed; else empty.
 
     Args:

@@ -9,7 +9,7 @@ Number of network evaluations for N steps: DDIM and DDPM N; Heun 2N − 1 when t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -66,7 +66,7 @@ def ddpm(
     denoise: Denoiser,
     z: Tensor,
     sigmas: Sequence[float],
-    noise: Sequence[Tensor],
+    noise: Iterable[Tensor],
     variance: DdpmVariance = "small",
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020) from level to level.
@@ -75,11 +75,13 @@ def ddpm(
         denoise: The clean-image estimate.
         z: Start at ``sigmas[0]``.
         sigmas: N + 1 descending noise-to-signal ratios.
-        noise: N standard normal tensors shaped as ``z``; the last is not used when ``sigmas[-1]`` is 0.
+        noise: N standard normal tensors shaped as ``z``, taken one by one; the last is not used when ``sigmas[-1]``
+            is 0.
         variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β. A last step to 0 adds none
             of either: it would be seen.
     """
     alpha, sigma = _amplitudes(sigmas)
+    draws = iter(noise)
     for k in range(len(sigmas) - 1):
         x0 = denoise(z, _logsnr(sigmas[k], z))
         here, there = sigmas[k], sigmas[k + 1]
@@ -89,7 +91,7 @@ def ddpm(
         z = float(alpha[k + 1] * shrink) * x0 + float(mean_z) * z
         if there > 0.0:
             deviation = sigma[k] if variance == "large" else sigma[k + 1]
-            z = z + shrink**0.5 * float(deviation) * noise[k]
+            z = z + shrink**0.5 * float(deviation) * next(draws)
     return z
 
 
@@ -136,5 +138,5 @@ def sample(
         return ddim(denoise, z, sigmas)
     if name == "heun":
         return heun(denoise, z, sigmas)
-    noise = [torch.randn(z.shape, generator=generator, device=device) for _ in range(len(sigmas) - 1)]
+    noise = (torch.randn(z.shape, generator=generator, device=device) for _ in range(len(sigmas) - 1))
     return ddpm(denoise, z, sigmas, noise)

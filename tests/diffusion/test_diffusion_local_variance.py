@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from schedrl.diffusion.local_variance import LocalDeviation, gaussian_blur
+from schedrl.diffusion import local_variance
+from schedrl.diffusion.local_variance import LocalDeviation, gaussian_blur, local_deviation
 
 
 def direct_blur(image: np.ndarray, size: int) -> np.ndarray:
@@ -77,3 +80,54 @@ def test_flat_images_show_the_noise_alone(log_alpha_bar: float) -> None:
 def test_shape_of_the_levels_is_kept() -> None:
     deviation = LocalDeviation(*pictures((2, 1, 8, 8)))
     assert deviation.at(np.zeros((4, 3))).shape == (4, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 9, 12), (1, 1, 32, 32)])
+def test_the_filter_is_scipys(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(1).standard_normal(shape)
+    for each, found in zip(
+        images.reshape(-1, *shape[2:]), gaussian_blur(images).reshape(-1, *shape[2:]), strict=True
+    ):
+        np.testing.assert_allclose(
+            found, ndimage.gaussian_filter(each, sigma=1.75, radius=3, mode="mirror"), rtol=1e-12, atol=1e-14
+        )
+
+
+def test_runs_and_knots_at_once_are_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, noise = pictures((5, 1, 8, 8))
+    levels = -np.random.default_rng(2).exponential(1.0, (10, 4))  # knots, runs
+    deviation = LocalDeviation(x, noise)
+    together = deviation.at(levels)
+    alone = [[float(deviation.at(np.array(level))) for level in row] for row in levels]
+    np.testing.assert_array_equal(together, alone)
+    monkeypatch.setattr(local_variance, "_AT_ONCE", 1)  # cut as small as can be
+    np.testing.assert_array_equal(deviation.at(levels), together)
+
+
+def test_every_image_at_its_own_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, noise = pictures((4, 3, 8, 8))
+    levels = -np.random.default_rng(3).exponential(1.0, (2, 4))  # runs, images
+    found = LocalDeviation(x, noise).at_images(levels)
+    for run in range(2):
+        for image in range(4):
+            own = direct_deviation(
+                x[image : image + 1].astype(np.float64), noise[image : image + 1].astype(np.float64),
+                float(levels[run, image]), 7,
+            )  # fmt: skip
+            assert found[run, image] == pytest.approx(own, rel=1e-9)
+    monkeypatch.setattr(local_variance, "_AT_ONCE", 1)
+    np.testing.assert_array_equal(LocalDeviation(x, noise).at_images(levels), found)
+    same = np.full(4, -0.7)
+    mean = LocalDeviation(x, noise).at(np.array(-0.7))
+    assert LocalDeviation(x, noise).at_images(same).mean() == pytest.approx(float(mean), rel=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((3, 1, 8, 8), 7), ((2, 3, 4, 9), 3), ((2, 1, 2, 2), 1)])
+def test_torch_sees_the_same(shape: tuple[int, ...], size: int) -> None:
+    x, noise = pictures(shape)
+    noised = torch.from_numpy(
+        math.sqrt(0.6) * x.astype(np.float64) + math.sqrt(0.4) * noise.astype(np.float64)
+    )
+    expected = LocalDeviation(x, noise).at_images(np.full(shape[0], math.log(0.6)))
+    np.testing.assert_allclose(local_deviation(noised).numpy(), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(local_deviation(noised.float()).numpy(), expected, rtol=1e-4, atol=1e-6)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from schedrl.benchmark.ava_dsc.table import BASELINE, LINEAR, Entry, find, reach
-from schedrl.metrics.intervals import Interval
+from schedrl.benchmark.experiments.claims import Claim, by_interval
 
-__all__ = ["INCONSISTENCIES", "READING", "Claim", "claims"]
+__all__ = ["INCONSISTENCIES", "READING", "claims"]
 
 INCONSISTENCIES = (
     "Iterations are printed as 150k, 120k, 102k for linear, cosine, AVA-DSC: 150/102 is 1.47, the text says 1.8.",
@@ -39,21 +38,6 @@ _READINGS = {
     "AVA-DSC moved by the trained agent": ("ava-dsc-ppo",),
 }
 _WHOLE = "AVA-DSC"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence of the paper, or a question it leaves open, and the verdict.
-
-    Attributes:
-        text: What is claimed.
-        verdict: ``"holds"``, ``"does not hold"`` or ``"not decided"``.
-        measured: The numbers, for people.
-    """
-
-    text: str
-    verdict: str
-    measured: str
 
 
 def claims(table: Sequence[Entry]) -> list[Claim]:
@@ -95,13 +79,6 @@ def _better(table: Sequence[Entry], names: Sequence[str], tuned: bool) -> Entry 
     return min(found, key=lambda entry: entry.validation_bound) if found else None
 
 
-def _by_interval(difference: Interval) -> str:
-    """Lower is better."""
-    if not difference.excludes_zero:
-        return "not decided"
-    return "holds" if difference.high < 0.0 else "does not hold"
-
-
 def _lost(*entries: Entry) -> str:
     return "".join(
         f"; {e.diverged} of {len(e.runs)} runs of `{e.row}` diverged" for e in entries if e.diverged
@@ -113,7 +90,7 @@ def _quality(text: str, entry: Entry, rival: Entry) -> Claim:
     measured = (
         f"`{entry.row}` minus `{rival.row}`: {difference.plus_minus('+.3f')} bits/dim{_lost(entry, rival)}"
     )
-    return Claim(text, "not decided" if rival.diverged else _by_interval(difference), measured)
+    return Claim(text, "not decided" if rival.diverged else by_interval(difference), measured)
 
 
 def _frechet(entry: Entry, rival: Entry, where: str) -> Claim:
@@ -123,7 +100,7 @@ def _frechet(entry: Entry, rival: Entry, where: str) -> Claim:
         return Claim(text, "not decided", f"too few runs to compare{_lost(entry, rival)}")
     measured = f"Fréchet distance of `{entry.row}` minus `{rival.row}`: {difference.plus_minus('+.2f')}"
     lost = _lost(entry, rival)
-    return Claim(text, "not decided" if lost else _by_interval(difference), measured + lost)
+    return Claim(text, "not decided" if lost else by_interval(difference), measured + lost)
 
 
 def _speed(entry: Entry, rival: Entry, factor: float, where: str) -> Claim:

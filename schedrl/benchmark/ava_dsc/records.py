@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
+from schedrl.benchmark.experiments.watch import Traces
 from schedrl.benchmark.store import Line
-from schedrl.errors import Spec
 
-__all__ = ["Run", "Traces", "Trial"]
+__all__ = ["Run", "Trial"]
 
 
 class Trial(Line):
@@ -40,22 +40,6 @@ class Trial(Line):
     def key(self) -> tuple[str, str, str, float]:
         """Row, setting and rate."""
         return self.row, self.row_fingerprint, self.setting, self.rate
-
-
-class Traces(Spec):
-    """What moved while a run was trained, measurement by measurement; nothing after a divergence.
-
-    Attributes:
-        gain: AVA's K.
-        threshold: τ.
-        gradient_norm: Root mean square of ‖∇L‖ since the last measurement.
-        rate: Mean of η_t since then.
-    """
-
-    gain: tuple[FiniteFloat, ...] = ()
-    threshold: tuple[FiniteFloat, ...] = ()
-    gradient_norm: tuple[FiniteFloat, ...] = ()
-    rate: tuple[FiniteFloat, ...] = ()
 
 
 class Run(Line):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from schedrl.benchmark.ava_dsc.claims import INCONSISTENCIES, READING, Claim, claims
+from schedrl.benchmark.ava_dsc.claims import INCONSISTENCIES, READING, claims
 from schedrl.benchmark.ava_dsc.figures import quality_figure, traces_figure
 from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.runner import RUNS, TRIALS, Experiment, load_experiment
@@ -19,6 +19,7 @@ from schedrl.benchmark.document import (
     Table,
     write_document,
 )
+from schedrl.benchmark.experiments.claims import verdicts
 from schedrl.benchmark.report import image
 from schedrl.files import ensure_folder
 
@@ -81,7 +82,7 @@ def write_experiment_report(folder: Path) -> Path:
     name = f"AVA-DSC on {experiment.plan.setting.data}"
     blocks: list[Block] = [
         Heading(name, 1),
-        *_verdicts(claims(table)),
+        *verdicts(claims(table), READING),
         *_tables(experiment, table),
         *_pictures(experiment),
         Heading("What the paper prints"),
@@ -90,16 +91,6 @@ def write_experiment_report(folder: Path) -> Path:
         *_method(folder, experiment),
     ]
     return write_document(folder, blocks, name)
-
-
-def _verdicts(made: Sequence[Claim]) -> list[Block]:
-    if not made:
-        return [Paragraph("The rows that the paper's claims are about are not among these.")]
-    lines = [[claim.text, f"**{claim.verdict}**", claim.measured] for claim in made]
-    return [
-        Paragraph(f"What the paper claims, at this scale. {READING}"),
-        Table(("claim", "verdict", "measured"), lines, left=3),
-    ]
 
 
 def _tables(experiment: Experiment, table: Sequence[Entry]) -> list[Block]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from schedrl import schedules
+from schedrl.benchmark.experiments.plan import rows_by_name
 from schedrl.diffusion.ava import AVASpec
 from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.schedules import AnySchedule
 
 __all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "rows_named", "setting_for"]
@@ -193,10 +194,4 @@ def rows_named(names: Sequence[str] | None) -> list[Row]:
     Raises:
         SchedrlError: There is no such row, or one is named twice.
     """
-    table = {row.name: row for row in ROWS}
-    for place, name in enumerate(names or ()):
-        if name not in table:
-            raise unknown_name("row", name, table)
-        if names is not None and name in names[:place]:
-            raise SchedrlError(f"row '{name}': is named twice")
-    return [table[name] for name in names] if names else list(ROWS)
+    return rows_by_name(ROWS, names)

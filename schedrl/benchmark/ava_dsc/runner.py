@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schedrl.benchmark.ava_dsc.quality import check_quality, sampled_quality
 from schedrl.benchmark.ava_dsc.records import Run, Trial
 from schedrl.benchmark.ava_dsc.rows import Row, Setting
-from schedrl.benchmark.ava_dsc.training import Trained, train_row
+from schedrl.benchmark.ava_dsc.training import train_row
+from schedrl.benchmark.experiments.plan import (
+    ExperimentPlan,
+    Progress,
+    claim_folder,
+    read_plan,
+    trained_identity,
+)
+from schedrl.benchmark.experiments.quality import check_quality, sampled_quality
+from schedrl.benchmark.experiments.watch import Trained
 from schedrl.benchmark.protocol import held_out_seeds
 from schedrl.benchmark.provenance import hardware, software
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.environments.base import content_hash
 from schedrl.errors import SchedrlError
-from schedrl.files import dump_json, ensure_folder, write_text
+from schedrl.files import ensure_folder
 from schedrl.policies.agents import AVADSCAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
 
-__all__ = ["Experiment", "Plan", "Progress", "available", "load_experiment", "make_plan", "run_experiment"]
+__all__ = ["Experiment", "Plan", "available", "load_experiment", "make_plan", "run_experiment"]
 
-RUNS, TRIALS, PLAN = "runs.jsonl", "trials.jsonl", "experiment.json"
+RUNS, TRIALS = "runs.jsonl", "trials.jsonl"
 
 FIRST_TRIAL_SEED = 2_000_000
 """Seeds of trials count up from here, far from the held-out ones."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is compared.
-
-    Attributes:
-        setting: On what.
-        rows: What.
-        identities: Hash of what acts in each row; of an agent's constants or weights, too.
-        search_steps: Optimizer steps that finding each row's agent cost.
-        seeds: Held-out seeds.
-        device: Where.
-        options: Of the command line, beyond data, seeds and folder.
-    """
-
-    setting: Setting
-    rows: tuple[Row, ...]
-    identities: tuple[str, ...]
-    search_steps: tuple[int, ...]
-    seeds: tuple[int, ...]
-    device: str = "cpu"
-    options: tuple[str, ...] = ()
+class Plan(ExperimentPlan[Setting, Row]):
+    """What is compared."""
 
     @property
     def optimizer_steps(self) -> int:
         """What all of it takes: every row is tried at every rate, then run at the fixed and at its best rate."""
         each = self.setting.trial_seeds * len(self.setting.rates) + 2 * len(self.seeds)
         return each * self.setting.steps * len(self.rows)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where an experiment stands.
-
-    Attributes:
-        done: Optimizer steps taken or found in the files.
-        total: Of the whole.
-        doing: What is at work.
-    """
-
-    done: int
-    total: int
-    doing: str
 
 
 @dataclass(frozen=True)
@@ -123,10 +95,13 @@ def make_plan(
             does not fit the images, or there are too few of them.
     """
     seeds = tuple(held_out_seeds(num_seeds))
-    check_quality(setting)
+    check_quality(setting.variant, setting.extractor, setting.samples)
     found = [_identity(row, setting, seeds) for row in rows]
     identities, costs = (tuple(side) for side in zip(*found, strict=True))
-    return Plan(setting, tuple(rows), identities, costs, seeds, device, tuple(options))
+    return Plan(
+        setting=setting, rows=tuple(rows), identities=identities, search_steps=costs, seeds=seeds,
+        device=device, options=tuple(options),
+    )  # fmt: skip
 
 
 def available(rows: Sequence[Row], setting: Setting) -> tuple[list[Row], list[str]]:
@@ -159,7 +134,7 @@ def run_experiment(
         SchedrlError: The folder cannot be written or holds another experiment.
     """
     ensure_folder(folder, "experiment folder")
-    plan = _claim(folder, plan)
+    plan = claim_folder(folder, plan)
     trials = ResultStore(folder / TRIALS, Trial)
     runs = ResultStore(folder / RUNS, Run)
     tell = listen or (lambda _: None)
@@ -188,7 +163,7 @@ def load_experiment(folder: Path) -> Experiment:
     Raises:
         SchedrlError: It holds none, or its files are damaged.
     """
-    plan = _read_plan(folder)
+    plan = read_plan(folder, Plan)
     trials, runs = (
         read_results(folder / name, model) if (folder / name).exists() else []
         for name, model in ((TRIALS, Trial), (RUNS, Run))
@@ -208,72 +183,6 @@ def _selected(plan: Plan, trials: Sequence[Trial], runs: Sequence[Run]) -> Exper
             if r.setting == hashed and (r.row, r.row_fingerprint) in wanted and r.seed in plan.seeds
         ),
     )  # fmt: skip
-
-
-def _read_plan(folder: Path) -> Plan:
-    path = folder / PLAN
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Plan(
-            Setting.model_validate(content["setting"]),
-            tuple(Row.model_validate(row) for row in content["rows"]),
-            tuple(content["identities"]), tuple(content["search_steps"]), tuple(content["seeds"]),
-            content["device"], tuple(content["options"]),
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise SchedrlError(
-            f"experiment folder {folder}: has no {PLAN}; `schedrl experiment` writes it"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, SchedrlError) as error:
-        raise SchedrlError(f"{path}: not an experiment: {error}") from None
-
-
-def _claim(folder: Path, plan: Plan) -> Plan:
-    """Say whose folder it is; rows and seeds of the same setting join those that are there.
-
-    Returns:
-        The whole plan.
-    """
-    if (folder / PLAN).exists():
-        before = _read_plan(folder)
-        if before.setting.fingerprint != plan.setting.fingerprint:
-            raise SchedrlError(
-                f"experiment folder {folder}: holds one in another setting; choose another folder (-f)"
-            )
-        if before.device != plan.device:
-            raise SchedrlError(
-                f"experiment folder {folder}: holds runs on '{before.device}'; choose another folder (-f)"
-            )
-        plan = _joined(before, plan)
-    content = {
-        "setting": plan.setting.model_dump(mode="json"),
-        "rows": [row.model_dump(mode="json") for row in plan.rows],
-        "identities": list(plan.identities),
-        "search_steps": list(plan.search_steps),
-        "seeds": list(plan.seeds),
-        "device": plan.device,
-        "options": list(plan.options),
-    }
-    write_text(folder / PLAN, dump_json(content))
-    return plan
-
-
-def _joined(before: Plan, plan: Plan) -> Plan:
-    """Both plans' rows and seeds; where a row is in both, the later one's."""
-    table = {
-        row.name: (row, key, cost)
-        for each in (before, plan)
-        for row, key, cost in zip(each.rows, each.identities, each.search_steps, strict=True)
-    }
-    rows, identities, costs = (tuple(side) for side in zip(*table.values(), strict=True))
-    seeds = tuple(sorted({*before.seeds, *plan.seeds}))
-    only = any(option.startswith("--rows") for each in (before, plan) for option in each.options)
-    options = [option for option in plan.options if not option.startswith("--rows")]
-    if only:
-        options.append(f"--rows {','.join(table)}")
-    return replace(
-        plan, rows=rows, identities=identities, search_steps=costs, seeds=seeds, options=tuple(options)
-    )
 
 
 def _try(plan: Plan, place: int, rate: float, store: ResultStore[Trial]) -> None:
@@ -300,7 +209,9 @@ def _run(plan: Plan, place: int, rate: float, tuned: bool, store: ResultStore[Ru
     if not missing:
         return
     trained = train_row(row, setting, rate, missing, device=plan.device)
-    distances, per_second = sampled_quality(trained, setting, missing)
+    distances, per_second = sampled_quality(
+        trained, setting.variant, setting.extractor, setting.samples, setting.sampler_steps, missing
+    )
     search = plan.search_steps[place]
     search += setting.trial_seeds * setting.steps * len(setting.rates) if tuned else 0
     store.append(
@@ -320,14 +231,8 @@ def _identity(row: Row, setting: Setting, seeds: Sequence[int]) -> tuple[str, in
         return content_hash([row.fingerprint, definition]), agent.search_steps
     if not isinstance(agent, TrainedAgent):
         raise SchedrlError(f"row '{row.name}': agent '{row.agent}' sets no constants of AVA and DSC")
-    from schedrl.policies.agent_files import WEIGHTS, read_description
-
-    description = read_description(Path(agent.path))
-    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
-    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
-        raise SchedrlError(f"seed {shared} is not held out: agent '{row.agent}' was trained from it")
-    weights = hashlib.sha256((Path(agent.path) / WEIGHTS).read_bytes()).hexdigest()
-    return content_hash([row.fingerprint, weights]), description.optimizer_steps
+    weights, cost = trained_identity(agent, row.agent, seeds)
+    return content_hash([row.fingerprint, weights]), cost
 
 
 def _line(
@@ -335,13 +240,13 @@ def _line(
     distance: float | None, sampled_per_second: float | None, search: int,
 ) -> Run:  # fmt: skip
     setting, lost = plan.setting, int(trained.diverged_at[place])
-    images = setting.steps * setting.variant.training.batch_size * len(trained.diverged_at)
+    images = setting.variant.training.batch_size * len(trained.diverged_at)
     return Run(
         row=row.name, row_fingerprint=identity, setting=setting.fingerprint, tuned=tuned, rate=rate, seed=seed,
         steps=trained.steps, bounds=tuple(trained.bounds[:, place].tolist()),
         test_bound=float(trained.test_bounds[place]), frechet=distance, extractor=setting.extractor,
         samples=setting.samples, diverged_at=None if lost < 0 else lost, traces=trained.traces[place],
-        train_images_per_second=images / trained.train_seconds, sampled_images_per_second=sampled_per_second,
+        train_images_per_second=images / trained.step_seconds, sampled_images_per_second=sampled_per_second,
         search_steps=search, versions=software(), hardware=hardware(plan.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip

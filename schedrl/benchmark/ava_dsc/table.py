@@ -9,29 +9,14 @@ import numpy as np
 
 from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.runner import Experiment
+from schedrl.benchmark.experiments.reach import Reach, runs_reach
 from schedrl.errors import SchedrlError
 from schedrl.metrics.intervals import Interval, mean, paired_difference
 
-__all__ = ["BASELINE", "LINEAR", "Entry", "Reach", "entries", "reach", "steps_to_reach"]
+__all__ = ["BASELINE", "LINEAR", "Entry", "entries", "find", "reach"]
 
 BASELINE, LINEAR = "cosine", "linear-printed"
 """The rows that the paper compares with. The table's differences are to the first."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """Iterations to another row's final quality, run by run of the same seed.
-
-    Attributes:
-        reached: Runs that reached it within the budget.
-        runs: Those of them whose counterpart did not diverge.
-        speed_up: The other row's iterations over this row's, geometric mean over the runs; absent unless all reached
-            it.
-    """
-
-    reached: int
-    runs: int
-    speed_up: Interval | None
 
 
 @dataclass(frozen=True)
@@ -98,44 +83,9 @@ class Entry:
         return paired_difference([one for one, _ in pairs], [two for _, two in pairs])
 
 
-def steps_to_reach(steps: Sequence[int], bounds: Sequence[float], target: float) -> float | None:
-    """Optimizer steps at which a curve first falls to ``target``, linear between measurements; None if it does not.
-
-    Before the first measurement nothing is known, so a curve that begins below counts as reaching it there.
-
-    Examples:
-        >>> steps_to_reach([10, 20, 30], [3.0, 2.0, 1.0], 1.5)
-        25.0
-        >>> steps_to_reach([10, 20], [3.0, 2.0], 1.0) is None
-        True
-    """
-    for place, (step, bound) in enumerate(zip(steps, bounds, strict=True)):
-        if bound <= target:
-            if place == 0:
-                return float(step)
-            before, above = steps[place - 1], bounds[place - 1]
-            return before + (step - before) * (above - target) / (above - bound)
-    return None
-
-
 def reach(entry: Entry, other: Entry) -> Reach:
     """How soon a row has what another has at the end."""
-    logs: list[float] = []
-    usable = 0
-    for run, rival in zip(entry.runs, other.runs, strict=True):
-        if rival.diverged_at is not None:
-            continue
-        usable += 1
-        target = rival.bounds[-1]
-        own, first = (steps_to_reach(each.steps, each.bounds, target) for each in (run, rival))
-        if own is not None and first is not None:
-            logs.append(float(np.log(first / own)))
-    if usable == 0 or len(logs) < usable:
-        return Reach(len(logs), usable, None)
-    around = mean(logs)
-    return Reach(
-        len(logs), usable, Interval(*(float(np.exp(x)) for x in (around.value, around.low, around.high)))
-    )
+    return runs_reach(entry.runs, other.runs)
 
 
 def entries(experiment: Experiment) -> list[Entry]:

@@ -8,14 +8,13 @@ policy in any of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from schedrl import schedules
 from schedrl.environments.training.action_base import (
@@ -27,8 +26,9 @@ from schedrl.environments.training.action_base import (
     Range,
 )
 from schedrl.environments.training.ava_actions import DSCAction, GainAction, LogRange
+from schedrl.environments.training.kernel_action import KernelAction
 from schedrl.errors import SchedrlError
-from schedrl.schedules import AnySchedule, Schedule, conversions
+from schedrl.schedules import AnySchedule, Schedule
 
 __all__ = [
     "ActionKind",
@@ -95,72 +95,6 @@ class KnotsAction(BoxAction):
         shares = np.maximum(shares, 1e-4 * max(float(shares.sum()), 1e-12))
         normalised: Array = shares / shares.sum()
         return normalised
-
-
-class KernelAction(BoxAction):
-    """Paper B's kernel: walk ``knots`` points in t, and at each set β from what is seen there.
-
-    At knot j the action gives log β_j = log β_j^ref + ``scale`` × action, and β_j holds for T/K steps. The reference
-    supplies β^ref such that action 0 at every knot passes through the reference's ᾱ at the knots.
-
-    Attributes:
-        knots: K, points in t.
-        num_train_timesteps: T, a multiple of K.
-        scale: Change of log β at action ±1.
-        reference: The schedule of action 0.
-    """
-
-    kind: Literal["kernel"] = "kernel"
-    knots: Annotated[int, Field(ge=1, le=1000)] = 10
-    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    scale: Annotated[float, Field(gt=0.0, le=20.0)] = 1.0
-    reference: AnySchedule
-
-    @model_validator(mode="after")
-    def _whole_knots(self) -> KernelAction:
-        if self.num_train_timesteps % self.knots:
-            raise ValueError(
-                f"num_train_timesteps must be a multiple of knots = {self.knots} (got {self.num_train_timesteps})"
-            )
-        return self
-
-    @property
-    def num_knots(self) -> int:
-        """K."""
-        return self.knots
-
-    def betas(self, sweep: NDArray[Any], limits: Range) -> Array:
-        """β at the knots walked so far: ``[knots, runs, 1]`` actions to ``[knots, runs]``."""
-        reference = self._knot_betas(self.reference, limits)[: len(sweep), None]
-        log_betas: Array = np.log(reference) + self.scale * sweep[..., 0].astype(np.float64)
-        return np.minimum(np.exp(log_betas), 0.999)
-
-    def log_alpha_bar(self, sweep: NDArray[Any], limits: Range) -> Array:
-        """log ᾱ reached after the knots walked so far, ``[runs]``."""
-        steps = self.num_train_timesteps / self.knots
-        reached: Array = steps * np.log1p(-self.betas(sweep, limits)).sum(axis=0)
-        return reached
-
-    def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
-        """Piecewise-constant β."""
-        betas = self.betas(sweep, limits)
-        make = schedules.BetaKnots
-        return [
-            make(betas=tuple(b), num_train_timesteps=self.num_train_timesteps) for b in betas.T.tolist()
-        ], memory
-
-    def encode(self, schedule: Schedule, knot: int, memory: Memory, limits: Range) -> NDArray[np.float32]:
-        """Match the schedule's ᾱ at the next knot."""
-        wanted = self._knot_betas(schedule, limits)[knot] / self._knot_betas(self.reference, limits)[knot]
-        return np.array([np.clip(math.log(wanted) / self.scale, -1.0, 1.0)], dtype=np.float32)
-
-    def _knot_betas(self, schedule: Schedule, limits: Range) -> Array:
-        """Constant β between knots that passes through the schedule's ᾱ at them, cut to the measured range."""
-        per_knot = self.num_train_timesteps // self.knots
-        highest, lowest = conversions.log_alpha_bar_from_logsnr(limits)
-        reached = schedule.log_alphas_cumprod(self.num_train_timesteps)[per_knot - 1 :: per_knot]
-        betas: Array = -np.expm1(np.diff(reached.clip(lowest, highest), prepend=0.0) / per_knot)
-        return betas.clip(1e-8, 0.999)
 
 
 class ChoiceAction(PhaseAction):

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl import data
+from schedrl.diffusion.image_noise_law import ImageNoiseLaw
 from schedrl.diffusion.local_variance import LocalDeviation
-from schedrl.diffusion.population import NoiseLaw, PhaseRecord, Population
+from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
+from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.diffusion.spec import DSCCoefficients
 from schedrl.environments.training.observations import RunView
@@ -29,6 +31,9 @@ _LOCAL_IMAGES = 32
 
 _LOCAL_SEED = 7
 """Seed of their fixed noise."""
+
+_EVERY_IMAGE = 1_000_000_000
+"""Most pixels, of all images and runs, whose local variance a kernel over single images works out at a knot."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Phase:
 
     population: Population
     schedules: list[Schedule]
-    law: NoiseLaw
+    law: TrainingNoise
     coefficients: DSCCoefficients | None
     records: list[PhaseRecord] = field(default_factory=list)
 
@@ -96,6 +101,7 @@ class TrainingRuns:
         local = images.train[:_LOCAL_IMAGES]
         noise = np.random.default_rng(_LOCAL_SEED).standard_normal(local.shape, dtype=np.float32)
         self.local_deviation = LocalDeviation(local, noise)
+        self._every_image = self._image_deviation()
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
         # The head of every network starts at zero, so all runs begin with the same errors, whatever their weights.
         self._initial_mse = untrained_mse(variant, self.bound)
@@ -134,9 +140,14 @@ class TrainingRuns:
     def view(self) -> RunView:
         """What observations are made from."""
         runs, action = self.num_runs, self.variant.action
-        reached = np.zeros(runs)
+        reached, sigma = np.zeros(runs), None
         if action.kind == "kernel" and self.sweep:
-            reached = action.log_alpha_bar(np.stack(self.sweep), self.limits)
+            sweep = np.stack(self.sweep)
+            if action.per_image:
+                each = action.image_walk(sweep, self.local_deviation, self.limits)[..., -1]
+                reached, sigma = each.mean(axis=1), self.local_deviation.at_images(each).mean(axis=1)
+            else:
+                reached = action.log_alpha_bar(sweep, self.limits)
         logsnr = (
             conversions.logsnr_from_log_alpha_bar(reached) if self.sweep else np.full(runs, self.limits[0])
         )
@@ -144,7 +155,7 @@ class TrainingRuns:
         average = np.where(unseen, 1.0, self.gradient_sum / np.where(unseen, 1.0, self.gradient_weight))
         return RunView(
             time=np.full(runs, len(self.sweep) / action.num_knots),
-            sigma_local=self.local_deviation.at(reached),
+            sigma_local=self.local_deviation.at(reached) if sigma is None else sigma,
             logsnr=logsnr,
             budget=1.0 - self.phase / self.variant.episode.phases,
             mse=self.mse,
@@ -164,10 +175,14 @@ class TrainingRuns:
 
     def begin_phase(self) -> Phase:
         """Turn the sweep into the coming phase's schedules."""
-        action = self.variant.action
-        schedules, self.memory = action.schedules(np.stack(self.sweep), self.memory, self.limits)
+        action, sweep = self.variant.action, np.stack(self.sweep)
+        schedules, self.memory = action.schedules(sweep, self.memory, self.limits)
+        law: TrainingNoise = self.law(schedules)
+        if action.kind == "kernel" and self._every_image is not None:
+            walked = action.image_walk(sweep, self._every_image, self.limits)
+            schedules, law = action.mean_schedules(walked), ImageNoiseLaw(walked, action.num_train_timesteps)
         self.sweep = []
-        return Phase(self.population, schedules, self.law(schedules), action.coefficients(self.memory))
+        return Phase(self.population, schedules, law, action.coefficients(self.memory))
 
     def finish_phase(self, phase: Phase) -> PhaseOutcome:
         """Measure what a phase brought, and pay for it."""
@@ -239,6 +254,19 @@ class TrainingRuns:
         self.sweep = [np.asarray(actions, dtype=meta["sweep_dtype"]) for actions in meta["sweep"]]
         self.history = [[schedules.from_dict(s) for s in made] for made in meta["history"]]
         self.losses = [[] for _ in range(self.num_runs)]
+
+    def _image_deviation(self) -> LocalDeviation | None:
+        """Every training image, where every image has its own β."""
+        action, images = self.variant.action, self.images.train
+        if action.kind != "kernel" or not action.per_image:
+            return None
+        if (numbers := self.num_runs * images.size) > _EVERY_IMAGE:
+            raise SchedrlError(
+                f"action.per_image: {self.num_runs} runs x {images.size} pixels are {numbers:.1e} numbers at every "
+                f"knot, more than {_EVERY_IMAGE:.0e}; lower data.limit or the number of environments"
+            )
+        noise = np.random.default_rng(_LOCAL_SEED).standard_normal(images.shape, dtype=np.float32)
+        return LocalDeviation(images, noise)
 
     def _average_gradients(self, norms: Array) -> None:
         self.gradient_norm = np.sqrt(np.square(norms).mean(axis=0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,15 @@ import pytest
 from schedrl import schedules
 from schedrl.benchmark.ava_dsc import runner
 from schedrl.benchmark.ava_dsc.claims import claims
-from schedrl.benchmark.ava_dsc.records import Run, Traces
+from schedrl.benchmark.ava_dsc.records import Run
 from schedrl.benchmark.ava_dsc.report import cells, write_experiment_report
 from schedrl.benchmark.ava_dsc.rows import ROWS, Row, Setting, rows_named, setting_for
 from schedrl.benchmark.ava_dsc.runner import load_experiment, make_plan, run_experiment
-from schedrl.benchmark.ava_dsc.table import Entry, entries, reach, steps_to_reach
+from schedrl.benchmark.ava_dsc.table import Entry, entries, reach
 from schedrl.benchmark.ava_dsc.training import train_row
+from schedrl.benchmark.experiments.plan import PLAN
+from schedrl.benchmark.experiments.reach import steps_to_reach
+from schedrl.benchmark.experiments.watch import Traces
 from schedrl.diffusion.ava import AVASpec
 from schedrl.diffusion.spec import DSCSpec
 from schedrl.errors import SchedrlError
@@ -188,7 +190,7 @@ def test_nothing_is_done_twice(setting: Setting, finished: Path, monkeypatch: py
 
 
 def test_more_rows_and_seeds_join(setting: Setting, finished: Path, tmp_path: Path) -> None:
-    for name in (runner.RUNS, runner.TRIALS, runner.PLAN):
+    for name in (runner.RUNS, runner.TRIALS, PLAN):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     before = without_times(tmp_path / runner.RUNS)
     done, _ = run_experiment(make_plan(setting, rows_named(["dsc"]), 3), tmp_path)
@@ -201,7 +203,7 @@ def test_more_rows_and_seeds_join(setting: Setting, finished: Path, tmp_path: Pa
 def test_an_agent_that_changed_is_another_one(finished: Path) -> None:
     done = load_experiment(finished)
     assert done.rate_of("ava-dsc-tuned") > 0.0
-    plan = replace(done.plan, identities=(*done.plan.identities[:3], "another"))
+    plan = done.plan.model_copy(update={"identities": (*done.plan.identities[:3], "another")})
     changed = runner._selected(plan, done.trials, done.runs)
     with pytest.raises(SchedrlError, match="trials of row 'ava-dsc-tuned' are missing"):
         changed.rate_of("ava-dsc-tuned")

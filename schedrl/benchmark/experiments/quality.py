@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl import data
-from schedrl.benchmark.ava_dsc.rows import Setting
-from schedrl.benchmark.ava_dsc.training import Trained
+from schedrl.benchmark.experiments.watch import Trained
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
 from schedrl.diffusion.prediction import network_denoiser
-from schedrl.diffusion.samplers import ddim
+from schedrl.diffusion.samplers import ddim, ddpm
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
+from schedrl.metrics.spec import BoundSpec
 from schedrl.schedules import grid
 
 __all__ = ["check_quality", "draw_samples", "sampled_quality"]
@@ -30,23 +31,33 @@ _BATCH = 100
 
 
 def sampled_quality(
-    trained: Trained, setting: Setting, seeds: Sequence[int]
+    trained: Trained,
+    variant: TrainingVariant,
+    features_of: str,
+    count: int,
+    steps: int,
+    seeds: Sequence[int],
+    sampler: str = "ddim",
 ) -> tuple[list[float | None], float | None]:
     """Sample every network that did not diverge, and measure.
 
     Args:
         trained: The runs.
-        setting: How many images, in how many steps, over which features.
+        variant: Their data, and the ends of the bound, between which samplers step.
+        features_of: Name of the network over whose features distances are taken.
+        count: Images drawn from each.
+        steps: Steps of the sampler.
         seeds: Of each run; its starting noise follows from its own.
+        sampler: ``"ddim"`` or ``"ddpm"``.
 
     Returns:
         The Fréchet distance to the training images, run by run, and images generated per second, all runs together.
     """
     trained.population.predict_epsilon(*_probe(trained.population))  # warms caches up, and a GPU
     began = time.perf_counter()
-    images = draw_samples(trained.population, setting, seeds)
+    images = draw_samples(trained.population, variant.bound, count, steps, seeds, sampler)
     seconds = time.perf_counter() - began
-    features, reference = _reference(setting.variant.data, setting.extractor)
+    features, reference = _reference(variant.data, features_of)
     distances: list[float | None] = []
     for run, lost in enumerate(trained.diverged_at >= 0):
         usable = not lost and np.isfinite(images[run]).all()
@@ -56,19 +67,18 @@ def sampled_quality(
     return distances, images.shape[0] * images.shape[1] / seconds if kept else None
 
 
-def check_quality(setting: Setting) -> None:
+def check_quality(variant: TrainingVariant, features_of: str, count: int) -> None:
     """Make sure that distances can be measured.
 
     Raises:
         SchedrlError: The feature network does not fit the images, its weights are missing, or images are too few.
     """
-    features, _ = _reference(setting.variant.data, setting.extractor)
-    shape = data.load(setting.variant.data).image_shape
+    features, _ = _reference(variant.data, features_of)
+    shape = data.load(variant.data).image_shape
     dimension = features.features(np.zeros((1, *shape), np.float32)).shape[1]
-    if setting.samples <= dimension:
+    if count <= dimension:
         raise SchedrlError(
-            f"experiment: samples must be more than the {dimension} features of '{features.name}' "
-            f"(got {setting.samples})"
+            f"experiment: samples must be more than the {dimension} features of '{features.name}' (got {count})"
         )
 
 
@@ -79,21 +89,35 @@ def _probe(population: Population) -> tuple[Tensor, Tensor]:
     )
 
 
-def draw_samples(population: Population, setting: Setting, seeds: Sequence[int]) -> NDArray[np.float32]:
-    """Images ``[runs, samples, C, H, W]`` by DDIM from the averaged networks, clipped to [−1, 1].
+def draw_samples(
+    population: Population,
+    limits: BoundSpec,
+    count: int,
+    steps: int,
+    seeds: Sequence[int],
+    sampler: str = "ddim",
+) -> NDArray[np.float32]:
+    """Images ``[runs, count, C, H, W]`` from the averaged networks, clipped to [−1, 1].
 
     Steps lie evenly in log-SNR between the ends of the bound, and a last one goes to the clean image.
     """
-    bound, shape = setting.variant.bound, population.image_shape
-    limits = {"logsnr_max": bound.logsnr_max, "logsnr_min": bound.logsnr_min}
-    sigmas = grid("uniform-logsnr", setting.sampler_steps, **limits).sigma_array.tolist()
-    denoise = network_denoiser(population.predict_epsilon, population.spec, sigmas)
-    streams = [np.random.default_rng([seed, 1]) for seed in seeds]
+    ends = {"logsnr_max": limits.logsnr_max, "logsnr_min": limits.logsnr_min}
+    sigmas = grid("uniform-logsnr", steps, **ends).sigma_array.tolist()
+    shape, streams = population.image_shape, [np.random.default_rng([seed, 1]) for seed in seeds]
+
+    def noise(images: int) -> Tensor:
+        drawn = np.stack([rng.standard_normal((images, *shape), dtype=np.float32) for rng in streams])
+        return torch.from_numpy(drawn).to(population.device)
+
     parts = []
-    for begin in range(0, setting.samples, _BATCH):
-        count = min(_BATCH, setting.samples - begin)
-        start = np.stack([rng.standard_normal((count, *shape), dtype=np.float32) for rng in streams])
-        parts.append(ddim(denoise, torch.from_numpy(start).to(population.device), sigmas).cpu().numpy())
+    for begin in range(0, count, _BATCH):
+        size = min(_BATCH, count - begin)
+        denoise = network_denoiser(population.predict_epsilon, population.spec, sigmas)
+        if sampler == "ddim":
+            made = ddim(denoise, noise(size), sigmas)
+        else:
+            made = ddpm(denoise, noise(size), sigmas, (noise(size) for _ in range(steps)))
+        parts.append(made.cpu().numpy())
     return np.concatenate(parts, axis=1).clip(-1.0, 1.0)
 
 
