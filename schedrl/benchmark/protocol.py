@@ -6,13 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from schedrl import data
-from schedrl.benchmark.evaluation import RunResult, chunks, evaluate
+from schedrl.benchmark.engines import Engine
+from schedrl.benchmark.evaluation import MAX_RUNS, RunResult, chunks, evaluate
 from schedrl.benchmark.forms import Form, forms_of, measured_variant
 from schedrl.benchmark.provenance import provenance
+from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
@@ -23,11 +26,15 @@ __all__ = [
     "FIRST_SEED",
     "NUM_SEEDS",
     "Entry",
+    "MeasureTask",
     "Measurement",
     "Plan",
     "held_out_seeds",
     "make_plan",
+    "measure",
+    "measurement",
     "run_plan",
+    "work_of",
 ]
 
 FIRST_SEED = 1_000_000
@@ -99,21 +106,6 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Step:
-    """Where a comparison stands.
-
-    Attributes:
-        done: Runs measured or found in the store.
-        total: Runs in the plan.
-        doing: The row at work.
-    """
-
-    done: int
-    total: int
-    doing: str
-
-
 def make_plan(
     variant: TrainingVariant, entries: Sequence[Entry], seeds: Sequence[int], forms: Sequence[Form]
 ) -> Plan:
@@ -164,6 +156,7 @@ def run_plan(
     *,
     device: str = "cpu",
     listen: Callable[[Step], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[Result]:
     """Measure what the store does not hold yet.
 
@@ -172,23 +165,50 @@ def run_plan(
         store: Where results go, as they come.
         device: Torch device of the networks.
         listen: Told of every step.
+        engine: Who measures; this process when absent.
 
     Returns:
         The plan's results, measured now or earlier.
     """
-    total, done = len(plan.seeds) * len(plan.measurements), 0
-    tell = listen or (lambda _: None)
-    for row in plan.measurements:
-        keys = {seed: _key(row, plan.variant, seed) for seed in plan.seeds}
-        missing = [seed for seed, key in keys.items() if key not in store]
-        done += len(plan.seeds) - len(missing)
-        for part in chunks(missing):
-            tell(Step(done, total, f"{row.entry.label} ({row.form})"))
-            store.append(measure(row, plan.variant, part, device=device))
-            done += len(part)
-    tell(Step(done, total, "done"))
-    wanted = {_key(row, plan.variant, seed) for row in plan.measurements for seed in plan.seeds}
-    return [result for result in store.results if result.key in wanted]
+    return run_work(work_of(plan, device), store, engine=engine, listen=listen)
+
+
+def work_of(plan: Plan, device: str = "cpu") -> list[Work]:
+    """A plan's rows as something to be done."""
+    return [
+        Work(
+            {seed: _key(row, plan.variant, seed) for seed in plan.seeds},
+            partial(MeasureTask, row, plan.variant, device),
+            MAX_RUNS,
+        )
+        for row in plan.measurements
+    ]
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """Some runs of a row.
+
+    Attributes:
+        row: The row.
+        variant: The environment that the comparison is about.
+        device: Torch device of the networks.
+        seeds: One run each.
+    """
+
+    row: Measurement
+    variant: TrainingVariant
+    device: str
+    seeds: Sequence[int]
+
+    @property
+    def doing(self) -> str:
+        """The row's name."""
+        return f"{self.row.entry.label} ({self.row.form})"
+
+    def run(self) -> list[Result]:
+        """Train and measure."""
+        return measure(self.row, self.variant, self.seeds, device=self.device)
 
 
 def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequence[int] = ()) -> Measurement:
@@ -233,8 +253,11 @@ def measure(
         seeds: One episode each.
         device: Torch device of the networks.
     """
-    policy = make_policy(row.entry.agent, row.variant, seed=seeds[0])
-    runs = evaluate(policy, row.variant, seeds, device=device)
+    runs = [
+        run
+        for part in chunks(seeds)
+        for run in evaluate(make_policy(row.entry.agent, row.variant, part), row.variant, part, device=device)
+    ]
     return [_as_result(row, variant, run, device) for run in runs]
 
 

@@ -26,7 +26,8 @@ from schedrl.cli.common import (
 from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
-    from schedrl.benchmark.protocol import Entry, Plan, Step
+    from schedrl.benchmark.protocol import Entry, Plan
+    from schedrl.benchmark.running import Step
     from schedrl.environments.base import Variant
     from schedrl.environments.sampling.variant import SamplingVariant
 

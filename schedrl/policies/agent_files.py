@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -84,9 +85,26 @@ class LearnedPolicy:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], State | None]:
-        """Actions of the network."""
-        actions, _ = self.network.predict(observation, deterministic=deterministic)
-        return actions, None
+        """Actions of the network, found row by row.
+
+        A matrix product of many rows may round each otherwise than alone, and a run's actions, and so all its numbers,
+        would depend on how many others it happens to be measured with.
+        """
+        network, space = self.network, self.network.action_space
+        if not deterministic:
+            return network.predict(observation)[0], None
+        rows, vectorised = network.obs_to_tensor(observation)
+        assert isinstance(rows, torch.Tensor)
+        with torch.no_grad():
+            # What SB3's predict does for the most likely action, without its cost for every row.
+            latent = (network.mlp_extractor.forward_actor(row.flatten(1)) for row in rows.split(1))
+            outputs = torch.cat([network.action_net(part) for part in latent])
+        if isinstance(space, gym.spaces.Discrete):
+            actions = outputs.argmax(dim=1).numpy()
+        else:
+            assert isinstance(space, gym.spaces.Box)
+            actions = np.clip(outputs.numpy(), space.low, space.high)
+        return (actions if vectorised else actions[0]), None
 
 
 def save_agent(folder: Path, network: ActorCriticPolicy, description: AgentFile) -> None:

@@ -198,12 +198,19 @@ class RandomPolicy:
 
     Args:
         variant: The environment it acts in, of either family.
-        seed: Of its own random numbers.
+        seed: Of its own random numbers; with one per run, a run's actions do not depend on the others beside it.
+
+    Raises:
+        SchedrlError: On acting, other than as many runs as seeds.
     """
 
-    def __init__(self, variant: Variant, seed: int) -> None:
-        self._space = variant.action_space()
-        self._space.seed(seed)
+    def __init__(self, variant: Variant, seed: int | Sequence[int]) -> None:
+        self._several = not isinstance(seed, int)
+        self._spaces = []
+        for number in [seed] if isinstance(seed, int) else seed:
+            space = variant.action_space()
+            space.seed(number)
+            self._spaces.append(space)
 
     def predict(
         self,
@@ -214,7 +221,12 @@ class RandomPolicy:
     ) -> tuple[NDArray[Any], State | None]:
         """New random actions."""
         rows, single = as_rows(observation)
-        actions = np.stack([np.asarray(self._space.sample()) for _ in rows])
+        if self._several and len(rows) != len(self._spaces):
+            raise SchedrlError(
+                f"observation: a row per seed is needed, {len(self._spaces)} (got {len(rows)})"
+            )
+        spaces = self._spaces if self._several else self._spaces * len(rows)
+        actions = np.stack([np.asarray(space.sample()) for space in spaces])
         return (actions[0] if single else actions), None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schedrl.environments.base import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
@@ -24,13 +26,13 @@ from schedrl.policies.baselines import AVAPolicy, Policy, RandomPolicy, Schedule
 __all__ = ["make_policy"]
 
 
-def make_policy(agent: Agent, variant: Variant, seed: int = 0) -> Policy:
+def make_policy(agent: Agent, variant: Variant, seed: int | Sequence[int] = 0) -> Policy:
     """Make an agent act in an environment.
 
     Args:
         agent: From :func:`schedrl.policies.agents.find` or the catalogue.
         variant: The environment.
-        seed: Of the agent's own random numbers; only ``random`` has any.
+        seed: Of the agent's own random numbers, one for all runs or one for each; only ``random`` has any.
 
     Raises:
         SchedrlError: The agent cannot act there: its schedule is out of reach of the actions, an observation that it

@@ -11,7 +11,8 @@ import pytest
 
 from schedrl.benchmark import demo, evaluation, protocol
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import Entry, Step, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.running import Step
 from schedrl.benchmark.store import Result, ResultStore, read_results
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schedrl.benchmark.protocol import Entry, Step
+from schedrl.benchmark.engines import Engine
+from schedrl.benchmark.protocol import Entry
 from schedrl.benchmark.provenance import provenance
+from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.sampling.problems import SamplingProblems
@@ -27,17 +30,23 @@ __all__ = [
     "NUM_SOURCES",
     "SamplingPlan",
     "SamplingRow",
+    "SolveTask",
     "default_entries",
     "make_sampling_plan",
     "measure",
     "run_sampling_plan",
+    "sampling_work_of",
 ]
 
 NUM_SOURCES = 256
 """Held-out sources of a comparison."""
 
-_AT_ONCE = 64
-"""Problems between two writes."""
+_BLOCKS = 4
+"""Blocks between two writes."""
+
+_BLOCK = 16
+"""Problems solved side by side: always those whose seeds have this quotient, all of them. Sums over a batch round
+otherwise in another one, so a problem's last digits would depend on which others were left to measure."""
 
 
 _LARGEST = 1e300
@@ -136,7 +145,10 @@ def make_sampling_plan(
 
 
 def run_sampling_plan(
-    plan: SamplingPlan, store: ResultStore[SamplingResult], listen: Callable[[Step], None] | None = None
+    plan: SamplingPlan,
+    store: ResultStore[SamplingResult],
+    listen: Callable[[Step], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[SamplingResult]:
     """Measure what the store does not hold yet.
 
@@ -144,25 +156,49 @@ def run_sampling_plan(
         plan: The work.
         store: Where results go, as they come.
         listen: Told of every step.
+        engine: Who measures; this process when absent.
 
     Returns:
         The plan's results, measured now or earlier.
     """
-    tell = listen or (lambda _: None)
-    total, done = len(plan.seeds) * len(plan.rows), 0
-    best: dict[int, float | None] = {}
-    for row in plan.rows:
-        keys = {seed: _key(row, plan.variant, seed) for seed in plan.seeds}
-        missing = [seed for seed, key in keys.items() if key not in store]
-        done += len(plan.seeds) - len(missing)
-        for begin in range(0, len(missing), _AT_ONCE):
-            part = missing[begin : begin + _AT_ONCE]
-            tell(Step(done, total, row.entry.label))
-            store.append(measure(row, plan.variant, part, best))
-            done += len(part)
-    tell(Step(done, total, "done"))
-    wanted = {_key(row, plan.variant, seed) for row in plan.rows for seed in plan.seeds}
-    return [result for result in store.results if result.key in wanted]
+    return run_work(sampling_work_of(plan), store, engine=engine, listen=listen)
+
+
+def sampling_work_of(plan: SamplingPlan) -> list[Work]:
+    """A plan's rows as something to be done."""
+    return [
+        Work(
+            {seed: _key(row, plan.variant, seed) for seed in plan.seeds},
+            partial(SolveTask, row, plan.variant),
+            _BLOCKS,
+            _BLOCK,
+        )
+        for row in plan.rows
+    ]
+
+
+@dataclass(frozen=True)
+class SolveTask:
+    """Some problems for an agent.
+
+    Attributes:
+        row: The agent.
+        variant: The environment.
+        seeds: A problem each.
+    """
+
+    row: SamplingRow
+    variant: SamplingVariant
+    seeds: Sequence[int]
+
+    @property
+    def doing(self) -> str:
+        """The agent's name."""
+        return self.row.entry.label
+
+    def run(self) -> list[SamplingResult]:
+        """Solve the problems."""
+        return measure(self.row, self.variant, self.seeds)
 
 
 def optima(problems: SamplingProblems) -> list[float | None]:
@@ -176,7 +212,8 @@ def optima(problems: SamplingProblems) -> list[float | None]:
 
 def _probe(variant: SamplingVariant, seeds: Sequence[int]) -> SamplingProblems:
     """A few of the problems, such that what applies to them applies to all: the least N, an odd one, an even one."""
-    problems = SamplingProblems.drawn(variant, seeds)
+    blocks = dict.fromkeys(seed // _BLOCK for seed in seeds)
+    problems = SamplingProblems.drawn(variant, [seed for block in blocks for seed in _seeds(block)])
     odd = problems.total % 2
     return problems.take(np.unique([problems.total.argmin(), odd.argmin(), odd.argmax()]))
 
@@ -210,24 +247,28 @@ def _row(entry: Entry, seeds: Sequence[int]) -> SamplingRow:
     return SamplingRow(entry, digest, description.timesteps)
 
 
-def measure(
-    row: SamplingRow,
-    variant: SamplingVariant,
-    seeds: Sequence[int],
-    best: dict[int, float | None] | None = None,
-) -> list[SamplingResult]:
+def measure(row: SamplingRow, variant: SamplingVariant, seeds: Sequence[int]) -> list[SamplingResult]:
     """Let an agent solve some problems.
 
     Args:
         row: The agent.
         variant: The environment.
         seeds: A problem each.
-        best: Least errors by seed that are known already; what is missing is added.
     """
-    best = {} if best is None else best
-    if unknown := [seed for seed in seeds if seed not in best]:
-        best |= dict(zip(unknown, optima(SamplingProblems.drawn(variant, unknown)), strict=True))
+    solved: dict[int, SamplingResult] = {}
+    wanted = set(seeds)
+    for block in dict.fromkeys(seed // _BLOCK for seed in seeds):
+        solved |= _measure_block(row, variant, block, wanted)
+    return [solved[seed] for seed in seeds]
+
+
+def _measure_block(
+    row: SamplingRow, variant: SamplingVariant, block: int, wanted: Container[int]
+) -> dict[int, SamplingResult]:
+    """Solve a whole block; of its problems, those that are asked for."""
+    seeds = _seeds(block)
     problems = SamplingProblems.drawn(variant, seeds)
+    best = _optima_of(variant, block)
     solution = solve(row.entry.agent, problems, seeds)
     error, reference = problems.error(solution.sigmas), problems.error(problems.reference())
     parts: dict[str, FloatArray] = problems.parts(solution.sigmas)
@@ -241,19 +282,30 @@ def measure(
         "seconds": round(solution.seconds / len(seeds), 6),
         **provenance(),
     }
-    return [
-        SamplingResult(
+    return {
+        seed: SamplingResult(
             seed=seed,
             num_steps=int(problems.total[place]),
             error=_finite(error[place]),
-            optimum=best[seed],
+            optimum=best[place],
             reference=_finite(reference[place]),
             parts={name: _finite(values[place]) for name, values in parts.items()},
             evaluations=int(solution.evaluations[place]),
             **shared,
         )
         for place, seed in enumerate(seeds)
-    ]
+        if seed in wanted
+    }
+
+
+def _seeds(block: int) -> list[int]:
+    return list(range(block * _BLOCK, (block + 1) * _BLOCK))
+
+
+@lru_cache(maxsize=64)
+def _optima_of(variant: SamplingVariant, block: int) -> list[float | None]:
+    """Least errors of a block, which every agent is compared with."""
+    return optima(SamplingProblems.drawn(variant, _seeds(block)))
 
 
 def _finite(error: float) -> float:

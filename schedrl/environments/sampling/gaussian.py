@@ -32,12 +32,19 @@ class GaussianBatch:
         weights: ``[B, E]``, how often each counts; 0 pads rows with fewer eigenvalues, at the end.
         sampler: Which sampler.
         quantiles: Points of the spectrum that are seen.
+        shared: All sources there can be have one spectrum, whose geodesic is then that of all its eigenvalues.
     """
 
     def __init__(
-        self, eigenvalues: FloatArray, weights: FloatArray, sampler: SamplerName, quantiles: int = 8
+        self,
+        eigenvalues: FloatArray,
+        weights: FloatArray,
+        sampler: SamplerName,
+        quantiles: int = 8,
+        *,
+        shared: bool = False,
     ) -> None:
-        self.sampler, self.quantiles = sampler, quantiles
+        self.sampler, self.quantiles, self._shared = sampler, quantiles, shared
         rows = len(eigenvalues)
         self._spectra = np.ascontiguousarray(eigenvalues.T)
         self._weights = np.ascontiguousarray(weights.T)
@@ -204,9 +211,10 @@ class GaussianBatch:
 
     def _tabulate(self, rows: NDArray[np.int64]) -> None:
         assert self._geodesic is not None
-        # Runs may share a source: those of a group do, and all of an image set, which is then worth its whole spectrum.
+        # Runs of a group share a source.
         shown, places = np.unique(self._seen[:, rows], axis=1, return_inverse=True)
-        if shown.shape[1] == 1:
+        # Not whenever the rows happen to be alike: a source's grid must not depend on what is solved beside it.
+        if self._shared:
             levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
         else:
             levels = geodesic_sigmas(shown.T, _PLACES)

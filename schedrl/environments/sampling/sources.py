@@ -86,7 +86,8 @@ class GaussianSource(Spec):
 
         shown = self.spectrum.draw(np.full((1, self.num_uniforms), 0.5))
         eigenvalues, weights = (np.repeat(part, count, axis=0) for part in shown)
-        return GaussianBatch(eigenvalues, weights, sampler, self.quantiles)
+        shared = self.spectrum.name == "fixed"
+        return GaussianBatch(eigenvalues, weights, sampler, self.quantiles, shared=shared)
 
     def assign(self, batch: Any, rows: NDArray[np.int64], uniforms: FloatArray) -> None:
         """Draw spectra."""
@@ -122,7 +123,7 @@ class ImageSource(Spec):
         from schedrl.environments.sampling.gaussian import GaussianBatch
 
         eigenvalues = np.tile(image_spectrum(self.data, self.floor), (count, 1))
-        return GaussianBatch(eigenvalues, np.ones_like(eigenvalues), sampler, self.quantiles)
+        return GaussianBatch(eigenvalues, np.ones_like(eigenvalues), sampler, self.quantiles, shared=True)
 
     def assign(self, batch: Any, rows: NDArray[np.int64], uniforms: FloatArray) -> None:
         """Nothing changes between episodes."""

@@ -75,9 +75,9 @@ def test_nothing_is_measured_twice(
     asked: list[list[int]] = []
     measure = comparison.measure
 
-    def counted(row: Any, variant: Any, seeds: Any, best: Any) -> Any:
+    def counted(row: Any, variant: Any, seeds: Any) -> Any:
         asked.append(list(seeds))
-        return measure(row, variant, seeds, best)
+        return measure(row, variant, seeds)
 
     monkeypatch.setattr(comparison, "measure", counted)
     again = compare(variant, made, tmp_path)

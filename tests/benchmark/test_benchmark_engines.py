@@ -1,0 +1,200 @@
+"""Engines: the same lines from each, and nothing lost when a worker dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedrl.benchmark.engines import Engine, InProcess, LocalProcesses, Task
+from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.running import Work, run_work
+from schedrl.benchmark.sampling.comparison import make_sampling_plan, run_sampling_plan
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.store import Line, Result, ResultStore, read_results
+from schedrl.environments.registration import training_variant
+from schedrl.errors import SchedrlError
+from schedrl.policies import find
+
+ROOT = Path(__file__).parents[2]
+MakeResult = Callable[..., Result]
+
+
+def numbers(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """What may not depend on who measured, in an order of its own."""
+    kept = [line.model_dump(exclude={"seconds", "created", "versions", "hardware"}) for line in lines]
+    return sorted(kept, key=lambda line: (line["agent"], line.get("form", ""), line["seed"]))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task that does what its name says, in files that tests can see."""
+
+    doing: str
+    result: Result
+    folder: Path
+
+    def run(self) -> list[Result]:
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{self.doing} {self.result.seed} {os.getpid()}\n")
+        once = self.folder / f"{self.result.seed}"
+        if self.doing == "refuse":
+            raise SchedrlError("no such thing")
+        if self.doing == "fail":
+            raise KeyError("a bug")
+        if self.doing == "die" or (self.doing == "die once" and not once.exists()):
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.doing == "sleep":
+            time.sleep(60)
+        return [self.result]
+
+
+def run_jobs(engine: Engine, jobs: Sequence[Job], path: Path) -> list[Result]:
+    rows = [Work({job.result.seed: job.result.key}, lambda _, job=job: job, 1) for job in jobs]  # type: ignore[misc]
+    return run_work(rows, ResultStore(path, Result), engine=engine)
+
+
+def test_a_run_does_not_depend_on_its_engine(tiny: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, "episode.phases": 2})
+    entries = [
+        Entry(Path(name).name, find(name, variant.id)) for name in (str(trained), "random", "ava-prose")
+    ]
+    engines: list[Engine] = [InProcess(), LocalProcesses(2)]
+    found = []
+    for place, engine in enumerate(engines):
+        plan = make_plan(variant, entries, held_out_seeds(3), ("exact",))
+        found.append(run_plan(plan, ResultStore(tmp_path / f"{place}.jsonl", Result), engine=engine))
+    alone = ResultStore(tmp_path / "alone.jsonl", Result)
+    for seed in held_out_seeds(3)[::-1]:
+        run_plan(make_plan(variant, entries, [seed], ("exact",)), alone)
+    assert len(found[0]) == 9
+    assert numbers(found[0]) == numbers(found[1]) == numbers(alone.results)
+
+
+def test_a_sampling_problem_does_not_depend_on_its_engine(
+    source: str, make_sampling: Callable[..., Any], trained_sampling: Callable[[str], Path], tmp_path: Path
+) -> None:
+    variant = make_sampling(source)
+    names = [str(trained_sampling(source)), "random", "grid-reference", "search-cma-es"]
+    entries = [Entry(Path(name).name, find(name, variant.id)) for name in names]
+    seeds = held_out_seeds(18)
+    whole = ResultStore(tmp_path / "whole.jsonl", SamplingResult)
+    run_sampling_plan(make_sampling_plan(variant, entries, seeds), whole)
+    parts = ResultStore(tmp_path / "parts.jsonl", SamplingResult)
+    for part in ([seeds[17], seeds[3]], seeds[5:6], seeds[::-1]):
+        run_sampling_plan(make_sampling_plan(variant, entries, part), parts)
+    assert len(whole.results) == 72
+    assert numbers(whole.results) == numbers(parts.results)
+
+
+@pytest.mark.parametrize("died", ["die once", "well"])
+def test_a_dead_workers_task_is_run_again_and_no_other(
+    died: str, tmp_path: Path, make_result: MakeResult
+) -> None:
+    jobs = [
+        Job(died if seed in (1, 4) else "well", make_result("cosine", seed, 3.0), tmp_path)
+        for seed in range(6)
+    ]
+    results = run_jobs(LocalProcesses(2), jobs, tmp_path / "results.jsonl")
+    assert sorted(result.seed for result in results) == list(range(6))
+    assert len(read_results(tmp_path / "results.jsonl", Result)) == 6
+    runs = [line.rsplit(" ", 2)[1] for line in (tmp_path / "log").read_text().splitlines()]
+    twice = {"1", "4"} if died == "die once" else set()
+    assert {seed for seed in runs if runs.count(seed) == 2} == twice
+    assert len(runs) == 6 + len(twice)
+
+
+def test_a_task_that_always_kills_its_worker_is_given_up(tmp_path: Path, make_result: MakeResult) -> None:
+    jobs = [
+        Job("well", make_result("cosine", 0, 3.0), tmp_path),
+        Job("die", make_result("cosine", 1, 3.0), tmp_path),
+    ]
+    with pytest.raises(SchedrlError, match="die: the process that measured it died 3 times"):
+        run_jobs(LocalProcesses(1), jobs, tmp_path / "results.jsonl")
+    assert [result.seed for result in read_results(tmp_path / "results.jsonl", Result)] == [0]
+
+
+def test_what_workers_say_is_passed_on(tmp_path: Path, make_result: MakeResult) -> None:
+    for doing, kind, message in (("refuse", SchedrlError, "no such thing"), ("fail", RuntimeError, "a bug")):
+        with pytest.raises(kind, match=message):
+            run_jobs(
+                LocalProcesses(1), [Job(doing, make_result("cosine", 1, 3.0), tmp_path)], tmp_path / "r.jsonl"
+            )
+    with pytest.raises(SchedrlError, match="jobs: must be at least 1"):
+        LocalProcesses(0)
+
+
+def test_a_share_for_every_process() -> None:
+    assert [LocalProcesses(4).size(count, 64) for count in (0, 1, 4, 20, 1000)] == [1, 1, 1, 5, 64]
+    assert InProcess().size(20, 64) == 64
+
+
+PARENT = """
+import pickle, sys
+from pathlib import Path
+from tests_jobs import run_jobs
+from schedrl.benchmark.engines import LocalProcesses
+if __name__ == "__main__":
+    jobs = pickle.loads(Path("jobs").read_bytes())
+    run_jobs(LocalProcesses(2), jobs, Path("results.jsonl"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signals")
+def test_workers_end_with_their_parent(number: int, tmp_path: Path, make_result: MakeResult) -> None:
+    (tmp_path / "tests_jobs.py").write_text(Path(__file__).read_text())
+    make = (
+        "import pickle, sys; from pathlib import Path; from tests_jobs import Job; "
+        "from schedrl.benchmark.store import Result, read_results; "
+        "lines = read_results(Path('sample.jsonl'), Result); "
+        "Path('jobs').write_bytes(pickle.dumps("
+        "[Job('sleep' if line.seed else 'well', line, Path('.')) for line in lines]))"
+    )
+    ResultStore(tmp_path / "sample.jsonl", Result).append(
+        make_result("cosine", seed, 3.0) for seed in range(4)
+    )
+    (tmp_path / "parent.py").write_text(PARENT)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, env=env, check=True)
+    parent = subprocess.Popen(
+        [sys.executable, "parent.py"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, start_new_session=True
+    )
+    log, end = tmp_path / "log", time.monotonic() + 90
+    while not log.exists() or log.read_text().count("sleep") < 2:
+        assert time.monotonic() < end
+        assert parent.poll() is None, parent.communicate()
+        time.sleep(0.05)
+    workers = {int(line.split()[-1]) for line in log.read_text().splitlines()}
+    if number == signal.SIGINT:
+        os.killpg(parent.pid, number)  # as a terminal does
+    else:
+        parent.send_signal(number)
+    parent.communicate(timeout=30)
+    end = time.monotonic() + 20
+    while alive := [pid for pid in workers if Path(f"/proc/{pid}/stat").exists() and not gone(pid)]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.05)
+    assert [result.seed for result in read_results(tmp_path / "results.jsonl", Result)] == [0]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, perhaps without being buried yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_task_is_plain_data(make_result: MakeResult, tmp_path: Path) -> None:
+    task: Task = Job("well", make_result("cosine", 0, 3.0), tmp_path)
+    assert list(task.run()) == [make_result("cosine", 0, 3.0)]
