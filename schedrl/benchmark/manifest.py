@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,6 +22,7 @@ __all__ = [
     "MANIFEST",
     "Manifest",
     "ManifestRow",
+    "Several",
     "family_of",
     "load_comparison",
     "read_json_model",
@@ -81,6 +83,7 @@ def write_manifest(
     *,
     reference: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    within: Path | None = None,
 ) -> Manifest:
     """Describe a comparison in its folder.
 
@@ -90,18 +93,19 @@ def write_manifest(
         results: The file that its runs are in.
         reference: Label of the agent that the others are compared with.
         overrides: Changes that made the plan's variant out of the registered one.
+        within: Folder that is moved as a whole, if that is not ``folder``: paths inside it are relative.
     """
     rows = []
     for row in plan.measurements:
         agent = row.entry.agent
-        path = relative(Path(agent.path), folder) if isinstance(agent, TrainedAgent) else None
+        path = relative(Path(agent.path), folder, within) if isinstance(agent, TrainedAgent) else None
         rows.append(ManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path))
     manifest = Manifest(
         variant=plan.variant,
         seeds=tuple(plan.seeds),
         rows=tuple(rows),
         reference=reference,
-        results=relative(results, folder),
+        results=relative(results, folder, within),
         notes=tuple(plan.notes),
         overrides=dict(overrides or {}),
     )
@@ -116,6 +120,20 @@ def read_manifest(folder: Path) -> Manifest:
         SchedrlError: It is missing or damaged.
     """
     return read_json_model(folder, Manifest)
+
+
+class Several(Spec):
+    """Contents of ``benchmark.json`` for a protocol with several environments; each has a folder of its own.
+
+    Attributes:
+        format: Version of the layout.
+        family: Tells it from a comparison in one environment.
+        parts: Names of the folders.
+    """
+
+    format: Literal[1] = 1
+    family: Literal["several"] = "several"
+    parts: tuple[str, ...]
 
 
 def family_of(folder: Path) -> str:
@@ -174,7 +192,8 @@ def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
     ]
 
 
-def relative(path: Path, folder: Path) -> str:
-    """A path as a manifest in ``folder`` holds it: relative when inside, else absolute."""
+def relative(path: Path, folder: Path, within: Path | None = None) -> str:
+    """A path as a manifest in ``folder`` holds it: relative when inside (inside ``within``, if given), else absolute."""
     path, folder = path.resolve(), folder.resolve()
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+    inside = path.is_relative_to(folder if within is None else within.resolve())
+    return os.path.relpath(path, folder) if inside else str(path)

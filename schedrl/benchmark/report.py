@@ -31,7 +31,7 @@ from schedrl.files import ensure_folder
 from schedrl.policies.progress import read_progress
 from schedrl.schedules import Schedule
 
-__all__ = ["image", "learning_blocks", "write_report"]
+__all__ = ["image", "learning_blocks", "report_blocks", "write_report"]
 
 _NAMED = 4
 """Hand-made laws drawn with their names; the others are faint."""
@@ -53,6 +53,11 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     Raises:
         SchedrlError: The comparison is missing or damaged, or the folder cannot be written.
     """
+    return write_document(folder, report_blocks(folder, listen), load_comparison(folder)[0].variant.id)
+
+
+def report_blocks(folder: Path, listen: Callable[[str], None] | None = None) -> list[Block]:
+    """What :func:`write_report` writes."""
     manifest, results = load_comparison(folder)
     ensure_folder(folder / "figures", "report folder")
     summary = summarise(results, manifest.reference, manifest.notes)
@@ -60,8 +65,7 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     tell("figures")
     blocks = _opening(summary)
     blocks += _pictures(folder, manifest, results, summary, tell)
-    blocks += _method(manifest, results, summary)
-    return write_document(folder, blocks, summary.env_id)
+    return [*blocks, *_method(manifest, results, summary)]
 
 
 def _opening(summary: Summary) -> list[Block]:

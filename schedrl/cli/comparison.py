@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,7 +13,6 @@ from schedrl.cli.common import (
     BarOption,
     DeviceOption,
     DownloadOption,
-    EnvOption,
     SetOption,
     checked_device,
     console,
@@ -23,13 +22,12 @@ from schedrl.cli.common import (
     ticker,
     writable_file,
 )
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, parse
 
 if TYPE_CHECKING:
-    from schedrl.benchmark.protocol import Entry, Plan
+    from schedrl.benchmark.engines import Engine
+    from schedrl.benchmark.protocol_file import Comparison, Protocol
     from schedrl.benchmark.running import Step
-    from schedrl.environments.base import Variant
-    from schedrl.environments.sampling.variant import SamplingVariant
 
 __all__ = ["BENCHMARK_EXAMPLES", "DEMO_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "demo", "report"]
 
@@ -44,6 +42,8 @@ BENCHMARK_EXAMPLES = """
 schedule would an agent choose that is rewarded by its own loss?
 
 `schedrl benchmark --env schedrl/GaussianSampling-v0` : where a sampler should step, against the exact optimum
+
+`schedrl benchmark benchmarks/digits.toml --jobs 4` : a protocol file, in four processes
 
 Every run is one line of the result file. The same command again measures only what is missing there.
 """
@@ -76,7 +76,14 @@ SomeSeedsOption = Annotated[
 
 
 def benchmark(
-    env: EnvOption,
+    protocol_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Protocol file, as in benchmarks/; or --env and the like."),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", help="Environment: an id of `schedrl envs`, or a variant's own .toml file."),
+    ] = None,
     agents: Annotated[
         str | None,
         typer.Option(
@@ -85,22 +92,36 @@ def benchmark(
     ] = None,
     seeds: SomeSeedsOption = None,
     first_seed: Annotated[
-        int, typer.Option(min=0, help="First held-out seed; the others count up.")
-    ] = 1_000_000,
+        int | None, typer.Option(min=0, help="First held-out seed; the others count up. [1000000]")
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option(
             "--json", metavar="FILE", help="Result file, one JSON line per run. [FOLDER/results.jsonl]"
         ),
     ] = None,
-    form: FormOption = "both",
+    form: Annotated[
+        Literal["exact", "action", "both"] | None,
+        typer.Option(
+            help="Hand-made laws as written (exact), as the environment's actions can express them, or both. [both]"
+        ),
+    ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("-f", "--folder", help="Folder for results and report. [runs/benchmark/ENV]"),
+        typer.Option("-f", "--folder", help="Folder for results and report. [runs/benchmark/NAME]"),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Agent that the others are compared with. [the learned one, else the best]"),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes that measure side by side. [this one]")
+    ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Measure on a Ray cluster: $RAY_ADDRESS or here.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address of the Ray cluster; implies --ray.")
     ] = None,
     settings: SetOption = None,
     progress: BarOption = False,
@@ -109,33 +130,28 @@ def benchmark(
 ) -> None:
     """Compare agents on held-out seeds at equal cost, and print the table with its intervals."""
     overrides = parse_settings(settings, "--set")
-    variant = ready_variant(env, overrides, download=download)
 
-    from schedrl.benchmark.protocol import NUM_SEEDS, held_out_seeds
-    from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.benchmark.protocol_file import lay_out, read_protocol
     from schedrl.policies.agents import slug
 
-    if folder is None and json_file is None:
-        folder = Path("runs", "benchmark", slug(variant.id))
-    if isinstance(variant, SamplingVariant):
-        if reference is not None:
-            raise SchedrlError(
-                "--reference: sampling agents are compared with the optimum and the learned one"
-            )
-        _compare_sampling(
-            variant, agents, seeds, first_seed, overrides, folder, json_file, force_bar=progress
-        )
+    if protocol_file is None:
+        if env is None:
+            raise SchedrlError("--env: is needed, or a protocol file")
+        protocol, prefix = _protocol(env, agents, form, reference), "--"
     else:
-        from schedrl.benchmark.demo import default_entries
-        from schedrl.benchmark.protocol import make_plan
-
-        entries = default_entries(variant) if agents is None else _entries(agents, variant)
-        if reference is not None and reference not in [entry.label for entry in entries]:
-            raise SchedrlError(f"--reference: '{reference}' is not among the agents")
-        checked_device(device)
-        held_out = held_out_seeds(seeds or NUM_SEEDS, first_seed)
-        plan = make_plan(variant, entries, held_out, _forms(form))
-        _compare(plan, overrides, folder, json_file, reference=reference, force_bar=progress, device=device)
+        for option, given in (("env", env), ("agents", agents), ("form", form), ("reference", reference)):
+            if given is not None:
+                raise SchedrlError(f"--{option}: is what {protocol_file} says; give one of them")
+        protocol, prefix = read_protocol(protocol_file), f"protocol file {protocol_file}: "
+    changes = {"seeds": seeds, "first_seed": first_seed, "set": {**protocol.set, **overrides}}
+    protocol = protocol.model_copy(update={k: value for k, value in changes.items() if value is not None})
+    engine = _engine(jobs, ray or ray_address is not None, ray_address, device)
+    checked_device(device)
+    plans = lay_out(protocol, lambda name, changed: ready_variant(name, changed, download=download), prefix)
+    if folder is None and json_file is None:
+        name = slug(plans[0].plan.variant.id) if protocol_file is None else protocol_file.stem
+        folder = Path("runs", "benchmark", name)
+    _compare(plans, folder, json_file, force_bar=progress, device=device, engine=engine)
     if folder is not None:
         note(f"a report with figures: schedrl report {folder}")
 
@@ -146,7 +162,10 @@ def report(
     """Write a report of a comparison: table, findings, what the agents chose, learning curves."""
     from schedrl.benchmark.manifest import family_of
 
-    if family_of(folder) == "sampling":
+    family = family_of(folder)
+    if family == "several":
+        from schedrl.benchmark.several import write_several_report as write_report
+    elif family == "sampling":
         from schedrl.benchmark.sampling.report import write_sampling_report as write_report
     else:
         from schedrl.benchmark.report import write_report
@@ -174,6 +193,7 @@ def demo(
     """Learn a noise schedule with PPO, compare it with every hand-made one on held-out seeds, and write a report."""
     from schedrl.benchmark import demo as job
     from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan
+    from schedrl.benchmark.protocol_file import Comparison
     from schedrl.benchmark.report import write_report
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
@@ -200,86 +220,64 @@ def demo(
         raise typer.Exit(130) from None
     note(f"2/3 comparing on {seeds} held-out seeds")
     plan = make_plan(variant, [Entry("ppo", agent), *hand_made], held_out_seeds(seeds), _forms(form))
-    _compare(plan, overrides, folder, None, reference="ppo", force_bar=progress, device="cpu")
+    comparison = Comparison(plan, overrides, "ppo", folder.name)
+    _compare([comparison], folder, None, force_bar=progress, device="cpu")
     note("3/3 reporting")
     typer.echo(f"report: {write_report(folder, note)}")
     typer.echo(f"agent:  {training.folder}")
 
 
 def _compare(
-    plan: Plan,
-    overrides: dict[str, Any],
+    comparisons: Sequence[Comparison],
     folder: Path | None,
     json_file: Path | None,
     *,
-    reference: str | None,
     force_bar: bool,
     device: str,
+    engine: Engine | None = None,
 ) -> None:
-    """Measure, print, and leave results and manifest behind."""
-    from schedrl.benchmark.manifest import write_manifest
-    from schedrl.benchmark.protocol import run_plan
-    from schedrl.benchmark.show import print_summary
-    from schedrl.benchmark.store import RESULTS, Result, ResultStore
-    from schedrl.benchmark.table import summarise
+    """Measure, print, and leave results and manifests behind."""
+    from schedrl.benchmark.running import run_work
+    from schedrl.benchmark.several import describe, show, work_in
+    from schedrl.benchmark.store import RESULTS, Line, ResultStore
     from schedrl.files import ensure_folder
 
-    if folder is not None:
-        ensure_folder(folder, "--folder")
-    path = writable_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
-    store = ResultStore(path, Result)
-    if store.note is not None:
-        note(store.note)
-    if folder is not None:
-        write_manifest(folder, plan, path, reference=reference, overrides=overrides)
-    total = len(plan.seeds) * len(plan.measurements)
-    with _measuring(total, path, force_bar) as listen:
-        results = run_plan(plan, store, device=device, listen=listen)
-    print_summary(summarise(results, reference, plan.notes), console())
-    typer.echo(f"\nresults: {path}")
-
-
-def _compare_sampling(
-    variant: SamplingVariant,
-    agents: str | None,
-    seeds: int | None,
-    first_seed: int,
-    overrides: dict[str, Any],
-    folder: Path | None,
-    json_file: Path | None,
-    *,
-    force_bar: bool,
-) -> None:
-    """The same for agents that place a sampler's steps."""
-    from schedrl.benchmark.protocol import held_out_seeds
-    from schedrl.benchmark.sampling import comparison as sampling
-    from schedrl.benchmark.sampling.manifest import write_sampling_manifest
-    from schedrl.benchmark.sampling.records import SamplingResult
-    from schedrl.benchmark.sampling.show import print_sampling_summary
-    from schedrl.benchmark.sampling.table import summarise_sampling
-    from schedrl.benchmark.store import RESULTS, ResultStore
-    from schedrl.files import ensure_folder
-
-    held_out = held_out_seeds(seeds or sampling.NUM_SOURCES, first_seed)
-    if agents is None:
-        entries, notes = sampling.default_entries(variant, held_out)
-        for text in notes:
+    for comparison in comparisons:
+        for text in comparison.notes:
             note(text)
-    else:
-        entries = _entries(agents, variant)
-    plan = sampling.make_sampling_plan(variant, entries, held_out)
     if folder is not None:
         ensure_folder(folder, "--folder")
     path = writable_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
-    store = ResultStore(path, SamplingResult)
+    model, works = work_in(comparisons, device)
+    store: ResultStore[Line] = ResultStore(path, model)
     if store.note is not None:
         note(store.note)
     if folder is not None:
-        write_sampling_manifest(folder, plan, path, overrides)
-    with _measuring(len(plan.seeds) * len(plan.rows), path, force_bar) as listen:
-        results = sampling.run_sampling_plan(plan, store, listen)
-    print_sampling_summary(summarise_sampling(results), console())
+        describe(folder, comparisons, path)
+    rows = [row for work in works for row in work]
+    with _measuring(sum(len(row.keys) for row in rows), path, force_bar) as listen:
+        results = run_work(rows, store, engine=engine, listen=listen)
+    for place, (comparison, work) in enumerate(zip(comparisons, works, strict=True)):
+        if place:
+            typer.echo()
+        keys = {key for row in work for key in row.keys.values()}
+        show(comparison, [result for result in results if result.key in keys], console())
     typer.echo(f"\nresults: {path}")
+
+
+def _engine(jobs: int | None, ray: bool, address: str | None, device: str) -> Engine | None:
+    """Who measures; None for this process."""
+    if ray:
+        from schedrl.benchmark.ray_engine import Ray
+
+        if jobs is not None:
+            raise SchedrlError("--jobs: Ray decides how much is measured at once; give --jobs or --ray")
+        return Ray(address, gpus=0.0 if device.startswith("cpu") else 1.0)
+    if jobs is None:
+        return None
+    from schedrl.benchmark.engines import LocalProcesses
+
+    return LocalProcesses(jobs)
 
 
 @contextmanager
@@ -293,18 +291,25 @@ def _measuring(total: int, path: Path, force_bar: bool) -> Iterator[Callable[[St
         raise typer.Exit(130) from None
 
 
-def _entries(text: str, variant: Variant) -> list[Entry]:
-    from schedrl.benchmark.protocol import Entry
-    from schedrl.policies import find
+def _protocol(
+    env: str, agents: str | None, form: Literal["exact", "action", "both"] | None, reference: str | None
+) -> Protocol:
+    """What the options say, as a protocol."""
+    from schedrl.benchmark.protocol_file import Protocol
 
-    entries = []
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        label, separator, name = word.partition("=")
-        agent = find(name if separator else word, variant.id)
-        entries.append(Entry(label if separator else agent.name, agent))
-    if not entries:
-        raise SchedrlError("--agents: names at least one agent; `schedrl agents` lists them")
-    return entries
+    entries = None
+    if agents is not None:
+        entries = []
+        for word in filter(None, (part.strip() for part in agents.split(","))):
+            label, separator, name = word.partition("=")
+            entries.append({"name": name, "label": label} if separator else {"name": word})
+    fields = {
+        "environments": [env],
+        "agents": entries,
+        "forms": _forms(form or "both"),
+        "reference": reference,
+    }
+    return parse(Protocol, fields, "--env")
 
 
 def _forms(form: Literal["exact", "action", "both"]) -> tuple[Literal["exact", "action"], ...]:

@@ -57,20 +57,24 @@ class SamplingManifest(Spec):
 
 
 def write_sampling_manifest(
-    folder: Path, plan: SamplingPlan, results: Path, overrides: Mapping[str, Any] | None = None
+    folder: Path,
+    plan: SamplingPlan,
+    results: Path,
+    overrides: Mapping[str, Any] | None = None,
+    within: Path | None = None,
 ) -> SamplingManifest:
-    """Describe a comparison in its folder."""
+    """Describe a comparison in its folder; see :func:`schedrl.benchmark.manifest.write_manifest`."""
     rows = []
     for row in plan.rows:
         agent = row.entry.agent
         if agent.kind == "trained":
-            agent = agent.model_copy(update={"path": relative(Path(agent.path), folder)})
+            agent = agent.model_copy(update={"path": relative(Path(agent.path), folder, within)})
         rows.append(SamplingManifestRow(label=row.entry.label, agent_hash=row.agent_hash, agent=agent))
     manifest = SamplingManifest(
         variant=plan.variant,
         seeds=tuple(plan.seeds),
         rows=tuple(rows),
-        results=relative(results, folder),
+        results=relative(results, folder, within),
         overrides=dict(overrides or {}),
     )
     write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))

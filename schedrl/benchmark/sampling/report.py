@@ -33,7 +33,7 @@ from schedrl.policies.agents import Agent
 from schedrl.policies.solving import solve
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["write_sampling_report"]
+__all__ = ["sampling_report_blocks", "write_sampling_report"]
 
 _DRAWN = 6
 """Agents in a figure."""
@@ -58,12 +58,18 @@ def write_sampling_report(folder: Path, listen: Callable[[str], None] | None = N
     Raises:
         SchedrlError: The comparison is missing or damaged, or the folder cannot be written.
     """
+    title = load_sampling_comparison(folder)[0].variant.id
+    return write_document(folder, sampling_report_blocks(folder, listen), title)
+
+
+def sampling_report_blocks(folder: Path, listen: Callable[[str], None] | None = None) -> list[Block]:
+    """What :func:`write_sampling_report` writes."""
     manifest, results = load_sampling_comparison(folder)
     ensure_folder(folder / "figures", "report folder")
     summary = summarise_sampling(results)
     (listen or (lambda _: None))("figures")
     heads, rows = show.report_table(summary)
-    blocks: list[Block] = [
+    return [
         Heading(f"Sampling grids in {summary.env_id}", 1),
         Bullets(tuple(show.findings(summary))),
         Heading("Results"),
@@ -73,7 +79,6 @@ def write_sampling_report(folder: Path, listen: Callable[[str], None] | None = N
         *_pictures(folder, manifest, results, summary),
         *_method(manifest, results, summary),
     ]
-    return write_document(folder, blocks, summary.env_id)
 
 
 def _pictures(
