@@ -193,7 +193,7 @@ def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
 
 
 def relative(path: Path, folder: Path, within: Path | None = None) -> str:
-    """A path as a manifest in ``folder`` holds it: relative when inside (inside ``within``, if given), else absolute."""
+    """A path as a manifest in ``folder`` holds it: relative inside it (or inside ``within``), else absolute."""
     path, folder = path.resolve(), folder.resolve()
     inside = path.is_relative_to(folder if within is None else within.resolve())
     return os.path.relpath(path, folder) if inside else str(path)

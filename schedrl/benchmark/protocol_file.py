@@ -124,7 +124,7 @@ class Comparison:
 
 
 def read_protocol(path: Path) -> Protocol:
-    """Read a protocol file. Paths in it are seen from its own folder.
+    """Read a protocol file. Paths in it, ``./agent`` say, are seen from its own folder.
 
     Raises:
         SchedrlError: It cannot be read, or says something that is not allowed.
@@ -146,8 +146,10 @@ def read_protocol(path: Path) -> Protocol:
 
 
 def _located(name: str, file: Path) -> str:
+    """A path as seen from the file's folder; a bare name is one of a catalogue, whatever lies beside the file."""
     beside = file.parent / name
-    return str(beside) if beside.is_dir() or (name.endswith(".toml") and beside.is_file()) else name
+    own = beside.is_file() if name.endswith(".toml") else "/" in name and (beside / "agent.json").is_file()
+    return str(beside) if own else name
 
 
 def lay_out(protocol: Protocol, ready: Ready, prefix: str = "") -> list[Comparison]:

@@ -46,6 +46,13 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         ("benchmark", *KNOTS, "--agents", "cosine,cosine=linear"),
         "two agents are called 'cosine'",
     ),
+    "no environment": (("benchmark",), "--env: is needed, or a protocol file"),
+    "protocol file": (("benchmark", "mine.toml"), "protocol file mine.toml: cannot be read"),
+    "file and options": (
+        ("benchmark", "mine.toml", "--agents", "cosine"),
+        "--agents: is what mine.toml says",
+    ),
+    "jobs and ray": (("benchmark", *KNOTS, "--jobs", "2", "--ray"), "--jobs: Ray decides"),
     "reference": (("benchmark", *KNOTS, "--agents", "cosine", "--reference", "ppo"), "--reference: 'ppo'"),
     "no form": (
         ("benchmark", "--env", "schedrl/DigitsGain-v0", "--agents", "cosine", "--form", "action"),

@@ -116,6 +116,41 @@ action = {{ kind = "knots", bins = {action["bins"]}, reference = {{ name = "cosi
     assert "in me/Own-v0: 2 runs of 2 optimizer steps" in result.stderr
 
 
+def test_a_protocol_in_several_environments(run: Run, tiny_options: list[str], surrounding: Path) -> None:
+    Path("two.toml").write_text(
+        """environments = ["schedrl/DigitsKnots-v0", { id = "schedrl/DigitsKernel-v0", set = { "action.knots" = 2 } }]
+agents = ["cosine", { name = "random", environments = ["schedrl/DigitsKernel-v0"] }]
+forms = ["exact"]
+seeds = 9
+"""
+    )
+    words = ["benchmark", "two.toml", *tiny_options, "--seeds", "2", "--jobs", "1"]
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    folder = Path("runs/benchmark/two")
+    lines = read_results(folder / "results.jsonl", Result)
+    assert [(line.env_id, line.agent) for line in lines] == [
+        *[("schedrl/DigitsKnots-v0", "cosine")] * 2,
+        *[("schedrl/DigitsKernel-v0", "cosine")] * 2,
+        *[("schedrl/DigitsKernel-v0", "random")] * 2,
+    ]
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if "2 held-out seeds" in line] == [
+        "schedrl/DigitsKnots-v0",
+        "schedrl/DigitsKernel-v0",
+    ]
+    assert run(*words).stdout == result.stdout
+    moved = folder.rename("moved")
+    report = run("report", str(moved))
+    assert report.exit_code == 0, report.stderr
+    text = (moved / "report.md").read_text()
+    assert text.index("## Noise schedules in schedrl/DigitsKnots-v0") < text.index(
+        "## Noise schedules in schedrl/DigitsKernel-v0"
+    )
+    figures = re.findall(r"\]\((Digits\S+\.png)\)", text)
+    assert len({figure.split("/")[0] for figure in figures}) == 2
+    assert all((moved / figure).is_file() for figure in figures)
+
+
 def test_the_demo_does_it_all_and_goes_on(run: Run, tiny_options: list[str]) -> None:
     words = ["demo", *tiny_options, "-n", "64", "--seeds", "2"]
     stopped = run(*words, "--minutes", "0")

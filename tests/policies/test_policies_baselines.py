@@ -18,6 +18,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import Policy, catalogue, find, make_policy
 from schedrl.policies.agents import AVAAgent, ScheduleAgent
+from schedrl.policies.baselines import RandomPolicy
 
 ENVIRONMENTS = [f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "Gain", "DSC", "Choice")]
 FOR_TRAINING = sorted(
@@ -201,3 +202,14 @@ def test_sb3_evaluates_them(name: str, tiny: dict[str, Any]) -> None:
     policy: Any = make_policy(find(name, variant.id), variant)
     mean, std = evaluate_policy(policy, env, n_eval_episodes=4, warn=False)
     assert np.isfinite([mean, std]).all()
+
+
+def test_random_actions_do_not_depend_on_other_runs() -> None:
+    variant = training_variant("schedrl/DigitsKnots-v0")
+    rows = np.zeros((3, 1), dtype=np.float32)
+    together = RandomPolicy(variant, [5, 6, 7])
+    alone = RandomPolicy(variant, [6])
+    for _ in range(2):
+        np.testing.assert_array_equal(together.predict(rows)[0][1], alone.predict(rows[:1])[0][0])
+    with pytest.raises(SchedrlError, match="a row per seed is needed, 3"):
+        together.predict(rows[:2])

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from schedrl.environments.registration import training_variant
 from schedrl.errors import AgentFileError
 from schedrl.policies.agent_files import build_network, load_agent, read_description, save_agent
+from schedrl.policies.agents import TrainedAgent, find
 from schedrl.policies.ppo_spec import PPOSpec
 
 
@@ -36,7 +37,8 @@ def test_what_is_saved_acts_the_same(trained: Path, tmp_path: Path) -> None:
     save_agent(tmp_path, network, description)
     loaded = load_agent(tmp_path)
     rows = observations(50, len(description.variant.observation_names))
-    expected, _ = network.predict(rows, deterministic=True)
+    # Row by row, as a loaded policy does: a network's last digits depend on its batch.
+    expected = np.concatenate([network.predict(row[None], deterministic=True)[0] for row in rows])
     np.testing.assert_array_equal(loaded.predict(rows, deterministic=True)[0], expected)
     # The weights above are random: had loading done nothing, another draw would act otherwise.
     other, _ = build_network(description).predict(rows, deterministic=True)
@@ -146,3 +148,18 @@ def test_an_agent_does_not_act_where_it_does_not_fit(
         load_agent(trained, training_variant(env_id, {**tiny, **changes}))
     fitting = load_agent(trained, training_variant("schedrl/DigitsKnots-v0", {"training.batch_size": 7}))
     assert fitting.description.variant.id == "schedrl/DigitsKnots-v0"
+
+
+@pytest.mark.parametrize("env_id", ["schedrl/DigitsKnots-v0", "schedrl/MixtureSampling-v0"])
+def test_actions_do_not_depend_on_other_rows(env_id: str) -> None:
+    agent = find("ppo", env_id)
+    assert isinstance(agent, TrainedAgent)
+    policy = load_agent(agent.path)
+    space = policy.network.observation_space
+    rows = np.random.default_rng(0).normal(size=(50, *(space.shape or ()))).astype(np.float32)
+    actions, _ = policy.predict(rows, deterministic=True)
+    for row in (0, 17, 49):
+        np.testing.assert_array_equal(policy.predict(rows[row], deterministic=True)[0], actions[row])
+    np.testing.assert_array_equal(policy.predict(rows[10:33], deterministic=True)[0], actions[10:33])
+    theirs, _ = policy.network.predict(rows, deterministic=True)
+    np.testing.assert_allclose(actions, theirs, atol=1e-5)

@@ -106,6 +106,19 @@ def test_taking_rows() -> None:
     np.testing.assert_array_equal(batch.eigenvalues, spectra)
 
 
+def test_a_geodesic_does_not_depend_on_whether_its_neighbours_are_alike() -> None:
+    rng = np.random.default_rng(1)
+    spectra = -np.sort(-rng.uniform(0.1, 3.0, (3, 6)), axis=1)
+    counts = np.ones_like(spectra)
+    together = GaussianBatch(spectra, counts, "ddim", quantiles=3).geodesic_angles()
+    for row in range(3):
+        part = slice(row, row + 1)
+        alone = GaussianBatch(spectra[part], counts[part], "ddim", quantiles=3).geodesic_angles()
+        np.testing.assert_allclose(alone[:, 0], together[:, row], rtol=1e-12)
+    shared = GaussianBatch(spectra[:1], counts[:1], "ddim", quantiles=3, shared=True).geodesic_angles()
+    assert np.abs(shared[:, 0] - together[:, 0]).max() > 1e-3, "of the whole spectrum, not of three quantiles"
+
+
 @given(angle=st.floats(0.0, np.pi / 2))
 def test_the_fast_angle(angle: float) -> None:
     made = _angle(np.array([np.cos(angle)], np.float32), np.array([max(np.sin(angle), 0.0)], np.float32))

@@ -1,0 +1,193 @@
+"""Protocol files: the shipped ones, what they may say, and several environments in one file of results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedrl import data
+from schedrl.benchmark.protocol import Plan
+from schedrl.benchmark.protocol_file import Comparison, lay_out, read_protocol
+from schedrl.benchmark.sampling.comparison import SamplingPlan
+from schedrl.benchmark.store import Result, read_results
+from schedrl.environments.registration import variant_of
+from schedrl.errors import SchedrlError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "benchmarks").glob("*.toml"))
+
+
+def laid_out(path: Path) -> list[Comparison]:
+    return lay_out(read_protocol(path), variant_of, f"{path.name}: ")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a protocol file; fields as TOML text."""
+
+    def made(environments: str = '["schedrl/DigitsKnots-v0"]', **fields: str) -> Path:
+        path = tmp_path / "p.toml"
+        content = {"environments": environments, **fields}
+        path.write_text("".join(f"{name} = {text}\n" for name, text in content.items()))
+        return path
+
+    return made
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_protocols_can_be_laid_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "missing", lambda spec: None)  # no images are needed for that
+    assert all(comparison.plan for comparison in laid_out(path))
+
+
+def test_what_is_shipped() -> None:
+    assert {path.stem for path in SHIPPED} >= {"digits", "exact", "fashion", "gaming", "transfer"}
+    knots, kernel = laid_out(ROOT / "benchmarks" / "digits.toml")
+    for comparison in (knots, kernel):
+        assert isinstance(comparison.plan, Plan)
+        labels = {row.entry.label for row in comparison.plan.measurements}
+        assert len(labels) >= 12
+        assert {row.entry.agent.kind for row in comparison.plan.measurements} >= {
+            "schedule",
+            "ava",
+            "trained",
+        }
+        assert comparison.reference == "ppo"
+    [gaming] = laid_out(ROOT / "benchmarks" / "gaming.toml")
+    assert isinstance(gaming.plan, Plan)
+    # The published table is of this environment.
+    published = read_results(ROOT / "benchmarks" / "results" / "gaming.jsonl", Result)
+    assert {line.fingerprint for line in published} == {gaming.plan.variant.fingerprint()}
+    assert {line.agent_hash for line in published} == {row.agent_hash for row in gaming.plan.measurements}
+
+
+BAD: dict[str, tuple[dict[str, str], str]] = {
+    "environment": ({"environments": '["schedrl/DigitKnots-v0"]'}, "did you mean 'schedrl/DigitsKnots-v0'?"),
+    "no environment": ({"environments": "[]"}, "field 'environments'"),
+    "agent": ({"agents": '["cosin"]'}, "unknown agent 'cosin'; did you mean 'cosine'?"),
+    "no agent": ({"agents": "[]"}, "p.toml: agents: names at least one agent"),
+    "field": ({"agent": '["cosine"]'}, "did you mean 'agents'?"),
+    "agent's field": ({"agents": '[{ name = "cosine", form = "exact" }]'}, "agents.0.form"),
+    "form": ({"forms": '["exactly"]'}, "field 'forms.0'"),
+    "seeds": ({"seeds": "0"}, "field 'seeds'"),
+    "format": ({"format": "2"}, "field 'format'"),
+    "override": ({"set": '{ "action.bin" = 3 }'}, "did you mean 'action.bins'?"),
+    "reference": (
+        {"agents": '["cosine"]', "reference": '"ppo"'},
+        "p.toml: reference: 'ppo' is not among the agents",
+    ),
+    "label": (
+        {"agents": '["cosine", { name = "linear", label = "cosine" }]'},
+        "two agents are called 'cosine'",
+    ),
+    "from": (
+        {"agents": '[{ name = "cosine", from = "schedrl/DigitsDSC-v0" }]'},
+        "only a trained agent comes from",
+    ),
+    "from elsewhere": (
+        {"agents": '[{ name = "ppo", from = "schedrl/DigitsDSC-v0" }]'},
+        "was trained in schedrl/DigitsDSC-v0, whose observations or actions are not those of",
+    ),
+    "from nowhere": (
+        {"agents": '[{ name = "ppo", from = "schedrl/DigitsGain-v0" }]'},
+        "has no shipped policy",
+    ),
+    "takes part": (
+        {"agents": '["cosine", { name = "linear", environments = ["schedrl/DigitsKnot-v0"] }]'},
+        "did you mean 'schedrl/DigitsKnots-v0'?",
+    ),
+    "nobody": (
+        {
+            "environments": '["schedrl/DigitsKnots-v0", "schedrl/DigitsGain-v0"]',
+            "agents": '[{ name = "cosine", environments = ["schedrl/DigitsKnots-v0"] }]',
+        },
+        "none takes part in schedrl/DigitsGain-v0",
+    ),
+    "families": (
+        {"environments": '["schedrl/DigitsKnots-v0", "schedrl/MixtureSampling-v0"]'},
+        "environments: all of one family",
+    ),
+    "budget": ({"budget": "{ sampler_steps = 3 }"}, "budget.sampler_steps: there is no sampler"),
+    "phases": (
+        {"environments": '["schedrl/DigitsGain-v0"]', "budget": "{ optimizer_steps = 9 }"},
+        "budget.optimizer_steps: must be a multiple of the 8 phases of schedrl/DigitsGain-v0 (got 9)",
+    ),
+    "sampler's budget": (
+        {"environments": '["schedrl/MixtureSampling-v0"]', "budget": "{ optimizer_steps = 9 }"},
+        "budget.optimizer_steps: nothing is trained",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_bad_protocols(name: str, write: Callable[..., Path]) -> None:
+    fields, message = BAD[name]
+    with pytest.raises(SchedrlError) as caught:
+        laid_out(write(**fields))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(SchedrlError, match="cannot be read: No such file"):
+        read_protocol(tmp_path / "none.toml")
+    (tmp_path / "p.toml").write_text("environments = [")
+    with pytest.raises(SchedrlError, match="is not a TOML file"):
+        read_protocol(tmp_path / "p.toml")
+
+
+def test_a_budget_is_spread_over_the_phases(write: Callable[..., Path]) -> None:
+    [gain] = laid_out(
+        write('["schedrl/DigitsGain-v0"]', agents='["cosine"]', budget="{ optimizer_steps = 80 }", seeds="3")
+    )
+    assert isinstance(gain.plan, Plan)
+    assert (gain.plan.variant.optimizer_steps, gain.plan.variant.episode.steps_per_phase) == (80, 10)
+    assert gain.plan.seeds == [1_000_000, 1_000_001, 1_000_002]
+    [mixture] = laid_out(
+        write('["schedrl/MixtureSampling-v0"]', agents='["uniform-vp"]', budget="{ sampler_steps = 6 }")
+    )
+    assert isinstance(mixture.plan, SamplingPlan)
+    assert (mixture.plan.variant.steps.minimum, mixture.plan.variant.steps.maximum) == (6, 6)
+
+
+def test_an_agent_of_another_environment_acts_as_it_is(write: Callable[..., Path]) -> None:
+    agents = '["ppo", { name = "ppo", from = "schedrl/DigitsKernel-v0" }, { name = "ppo", label = "twin" }]'
+    [kernel] = laid_out(write('["schedrl/DigitsAKOD-v0"]', agents=agents))
+    assert isinstance(kernel.plan, Plan)
+    hashes = {row.entry.label: row.agent_hash for row in kernel.plan.measurements}
+    assert list(hashes) == ["ppo", "ppo-from-DigitsKernel-v0", "twin"]
+    assert hashes["twin"] == hashes["ppo"] != hashes["ppo-from-DigitsKernel-v0"]
+
+
+def test_paths_are_seen_from_the_file(write: Callable[..., Path], trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "cosine").mkdir()
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "mine").symlink_to(trained)
+    protocol = read_protocol(write(agents='["cosine", "agents/mine"]'))
+    assert [agent.name for agent in protocol.agents or ()] == ["cosine", str(tmp_path / "agents" / "mine")]
+
+
+def test_a_killed_benchmark_goes_on_to_the_same_results(tiny: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    sets = "".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in tiny.items())
+    path.write_text(
+        f'environments = ["schedrl/DigitsKnots-v0"]\nagents = ["cosine", "random"]\nseeds = 2\n[set]\n{sets}'
+    )
+    script = str(ROOT / "scripts" / "check_benchmark.py")
+    done = subprocess.run(
+        [sys.executable, script, str(path), "--kills", "1"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "OK: after 1 kills every run is there once" in done.stdout
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value)

@@ -1,0 +1,124 @@
+"""The engine on a Ray cluster; skipped where Ray is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedrl.benchmark.engines import InProcess
+from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.ray_engine import Ray
+from schedrl.benchmark.running import Work, run_work
+from schedrl.benchmark.store import Result, ResultStore, read_results
+from schedrl.environments.registration import training_variant
+from schedrl.errors import SchedrlError
+from schedrl.policies import find
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SchedrlError, match=r"ray: is not installed; pip install 'schedrl\[ray\]'"):
+        Ray()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of two nodes on this machine."""
+    ray = pytest.importorskip("ray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        from ray.cluster_utils import Cluster
+
+        # Workers find the package, and the tasks below, where this process does.
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+        try:
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+            if before is None:
+                del os.environ["PYTHONPATH"]
+            else:
+                os.environ["PYTHONPATH"] = before
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A task whose worker is killed in the middle, once."""
+
+    inner: Any
+    folder: Path
+    fatal: int
+
+    @property
+    def doing(self) -> str:
+        return str(self.inner.doing)
+
+    def run(self) -> Any:
+        (seed,) = self.inner.seeds
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{seed}\n")
+        lines = self.inner.run()
+        mark = self.folder / "killed"
+        if seed == self.fatal and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return lines
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files to the garbage collector
+def test_a_killed_worker_costs_its_own_run_only(cluster: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+    from schedrl.benchmark.protocol import work_of
+
+    variant = training_variant("schedrl/DigitsKnots-v0", tiny)
+    entries = [Entry(name, find(name, variant.id)) for name in ("cosine", "random")]
+    plan = make_plan(variant, entries, held_out_seeds(3), ("exact",))
+    here = run_plan(plan, ResultStore(tmp_path / "here.jsonl", Result), engine=InProcess())
+    rows = [
+        Work(work.keys, lambda seeds, work=work: Killed(work.task(seeds), tmp_path, 1_000_001), 1)  # type: ignore[misc]
+        for work in work_of(plan)
+    ]
+    path = tmp_path / "there.jsonl"
+    there = run_work(rows, ResultStore(path, Result), engine=Ray(cluster.address))
+    times = {"seconds", "created", "versions", "hardware"}
+
+    def numbers(results: list[Result]) -> list[dict[str, Any]]:
+        kept = [result.model_dump(exclude=times) for result in results]
+        return sorted(kept, key=lambda line: (line["agent"], line["seed"]))
+
+    assert numbers(there) == numbers(here)
+    assert len(read_results(path, Result)) == 6
+    begun = (tmp_path / "log").read_text().split()
+    assert sorted(begun) == sorted(["1000000", "1000001", "1000002"] * 2 + ["1000001"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_measured_is_one_line(cluster: Any, tmp_path: Path) -> None:
+    rows = [Work({1: "key"}, lambda _: Refuses(), 1)]
+    with pytest.raises(SchedrlError, match=r"^no such thing$"):
+        run_work(rows, ResultStore(tmp_path / "r.jsonl", Result), engine=Ray(cluster.address))
+
+
+@dataclass(frozen=True)
+class Refuses:
+    """A task that cannot be done."""
+
+    doing: str = "nothing"
+
+    def run(self) -> list[Result]:
+        raise SchedrlError("no such thing")
