@@ -115,7 +115,9 @@ def test_a_sampler_steps_by_the_state_it_is_in(per_image: bool) -> None:
     data_like = 0.5 * np.random.default_rng(1).standard_normal((32, 1, 8, 8)).astype(np.float32)
     end = float(dko.schedule(data_like).logsnr_steps(1000)[-1])
     drawn = dko.sample(exact, start, 1000, start_logsnr=end, per_image=per_image)
-    assert float(drawn[:60].var()) == pytest.approx(variance, rel=0.15)  # the last knots go through the noise fast
+    assert float(drawn[:60].var()) == pytest.approx(
+        variance, rel=0.15
+    )  # the last knots go through the noise fast
     seen = torch.stack(levels)
     assert seen.shape == (1000, 100)
     assert bool((seen[1:] >= seen[:-1]).all())
