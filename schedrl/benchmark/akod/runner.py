@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -224,11 +225,17 @@ def surrogates(trained: Trained, setting: Setting) -> tuple[SurrogateError | Non
     rng = np.random.default_rng(_SURROGATE_SEED)
     noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)).to(population.device)
     levels = tuple(variant.bound.grid[::2].tolist())
-    network = population.averaged_network()
-    told = population.log_beta_at if population.spec.network.modulation else None
-    return surrogate_error(
-        network, population.spec, x0, noise, torch.tensor(levels), msfi.gap[0], told
-    ), levels
+    found = []
+    for run in range(population.num_runs):  # one by one: PyTorch's last digit depends on how many there are
+        rows = slice(run, run + 1)
+        told = partial(population.log_beta_at, rows=rows) if population.spec.network.modulation else None
+        network = population.averaged_network(rows)
+        at = torch.tensor(levels)
+        found.append(surrogate_error(network, population.spec, x0, noise, at, msfi.gap[0], told))
+    surrogate, still = (
+        torch.cat([getattr(each, name) for each in found]) for name in ("surrogate", "standing_still")
+    )
+    return SurrogateError(surrogate, still), levels
 
 
 def _line(
