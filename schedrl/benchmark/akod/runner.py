@@ -14,6 +14,7 @@ import torch
 from schedrl import data
 from schedrl.benchmark.akod.records import Run
 from schedrl.benchmark.akod.rows import DATA, Row, Setting
+from schedrl.benchmark.akod.timing import Timings, read_timings, time_rows
 from schedrl.benchmark.experiments.drivers import AgentDriver, Driver, FixedDriver, started
 from schedrl.benchmark.experiments.plan import (
     ExperimentPlan,
@@ -60,10 +61,12 @@ class Experiment:
     Attributes:
         plan: What was compared.
         runs: Held-out runs.
+        timings: Of all rows' steps in turns; absent before the end.
     """
 
     plan: Plan
     runs: tuple[Run, ...]
+    timings: Timings | None
 
 
 def make_plan(
@@ -129,6 +132,7 @@ def run_experiment(
         if listen is not None:
             each = len(plan.seeds) * plan.setting.steps
             listen(Progress((place + 1) * each, plan.optimizer_steps, row.name))
+    time_rows(folder, plan.setting, plan.rows, plan.seeds, plan.device)
     return load_experiment(folder), [] if store.note is None else [store.note]
 
 
@@ -149,6 +153,7 @@ def load_experiment(folder: Path) -> Experiment:
             run for run in runs
             if run.setting == hashed and (run.row, run.row_fingerprint) in wanted and run.seed in plan.seeds
         ),
+        read_timings(folder),
     )  # fmt: skip
 
 

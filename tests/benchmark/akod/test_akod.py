@@ -201,13 +201,13 @@ def entry(
             row=row, row_fingerprint="", setting="", seed=seed, steps=steps,
             bounds=tuple(9.0 if step < at else end for step in steps), test_bound=end,
             frechet={"DDPM 1000": None if lost else frechet * (1 + 0.01 * seed)}, extractor="pca", samples=9,
-            diverged_at=10 if lost else None, parameters=5, step_flops=flops, step_seconds=seconds,
+            diverged_at=10 if lost else None, parameters=5, step_flops=flops, step_seconds=1.0,
             surrogate_error=(), standing_still=(), surrogate_levels=(), search_steps=0, versions={}, hardware="",
             created="",
         )
         for seed, end in enumerate(ends)
     ]  # fmt: skip
-    return Entry(row, tuple(runs))
+    return Entry(row, tuple(runs), seconds)
 
 
 def verdict(text: str, *table: Entry) -> str:
