@@ -69,8 +69,8 @@ def explanation(experiment: Experiment) -> str:
         "optimizer. `steps`, `time`: how many times fewer iterations, and how many times less time, until the "
         "validation bound is what `plain` has at the end; or how many runs got there at all. `ms/step`: a run's share "
         "of the time of an optimizer step of all seeds together, all rows timed in turns, the median. `MFLOP`: "
-        "operations of the matrix products in a step. `weights`: parameters. `div.`: runs that diverged. `cost`: training runs that "
-        "the kernel was learned from."
+        "operations of the matrix products in a step. `weights`: parameters. `div.`: runs that diverged. `cost`: "
+        "training runs that the kernel was learned from."
     )
 
 
