@@ -115,13 +115,14 @@ def proposals(
     Raises:
         SchedrlError: The search is not for this space, a package is missing, or the budget is too small.
     """
+    # Before the generators: those begin only when they are asked.
+    _needs(spec.name, runs, 2, "the reference and a candidate")
     match spec:
         case BestStaticSearch():
             made = _distinct(np.stack([np.zeros(space.size), *static]))
             _needs(spec.name, runs, len(made), "one run of each schedule")
             return _all_of(made, min(spec.seeds, runs // len(made)))
         case HalvingSequenceSearch():
-            _needs(spec.name, runs, 2, "a round of two candidates")
             return _halving(spec, space, runs, rng)
         case RandomSequenceSearch():
             every = space.all(runs)
@@ -172,7 +173,6 @@ def _rounds(
     propose: Propose,
 ) -> Proposals:
     """Rounds of one seed each, then the best on fresh seeds."""
-    _needs(spec.name, runs, 2, "the reference and a candidate")
     for_finals = int(spec.final_share * runs)
     left, reference = runs - for_finals, np.zeros((1, space.size))
     last: tuple[FloatArray, FloatArray] | None = None
@@ -218,7 +218,9 @@ def _halving(
     total, weight, spent = np.zeros(len(candidates)), 0, 0
     while len(candidates) > 1:
         # An odd number of candidates rounds up, which may cost more than its share.
-        seeds = min(seeds, (runs - spent) // len(candidates))
+        affordable = (runs - spent) // len(candidates)
+        # The last two settle it with all that the powers of two have left.
+        seeds = affordable if len(candidates) == 2 else min(seeds, affordable)
         if seeds < 1:
             break
         values = yield Round(candidates, seeds)

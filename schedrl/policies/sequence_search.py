@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from schedrl import data
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, unknown_name
+from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, parse, unknown_name
 from schedrl.files import dump_json, ensure_folder, write_text
 from schedrl.policies.agents import (
     SEQUENCE,
@@ -40,7 +40,7 @@ from schedrl.policies.sequence_specs import (
 from schedrl.policies.sequences import SEARCH_SEEDS
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["ALGORITHMS", "PROGRESS", "SearchProgress", "ppo_budget", "search", "search_spec"]
+__all__ = ["ALGORITHMS", "PROGRESS", "SearchProgress", "check_search", "ppo_budget", "search", "search_spec"]
 
 STATE, PROGRESS = "search.json", "progress.jsonl"
 
@@ -115,8 +115,6 @@ def search_spec(algo: str, **settings: Any) -> SequenceSearchSpec:
     """
     if algo not in ALGORITHMS:
         raise unknown_name("search", algo, ALGORITHMS)
-    from schedrl.errors import parse
-
     return parse(ALGORITHMS[algo], {"name": algo, **settings}, f"search '{algo}'")
 
 
@@ -169,22 +167,34 @@ def search(
         SchedrlError: Data is missing, the budget is too small, the search cannot act there, or the folder holds
             another search.
     """
+    rounds = _begin(variant, spec, budget, seed)
+    request = _Request(variant=variant.fingerprint(), spec=spec, budget=budget, seed=seed)
+    state = _read_state(folder, request)
+    ensure_folder(folder, "output folder")
+    runs = budget // variant.optimizer_steps
+    seeds = np.random.default_rng([seed, 1]).choice(SEARCH_SEEDS, size=runs, replace=False)
+    trial = _Trial(variant, SequenceSpace.of(variant), device)
+    return _Session(request, state, folder, listen).run(variant, rounds, seeds, trial)
+
+
+def check_search(variant: TrainingVariant, spec: SequenceSearchSpec, budget: int) -> None:
+    """Check that a search can be done, before any work.
+
+    Raises:
+        SchedrlError: As :func:`search`, but for its folder.
+    """
+    _begin(variant, spec, budget, 0)
+
+
+def _begin(variant: TrainingVariant, spec: SequenceSearchSpec, budget: int, seed: int) -> Proposals:
     if (problem := data.missing(variant.data)) is not None:
         raise MissingDataError(problem)
     runs = budget // variant.optimizer_steps
     if runs > SEARCH_SEEDS:
         raise SchedrlError(f"budget: at most {SEARCH_SEEDS} training runs (got {runs})")
-    space = SequenceSpace.of(variant)
-    rng, seeds_rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     laws = [agent.schedule for agent in catalogue().values() if isinstance(agent, ScheduleAgent)]
     static = static_sequences(variant, laws) if isinstance(spec, BestStaticSearch) else []
-    rounds = proposals(spec, space, runs, rng, static)
-    request = _Request(variant=variant.fingerprint(), spec=spec, budget=budget, seed=seed)
-    state = _read_state(folder, request)
-    ensure_folder(folder, "output folder")
-    seeds = seeds_rng.choice(SEARCH_SEEDS, size=runs, replace=False)
-    trial = _Trial(variant, space, device)
-    return _Session(request, state, folder, listen).run(variant, rounds, seeds, trial)
+    return proposals(spec, SequenceSpace.of(variant), runs, np.random.default_rng([seed, 0]), static)
 
 
 class _Session:

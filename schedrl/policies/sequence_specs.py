@@ -83,7 +83,7 @@ class HalvingSequenceSearch(Spec):
     How many candidates begin is the greatest power of two whose rounds the budget pays for.
 
     Attributes:
-        seeds: Seeds of the first round, at least; what the powers of two leave of the budget adds to them.
+        seeds: Seeds of the first round, at least. What the powers of two leave of the budget goes to the last round.
         spread: Standard deviation of the candidates' actions around the reference, which is one of them.
     """
 

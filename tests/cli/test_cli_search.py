@@ -47,3 +47,18 @@ def test_bad_input_is_one_line(words: list[str], message: str, run: Run) -> None
     assert message in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error")]) == 1
     assert not list(Path().glob("runs/search/*"))
+
+
+def test_a_comparison_searches_first(run: Run, tiny_options: list[str]) -> None:
+    Path("mine.toml").write_text(
+        'name = "mine"\nkind = "schedule-search"\nbudget = 20\nsearch = { name = "halving" }\n'
+    )
+    words = ["benchmark", *KNOTS, *tiny_options, "--agents", "mine.toml,cosine", "--seeds", "2", "-f", "out"]
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    assert "searching: 20/20, mine, best so far" in result.stderr
+    assert len(list(Path("out/searches").glob("mine-*/sequence.json"))) == 1
+    again = run(*words)
+    assert again.stdout == result.stdout
+    assert "searching:" not in again.stderr
+    assert run("report", "out").exit_code == 0

@@ -76,7 +76,7 @@ def test_a_search_comes_near_a_known_optimum(name: str) -> None:
     best, spent = play(name, CONTINUOUS, 512, bowl)
     # The reference is at -0.75. Halving pays for 64 candidates, the others for hundreds.
     assert bowl(best[None])[0] > (-0.3 if name == "halving" else -0.15)
-    assert 400 < spent <= 512
+    assert 500 < spent <= 512
 
 
 def test_cma_es_converges() -> None:
@@ -134,10 +134,10 @@ def test_a_missing_package_is_named(name: str, package: str, monkeypatch: pytest
 
 
 def test_numpy_global_generator_is_left_alone() -> None:
-    before = np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     for name in ("tpe", "cma-es"):
         play(name, CONTINUOUS, 100, bowl)
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[index,union-attr]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index]  # noqa: NPY002
 
 
 def interrupt_after(rounds: int) -> Callable[[SearchProgress], None]:
