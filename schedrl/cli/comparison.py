@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from schedrl.benchmark.protocol import Entry, Plan, Step
     from schedrl.environments.base import Variant
     from schedrl.environments.sampling.variant import SamplingVariant
+    from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = ["BENCHMARK_EXAMPLES", "DEMO_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "demo", "report"]
 
@@ -41,6 +43,9 @@ BENCHMARK_EXAMPLES = """
 
 `schedrl benchmark --env schedrl/DigitsChoice-v0 --agents cosine,printed-linear --set reward.kind=own_loss` : which
 schedule would an agent choose that is rewarded by its own loss?
+
+`schedrl benchmark --env schedrl/DigitsKnots-v0 --agents ppo,search-static-cma-es,best-static` : searches at the cost of
+PPO's training, done first and once
 
 `schedrl benchmark --env schedrl/GaussianSampling-v0` : where a sampler should step, against the exact optimum
 
@@ -112,7 +117,7 @@ def benchmark(
 
     from schedrl.benchmark.protocol import NUM_SEEDS, held_out_seeds
     from schedrl.environments.sampling.variant import SamplingVariant
-    from schedrl.policies.agents import slug
+    from schedrl.policies.agents import ScheduleSearchAgent, slug
 
     if folder is None and json_file is None:
         folder = Path("runs", "benchmark", slug(variant.id))
@@ -133,6 +138,10 @@ def benchmark(
             raise SchedrlError(f"--reference: '{reference}' is not among the agents")
         checked_device(device)
         held_out = held_out_seeds(seeds or NUM_SEEDS, first_seed)
+        if any(isinstance(entry.agent, ScheduleSearchAgent) for entry in entries):
+            entries = _searched(
+                variant, entries, held_out, form, folder or Path(json_file or "").parent, progress, device
+            )
         plan = make_plan(variant, entries, held_out, _forms(form))
         _compare(plan, overrides, folder, json_file, reference=reference, force_bar=progress, device=device)
     if folder is not None:
@@ -304,6 +313,41 @@ def _entries(text: str, variant: Variant) -> list[Entry]:
     if not entries:
         raise SchedrlError("--agents: names at least one agent; `schedrl agents` lists them")
     return entries
+
+
+def _searched(
+    variant: TrainingVariant,
+    entries: list[Entry],
+    seeds: list[int],
+    form: Literal["exact", "action", "both"],
+    folder: Path,
+    force_bar: bool,
+    device: str,
+) -> list[Entry]:
+    """Search before measuring, all that can be checked checked before that."""
+    from schedrl.benchmark.protocol import make_plan
+    from schedrl.benchmark.searches import check_searches, searched
+    from schedrl.policies.agents import ScheduleSearchAgent
+    from schedrl.policies.sequence_search import SearchProgress
+
+    known = [entry for entry in entries if not isinstance(entry.agent, ScheduleSearchAgent)]
+    if known:
+        make_plan(variant, known, seeds, _forms(form))
+    budgets = check_searches(variant, entries)
+    before = dict(zip(budgets, [0, *itertools.accumulate(budgets.values())], strict=False))
+    try:
+        with ticker(sum(budgets.values()), "searching", every=1, force_bar=force_bar) as tick:
+
+            def listen(label: str, now: SearchProgress) -> None:
+                tick(
+                    before[label] + now.optimizer_steps,
+                    f"{label}, best so far {now.best:+.4f} on the reference",
+                )
+
+            return searched(variant, entries, folder, listen, device=device)
+    except KeyboardInterrupt:
+        note("interrupted; the same command goes on")
+        raise typer.Exit(130) from None
 
 
 def _forms(form: Literal["exact", "action", "both"]) -> tuple[Literal["exact", "action"], ...]:
