@@ -114,12 +114,14 @@ def train_for(plan: TrainingPlan, listen: Callable[[Progress], None]) -> Trained
 def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> list[Entry]:
     """Every agent of the catalogue, and the policy that is shipped for the environment, if there is one that fits.
 
+    Searches are left out: each costs as much as a training. A comparison that wants them names them.
+
     Args:
         variant: The environment.
         shipped_label: What to call the shipped policy.
     """
     agents = [agent for agent in catalogue().values() if acts_in(agent, variant)]
-    entries = [Entry(agent.name, agent) for agent in agents if agent.kind != "ppo"]
+    entries = [Entry(agent.name, agent) for agent in agents if agent.kind not in ("ppo", "schedule-search")]
     for agent in agents:
         if agent.kind != "ppo":
             continue

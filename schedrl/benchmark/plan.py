@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from schedrl.diffusion.spec import TrainingSpec
     from schedrl.environments.training.variant import TrainingVariant
 
-__all__ = ["TrainingCost", "training_cost"]
+__all__ = ["NetworkCost", "TrainingCost", "network_cost", "training_cost"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,45 @@ class TrainingCost:
     measure_seconds: float
     episode_seconds: float
     calibrated_runs: int
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Cost of one network.
+
+    Attributes:
+        parameters: Of it.
+        forward_flops: Floating-point operations in the matrix products of one image's prediction.
+        step_flops: The same in training, forward and backward.
+        held_bytes: Weights, their average, gradients and two moments.
+        feature_bytes: What an image's features take while it trains, in float32.
+    """
+
+    parameters: int
+    forward_flops: int
+    step_flops: int
+    held_bytes: int
+    feature_bytes: int
+
+
+def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> NetworkCost:
+    """Count; nothing is trained.
+
+    Args:
+        training: The network and how it is trained.
+        image_shape: ``(C, H, W)``.
+
+    Raises:
+        SchedrlError: The network does not fit the images.
+    """
+    from schedrl.diffusion.engines import record
+    from schedrl.diffusion.torch_engine import bytes_per_image
+    from schedrl.diffusion.unet import UNet
+
+    network = UNet(training.network, image_shape)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    forward, step = record(network, image_shape, 1).flops
+    return NetworkCost(parameters, forward, step, 5 * 4 * parameters, bytes_per_image(network, image_shape))
 
 
 def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") -> TrainingCost:

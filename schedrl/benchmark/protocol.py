@@ -19,8 +19,9 @@ from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
-from schedrl.policies.agents import Agent, AVADSCAgent, PPOAgent, TrainedAgent, find
+from schedrl.policies.agents import Agent, AVADSCAgent, PPOAgent, SequenceAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
+from schedrl.policies.sequences import SEARCH_SEEDS
 
 __all__ = [
     "FIRST_SEED",
@@ -228,8 +229,10 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
     measured = measured_variant(entry.agent, variant, form)
     make_policy(entry.agent, measured)  # complains if it cannot act there
     if not isinstance(entry.agent, TrainedAgent):
+        if isinstance(entry.agent, SequenceAgent):
+            _unseen(entry, seeds)
         definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
-        search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent) else 0
+        search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent | SequenceAgent) else 0
         return Measurement(entry, form, measured, _hash(definition.encode()), search)
     from schedrl.policies.agent_files import WEIGHTS, read_description
 
@@ -240,6 +243,13 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
         raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
     weights = (folder / WEIGHTS).read_bytes()
     return Measurement(entry, form, measured, _hash(weights), description.optimizer_steps)
+
+
+def _unseen(entry: Entry, seeds: Sequence[int]) -> None:
+    if (shared := next((seed for seed in seeds if seed < SEARCH_SEEDS), None)) is not None:
+        raise SchedrlError(
+            f"seed {shared} is not held out: agent '{entry.label}' was searched on seeds below {SEARCH_SEEDS}"
+        )
 
 
 def measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +13,12 @@ from pydantic import BeforeValidator, Field
 from schedrl.benchmark.forms import Form
 from schedrl.benchmark.protocol import FIRST_SEED, NUM_SEEDS, Entry, Plan, held_out_seeds, make_plan
 from schedrl.benchmark.sampling.comparison import NUM_SOURCES, SamplingPlan, make_sampling_plan
+from schedrl.benchmark.searches import check_searches
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
-from schedrl.policies.agents import find, slug
+from schedrl.policies.agents import ScheduleSearchAgent, find, slug
 
 __all__ = [
     "AgentEntry",
@@ -114,6 +116,8 @@ class Comparison:
         reference: Label of the agent that the others are compared with.
         folder: Name of its own, for a protocol with several environments.
         notes: What was left out that an installed package would bring, for people.
+        entries: The agents, searches included.
+        searches: Labels of those that have to be searched for first, which the plan is without until then.
     """
 
     plan: Plan | SamplingPlan
@@ -121,6 +125,8 @@ class Comparison:
     reference: str | None
     folder: str
     notes: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    searches: tuple[str, ...] = ()
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -185,7 +191,7 @@ def lay_out(protocol: Protocol, ready: Ready, prefix: str = "") -> list[Comparis
         number = names.count(names[-1])
         folder = names[-1] if number == 1 else f"{names[-1]}-{number}"
         made.append(_comparison(protocol, entry, variant, overrides, folder, prefix))
-    labels = [label for comparison in made for label in _labels(comparison.plan)]
+    labels = [item.label for comparison in made for item in comparison.entries]
     if protocol.reference is not None and protocol.reference not in labels:
         raise SchedrlError(f"{prefix}reference: '{protocol.reference}' is not among the agents")
     return made
@@ -243,9 +249,30 @@ def _comparison(
 
         seeds = held_out_seeds(protocol.seeds or NUM_SEEDS, protocol.first_seed)
         chosen = default_entries(variant) if chosen is None else chosen
-        plan = make_plan(variant, chosen, seeds, protocol.forms)
-    reference = protocol.reference if protocol.reference in _labels(plan) else None
-    return Comparison(plan, dict(overrides), reference, folder, tuple(notes))
+        known = [item for item in chosen if not isinstance(item.agent, ScheduleSearchAgent)]
+        if len(known) < len(chosen):
+            check_searches(variant, chosen)
+        plan = make_plan(variant, known, seeds, protocol.forms) if known else Plan(variant, seeds, [])
+    labels = [item.label for item in chosen]
+    searches = tuple(item.label for item in chosen if isinstance(item.agent, ScheduleSearchAgent))
+    reference = protocol.reference if protocol.reference in labels else None
+    return Comparison(plan, dict(overrides), reference, folder, tuple(notes), tuple(chosen), searches)
+
+
+def with_found(comparison: Comparison, protocol: Protocol, entries: list[Entry]) -> Comparison:
+    """A comparison whose searches have been done.
+
+    Args:
+        comparison: From :func:`lay_out`.
+        protocol: That it was laid out from.
+        entries: All of its agents, what was found in the place of searches.
+
+    Raises:
+        SchedrlError: Something that was found cannot be measured.
+    """
+    variant = of_family(comparison.plan.variant, TrainingVariant)
+    plan = make_plan(variant, entries, comparison.plan.seeds, protocol.forms)
+    return replace(comparison, plan=plan, searches=())
 
 
 def _entries(
@@ -267,8 +294,3 @@ def _entries(
             label = f"{found.name}-from-{slug(agent.origin)}"
         entries.append(Entry(agent.label or label, found))
     return entries
-
-
-def _labels(plan: Plan | SamplingPlan) -> list[str]:
-    rows = plan.rows if isinstance(plan, SamplingPlan) else plan.measurements
-    return [row.entry.label for row in rows]

@@ -54,7 +54,7 @@ class Result(Line):
 
     Attributes:
         agent: Label of the row that it belongs to.
-        kind: Kind of agent: ``schedule``, ``ava``, ``ava-dsc``, ``random`` or ``trained``.
+        kind: Kind of agent: ``schedule``, ``ava``, ``ava-dsc``, ``sequence``, ``random`` or ``trained``.
         agent_hash: Hash of the agent's definition; of its weights, for a trained one.
         form: How it was measured.
         env_id: The environment that the comparison is about.
@@ -77,7 +77,7 @@ class Result(Line):
     """
 
     agent: Annotated[str, Field(min_length=1)]
-    kind: Literal["schedule", "ava", "ava-dsc", "random", "trained"]
+    kind: Literal["schedule", "ava", "ava-dsc", "sequence", "random", "trained"]
     agent_hash: str
     form: Form
     env_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from schedrl.cli.common import (
     DeviceOption,
     DownloadOption,
     SetOption,
+    Ticker,
     checked_device,
     console,
     note,
@@ -40,6 +42,9 @@ BENCHMARK_EXAMPLES = """
 
 `schedrl benchmark --env schedrl/DigitsChoice-v0 --agents cosine,printed-linear --set reward.kind=own_loss` : which
 schedule would an agent choose that is rewarded by its own loss?
+
+`schedrl benchmark --env schedrl/DigitsKnots-v0 --agents ppo,search-static-cma-es,best-static` : searches at the cost of
+PPO's training, done first and once
 
 `schedrl benchmark --env schedrl/GaussianSampling-v0` : where a sampler should step, against the exact optimum
 
@@ -151,6 +156,11 @@ def benchmark(
     if folder is None and json_file is None:
         name = slug(plans[0].plan.variant.id) if protocol_file is None else protocol_file.stem
         folder = Path("runs", "benchmark", name)
+    if any(comparison.searches for comparison in plans):
+        from schedrl.files import ensure_folder
+
+        target = ensure_folder(folder or Path(json_file or "").parent, "--folder")
+        plans = _searched(plans, protocol, target, progress, device)
     _compare(plans, folder, json_file, force_bar=progress, device=device, engine=engine)
     if folder is not None:
         note(f"a report with figures: schedrl report {folder}")
@@ -310,6 +320,46 @@ def _protocol(
         "reference": reference,
     }
     return parse(Protocol, fields, "--env")
+
+
+def _searched(
+    comparisons: Sequence[Comparison], protocol: Protocol, folder: Path, force_bar: bool, device: str
+) -> list[Comparison]:
+    """Search before measuring; all that can be checked has been checked before that."""
+    from schedrl.benchmark.protocol_file import with_found
+    from schedrl.benchmark.searches import check_searches, searched
+    from schedrl.environments.training.variant import TrainingVariant
+    from schedrl.environments.variants import of_family
+    from schedrl.policies.sequence_search import SearchProgress
+
+    made = []
+    for comparison in comparisons:
+        if not comparison.searches:
+            made.append(comparison)
+            continue
+        variant = of_family(comparison.plan.variant, TrainingVariant)
+        entries = list(comparison.entries)
+        budgets = check_searches(variant, entries)
+        before = dict(zip(budgets, [0, *itertools.accumulate(budgets.values())], strict=False))
+        own = folder / comparison.folder if len(comparisons) > 1 else folder
+        try:
+            with ticker(sum(budgets.values()), "searching", every=1, force_bar=force_bar) as tick:
+
+                def listen(
+                    label: str, now: SearchProgress, before: dict[str, int] = before, tick: Ticker = tick
+                ) -> None:
+                    tick(
+                        before[label] + now.optimizer_steps,
+                        f"{label}, best so far {now.best:+.4f} on the reference",
+                    )
+
+                made.append(
+                    with_found(comparison, protocol, searched(variant, entries, own, listen, device=device))
+                )
+        except KeyboardInterrupt:
+            note("interrupted; the same command goes on")
+            raise typer.Exit(130) from None
+    return made
 
 
 def _forms(form: Literal["exact", "action", "both"]) -> tuple[Literal["exact", "action"], ...]:

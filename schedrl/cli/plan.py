@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from schedrl.cli.common import (
     DeviceOption,
     DownloadOption,
-    EnvOption,
     SetOption,
     checked_device,
     parse_settings,
     ready_variant,
 )
+from schedrl.errors import SchedrlError
 
 __all__ = ["PLAN_EXAMPLES", "plan"]
 
@@ -24,11 +24,20 @@ PLAN_EXAMPLES = """
 `schedrl plan --env schedrl/DigitsKnots-v0 --num-envs 64`
 
 `schedrl plan --env schedrl/Cifar10Kernel-v0 --num-envs 16 --set training.batch_size=32 --download`
+
+`schedrl plan --network unet-akod-cifar10` : what one step of `schedrl fit` takes; no data is needed
 """
 
 
 def plan(
-    env: EnvOption,
+    env: Annotated[
+        str | None,
+        typer.Option("--env", help="Environment: an id of `schedrl envs`, or a variant's own .toml file."),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="A network of `schedrl fit` instead, trained alone; counted, not timed."),
+    ] = None,
     num_envs: Annotated[
         int, typer.Option("-n", "--num-envs", min=1, help="Training runs side by side.")
     ] = 16,
@@ -36,7 +45,13 @@ def plan(
     device: DeviceOption = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Count the parameters, arithmetic and memory of training many runs at once, and predict its time."""
+    """Count the parameters, arithmetic and memory of a training before it is begun; predict its time."""
+    if (env is None) == (network is None):
+        raise SchedrlError("plan: give one of --env and --network")
+    if network is not None:
+        _plan_network(network, parse_settings(settings, "--set"))
+        return
+    assert env is not None
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
     checked_device(device)
 
@@ -47,7 +62,7 @@ def plan(
     variant = of_family(variant, TrainingVariant)
     cost = training_cost(variant, num_envs, device)
     rate = num_envs / cost.step_seconds
-    rows = {
+    _show({
         "runs": f"{num_envs}, {cost.runs_at_once} at a time",
         "engine": f"{cost.engine} on {device}",
         "parameters of a run": f"{cost.parameters:,}",
@@ -59,6 +74,36 @@ def plan(
         "predicted measurement": f"{1e3 * cost.measure_seconds:.3g} ms",
         "predicted episode": f"{cost.episode_seconds:.3g} s ({variant.episode.phases} x "
         f"{variant.episode.steps_per_phase} steps; calibrated on {cost.calibrated_runs} runs)",
-    }
+    })  # fmt: skip
+
+
+def _plan_network(name: str, overrides: dict[str, Any]) -> None:
+    from schedrl.diffusion.networks import NamedNetwork, named_network
+    from schedrl.environments.variants import with_fields
+    from schedrl.errors import parse
+
+    named = parse(
+        NamedNetwork, with_fields(named_network(name).model_dump(mode="json"), overrides), "network"
+    )
+
+    from schedrl.benchmark.plan import network_cost
+
+    cost = network_cost(named.training, named.image_shape)
+    network = named.training.network
+    parts = [*(["MSFI"] if network.msfi else []), *(["β modulation"] if network.modulation else [])]
+    _show({
+        "network": f"{named.name}, {named.what}",
+        "images": "x".join(str(side) for side in named.image_shape),
+        "channels": f"{', '.join(str(width) for width in network.channels)} ({', '.join(parts) or 'plain'})",
+        "parameters": f"{cost.parameters:,}",
+        "FLOPs of an image": f"{cost.forward_flops:.3g} forward, {cost.step_flops:.3g} trained",
+        "FLOPs of a step": f"{cost.step_flops * named.training.batch_size:.3g} (batch {named.training.batch_size})",
+        "memory held": f"{cost.held_bytes / 2**20:.1f} MiB (weights, average, gradients, two moments)",
+        "features of a step": f"{cost.feature_bytes * named.training.batch_size / 2**20:.1f} MiB in float32, "
+        "about half in bfloat16",
+    })  # fmt: skip
+
+
+def _show(rows: dict[str, str]) -> None:
     for name, value in rows.items():
         typer.echo(f"{name:22} {value}")

@@ -193,24 +193,22 @@ class Population:
             parts.append(predict_epsilon(output, self.spec, z[rows], logsnr[rows], spot, goal))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def averaged_network(self) -> UNet:
-        """The averaged weights of all runs in a PyTorch module, on the population's device."""
-        network = UNet(self.spec.network, self.image_shape, self.num_runs).to(self.device)
-        load_rows(list(network.parameters()), self.average)
+    def averaged_network(self, rows: slice = slice(None)) -> UNet:
+        """The averaged weights of some runs in a PyTorch module, on the population's device."""
+        average = self.average[rows]
+        network = UNet(self.spec.network, self.image_shape, len(average)).to(self.device)
+        load_rows(list(network.parameters()), average)
         return network
 
-    def log_beta_at(self, logsnr: Tensor) -> Tensor:
+    def log_beta_at(self, logsnr: Tensor, rows: slice = slice(None)) -> Tensor:
         """log β_t at log-SNR ``[runs, n]`` as β modulation is told it; see :meth:`predict_epsilon`."""
         if self._law is None:
             return torch.zeros_like(logsnr)
-        return self._law.log_beta_at(slice(None), logsnr)
+        return self._law.log_beta_at(rows, logsnr)
 
     def _output(self, rows: slice, inputs: Inputs) -> Tensor:
         if self.spec.network.modulation:
-            told = torch.zeros_like(inputs.logsnr)
-            if self._law is not None:
-                told = self._law.log_beta_at(rows, inputs.logsnr)
-            inputs = replace(inputs, log_beta=told)
+            inputs = replace(inputs, log_beta=self.log_beta_at(inputs.logsnr, rows))
         return self.engine.predict(rows, inputs)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -71,9 +71,14 @@ class RunStream:
 
     def state(self) -> dict[str, Any]:
         """Where the streams stand, as plain JSON."""
+        taken = self.snapshot()
+        return {**taken, "queue": taken["queue"].tolist()}
+
+    def snapshot(self) -> dict[str, Any]:
+        """The same at once, the queue as an array that is never written to."""
         generators = {"init": self._init, "order": self._order, "level": self._level, "noise": self._noise}
         states: dict[str, Any] = {name: g.bit_generator.state for name, g in generators.items()}
-        return {**states, "queue": self._queue.tolist()}
+        return {**states, "queue": self._queue}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""

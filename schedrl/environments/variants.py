@@ -15,7 +15,15 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 
-__all__ = ["FAMILIES", "AnyVariant", "apply_overrides", "of_family", "parse_variant", "read_definition"]
+__all__ = [
+    "FAMILIES",
+    "AnyVariant",
+    "apply_overrides",
+    "of_family",
+    "parse_variant",
+    "read_definition",
+    "with_fields",
+]
 
 AnyVariant: TypeAlias = Annotated[TrainingVariant | SamplingVariant, Field(discriminator="family")]
 """A variant of either family, as a field of a pydantic model."""
@@ -78,6 +86,21 @@ def apply_overrides(
         >>> changed.action.bins, changed.action.reference.name
         (8, 'linear')
     """
+    merged = with_fields(definition, overrides)
+    what, family = str(definition.get("id", "variant")), definition.get("family", "training")
+    changed = merged.get("family", "training")
+    if changed != family and changed in FAMILIES:
+        raise SchedrlError(f"{what}: field 'family': cannot be changed from '{family}' (got '{changed}')")
+    return parse_variant(merged, what)
+
+
+def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with fields changed, by the rules of :func:`apply_overrides`; neither argument is touched.
+
+    Examples:
+        >>> with_fields({"data": {"name": "digits"}}, {"data.limit": 8})
+        {'data': {'name': 'digits', 'limit': 8}}
+    """
     merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
     for key, value in overrides.items():
         # A copy: a later override of the same field must not reach into what the caller passed.
@@ -85,11 +108,7 @@ def apply_overrides(
         for part in reversed(key.split(".")[1:]):
             nested = {part: nested}
         _merge(merged, {key.split(".")[0]: nested})
-    what, family = str(definition.get("id", "variant")), definition.get("family", "training")
-    changed = merged.get("family", "training")
-    if changed != family and changed in FAMILIES:
-        raise SchedrlError(f"{what}: field 'family': cannot be changed from '{family}' (got '{changed}')")
-    return parse_variant(merged, what)
+    return merged
 
 
 def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:

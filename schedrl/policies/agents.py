@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.policies.plans import AnyPlan
 from schedrl.policies.searches import AnySearch
+from schedrl.policies.sequence_specs import AnySequenceSearch
 from schedrl.schedules import AnySchedule
 
 __all__ = [
+    "SEQUENCE",
     "AVAAgent",
     "AVADSCAgent",
     "Agent",
@@ -28,13 +31,19 @@ __all__ = [
     "PPOAgent",
     "RandomAgent",
     "ScheduleAgent",
+    "ScheduleSearchAgent",
     "SearchAgent",
+    "SequenceAgent",
     "TrainedAgent",
     "acts_in",
     "catalogue",
     "find",
     "slug",
 ]
+
+
+SEQUENCE = "sequence.json"
+"""What a search's result is called in its folder."""
 
 
 class _Named(Spec):
@@ -101,6 +110,57 @@ class SearchAgent(_Named):
     search: AnySearch
 
 
+class SearchPoint(Spec):
+    """Where a search stood after a round.
+
+    Attributes:
+        optimizer_steps: Spent by then.
+        best: What its best candidate so far returned more than the reference did on the seeds of its round (than the
+            round's mean, where the reference was dropped); chance flatters it.
+    """
+
+    optimizer_steps: Annotated[int, Field(ge=0)]
+    best: float
+
+
+class SequenceAgent(_Named):
+    """Actions that a search found, taken in order whatever is observed.
+
+    Attributes:
+        env_id: The environment that it was searched in.
+        fingerprint: Of that environment.
+        actions: One row per environment step of an episode; a discrete action is a row of one whole number.
+        search: The search and its settings.
+        seed: Of the search.
+        search_steps: Optimizer steps that it spent.
+        history: Its course.
+    """
+
+    kind: Literal["sequence"] = "sequence"
+    env_id: str
+    fingerprint: str
+    actions: Annotated[tuple[Annotated[tuple[float, ...], Field(min_length=1)], ...], Field(min_length=1)]
+    search: AnySequenceSearch
+    seed: Annotated[int, Field(ge=0)]
+    search_steps: Annotated[int, Field(ge=0)]
+    history: tuple[SearchPoint, ...] = ()
+
+
+class ScheduleSearchAgent(_Named):
+    """A search over action sequences, to be done in the environment at hand before it is measured.
+
+    Attributes:
+        search: How.
+        budget: Optimizer steps that it may spend; ``"ppo"``: what the training of the shipped policy spent.
+        seed: Fixes everything random.
+    """
+
+    kind: Literal["schedule-search"] = "schedule-search"
+    search: AnySequenceSearch
+    budget: Annotated[int, Field(ge=1)] | Literal["ppo"] = "ppo"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class RandomAgent(_Named):
     """Actions drawn evenly from the action space."""
 
@@ -127,15 +187,28 @@ class TrainedAgent(_Named):
 
 
 Agent = (
-    ScheduleAgent | AVAAgent | AVADSCAgent | GridAgent | SearchAgent | RandomAgent | PPOAgent | TrainedAgent
+    ScheduleAgent
+    | AVAAgent
+    | AVADSCAgent
+    | GridAgent
+    | SearchAgent
+    | SequenceAgent
+    | ScheduleSearchAgent
+    | RandomAgent
+    | PPOAgent
+    | TrainedAgent
 )
 _KINDS: dict[str, type[Agent]] = {
     "schedule": ScheduleAgent, "ava": AVAAgent, "ava-dsc": AVADSCAgent, "grid": GridAgent,
     "search": SearchAgent, "random": RandomAgent,
+    "sequence": SequenceAgent, "schedule-search": ScheduleSearchAgent,
     "ppo": PPOAgent, "trained": TrainedAgent,
 }  # fmt: skip
 
-_FAMILY = {"schedule": "training", "ava": "training", "grid": "sampling", "search": "sampling"}
+_FAMILY = {
+    "schedule": "training", "ava": "training", "sequence": "training", "schedule-search": "training",
+    "grid": "sampling", "search": "sampling",
+}  # fmt: skip
 """The family of environments that a kind of agent is for; the others act in either."""
 
 
@@ -176,7 +249,7 @@ def slug(env_id: str) -> str:
 
 
 def find(name: str, env_id: str) -> Agent:
-    """Look an agent up: a name in the catalogue, a ``.toml`` file, or the folder of a trained one.
+    """Look an agent up: a name in the catalogue, a ``.toml`` file, or the folder of a trained or a searched one.
 
     ``ppo`` becomes the trained policy shipped for ``env_id``.
 
@@ -187,6 +260,13 @@ def find(name: str, env_id: str) -> Agent:
     if (path / "agent.json").is_file():
         label = re.sub(r"[^\w.-]+", "-", path.resolve().name) or "agent"
         return TrainedAgent(name=label, path=str(path))
+    if (path / SEQUENCE).is_file():
+        path = path / SEQUENCE
+    if path.suffix == ".json" and path.is_file():
+        try:
+            return parse_agent(dict(json.loads(path.read_text(encoding="utf-8"))), str(path))
+        except (OSError, ValueError, TypeError) as error:
+            raise SchedrlError(f"agent file {path}: cannot be read: {' '.join(str(error).split())}") from None
     if path.suffix == ".toml" and path.is_file():
         try:
             definition = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -196,7 +276,7 @@ def find(name: str, env_id: str) -> Agent:
     agents = catalogue()
     if name not in agents:
         if path.is_dir():
-            raise SchedrlError(f"agent folder {path}: has no agent.json")
+            raise SchedrlError(f"agent folder {path}: has no agent.json or {SEQUENCE}")
         raise unknown_name("agent", name, agents)
     agent = agents[name]
     if agent.kind != "ppo":

@@ -188,9 +188,10 @@ class DKO:
             if step == 0:
                 return x0
             seen = local_deviation(z.double()).cpu().numpy()
-            if not (per_image or self.action.per_image):
-                seen = np.full(len(seen), seen.mean())
-            betas = self.betas(step / num_steps, seen, level)
+            if per_image or self.action.per_image:
+                betas = self.betas(step / num_steps, seen, level)
+            else:
+                betas = self.betas(step / num_steps, seen.mean(keepdims=True), level[:1])
             reached = log_alpha_bar_from_logsnr(level) - share * np.log1p(-betas)
             level = np.minimum(
                 logsnr_from_log_alpha_bar(np.minimum(reached, -1e-12)), self.variant.bound.logsnr_max
@@ -201,18 +202,15 @@ class DKO:
         return z
 
     def _decide(self, time: float, sigma: Array, logsnr: Array) -> Array:
-        """Actions ``[n, width]``; one by one, since a network's last digit depends on its batch."""
+        """Actions ``[n, width]``."""
         n, levels = len(sigma), self.variant.bound.levels
         view = RunView(
             time=np.full(n, time), sigma_local=sigma, logsnr=logsnr, budget=np.full(n, self.budget),
             mse=np.ones((n, levels)), gradient_norm=np.ones(n), gradient_average=np.ones(n), memory=np.zeros((n, 0)),
         )  # fmt: skip
         rows = self.variant.observation.observe(view)
-        actions = [
-            self.policy.predict(rows[i : i + 1], None, np.ones(1, dtype=np.bool_), deterministic=True)[0][0]
-            for i in range(n)
-        ]
-        return np.stack(actions).astype(np.float64)
+        actions, _ = self.policy.predict(rows, None, np.ones(n, dtype=np.bool_), deterministic=True)
+        return np.asarray(actions, dtype=np.float64)
 
     def _walk_images(self, deviation: LocalDeviation) -> Array:
         """β ``[knots, images]`` of every image's own walk."""

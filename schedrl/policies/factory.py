@@ -16,12 +16,15 @@ from schedrl.policies.agents import (
     PPOAgent,
     RandomAgent,
     ScheduleAgent,
+    ScheduleSearchAgent,
     SearchAgent,
+    SequenceAgent,
     acts_in,
     find,
 )
 from schedrl.policies.ava_dsc import AVADSCPolicy
 from schedrl.policies.baselines import AVAPolicy, Policy, RandomPolicy, SchedulePolicy
+from schedrl.policies.sequences import SequencePolicy
 
 __all__ = ["make_policy"]
 
@@ -55,6 +58,13 @@ def make_policy(agent: Agent, variant: Variant, seed: int | Sequence[int] = 0) -
         return SchedulePolicy(agent.schedule, of_family(variant, TrainingVariant))
     if isinstance(agent, AVAAgent):
         return AVAPolicy(agent, of_family(variant, TrainingVariant))
+    if isinstance(agent, SequenceAgent):
+        return SequencePolicy(agent, of_family(variant, TrainingVariant))
+    if isinstance(agent, ScheduleSearchAgent):
+        raise SchedrlError(
+            f"agent '{agent.name}': has to be searched for in {variant.id} first: `schedrl search --env {variant.id} "
+            f"--algo {agent.search.name}`"
+        )
     if isinstance(agent, GridAgent | SearchAgent):
         raise SchedrlError(
             f"agent '{agent.name}': sees the source, not observations; use schedrl.policies.solve on problems, or "

@@ -52,3 +52,50 @@ def test_the_counts(engine: str, tiny: dict[str, Any], monkeypatch: pytest.Monke
     assert six.held_bytes - one.held_bytes == 5 * 4 * 4 * one.parameters
     assert one.working_bytes > 0
     assert one.episode_seconds == pytest.approx(2 * one.step_seconds + one.measure_seconds)
+
+
+def test_a_network_is_counted_without_data(run: Run) -> None:
+    result = run("plan", "--network", "unet-akod-cifar10")
+    assert result.exit_code == 0
+    for text in ("MSFI, β modulation", "64, 128, 256, 512", "parameters", "FLOPs of a step", "memory held"):
+        assert text in result.output
+    plain = run("plan", "--network", "unet-akod-cifar10", "--set", "training.network.msfi=null")
+
+    def flops(output: str) -> float:
+        return float(re.search(r"FLOPs of an image +\S+ forward, (\S+) trained", output).group(1))  # type: ignore[union-attr]
+
+    assert 1.5 < flops(result.output) / flops(plain.output) < 2.5  # two more passes down
+
+    for words, message in (
+        ((), "give one of --env and --network"),
+        (("--network", "unet-cifar"), "did you mean 'unet-cifar10'"),
+        (("--network", "unet-digits", "--set", "training.network.groups=5"), "groups"),
+        (("--network", "unet-digits", "--set", "training.netwrk=1"), "did you mean"),
+    ):
+        result = run("plan", *words)
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+@pytest.mark.parametrize("name", ["unet-digits", "unet-akod-digits"])
+def test_a_networks_flops_are_those_of_its_products(name: str) -> None:
+    """Counted once more by PyTorch's own counter; it knows no gradient for the first layer's images either."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from schedrl.benchmark.plan import network_cost
+    from schedrl.diffusion.networks import named_network
+    from schedrl.diffusion.unet import UNet
+
+    named = named_network(name)
+    cost = network_cost(named.training, named.image_shape)
+    network = UNet(named.training.network, named.image_shape)
+    x, level = torch.zeros(1, 1, *named.image_shape), torch.zeros(1, 1)
+    around = ((x, level), (x, level)) if network.views > 1 else None
+    with FlopCounterMode(display=False) as counter:
+        output = network(x, level, level, around)
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    assert cost.forward_flops == pytest.approx(forward, rel=0.01)
+    assert cost.step_flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert cost.parameters == sum(p.numel() for p in network.parameters())

@@ -30,7 +30,7 @@ def kernels(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("kernels")
     return {
         env_id: train(
-            request_for(env_id, 0, dict(tiny), num_envs=2, total_timesteps=40, learning_rate=0.05),
+            request_for(env_id, 0, dict(tiny), num_envs=2, total_timesteps=40, learning_rate=0.02),
             folder / env_id.rsplit("/", 1)[-1],
         )
         for env_id in KERNELS
@@ -72,7 +72,7 @@ def test_images_of_their_own(kernels: dict[str, Path], tiny: dict[str, Any]) -> 
     each = dko.image_schedules(images)
     assert len({law.model_dump_json() for law in each}) > 1
     # Alone an image is its own batch, with the same noise.
-    assert each[0] == dko.schedule(images[:1])
+    np.testing.assert_allclose(each[0].betas(1000), dko.schedule(images[:1]).betas(1000), rtol=1e-5)
     # Other data, of another size and in colours: what is seen is a number.
     rng = np.random.default_rng(0)
     assert dko.schedule(rng.uniform(-1, 1, (3, 3, 12, 16)).astype(np.float32)).betas(10).shape == (10,)
@@ -92,9 +92,16 @@ def test_over_single_images_it_is_level_and_slope(kernels: dict[str, Path]) -> N
     assert np.abs(np.log(outside.betas(1000)) - np.log(inside.betas(1000))).max() < 0.1
 
 
+class Watchful:
+    """More noise where the local deviation is large."""
+
+    def predict(self, observation: Any, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
+        return np.clip(0.3 * (observation[:, 1:2] - 0.4), -1.0, 1.0).astype(np.float32), None
+
+
 @pytest.mark.parametrize("per_image", [False, True])
-def test_a_sampler_steps_by_the_state_it_is_in(kernels: dict[str, Path], per_image: bool) -> None:
-    dko = DKO.load(kernels[KERNELS[0]])
+def test_a_sampler_steps_by_the_state_it_is_in(per_image: bool) -> None:
+    dko = DKO(Watchful(), training_variant(KERNELS[0]))
     variance, levels = 0.25, list[Tensor]()
 
     def exact(z: Tensor, logsnr: Tensor) -> Tensor:
@@ -103,14 +110,16 @@ def test_a_sampler_steps_by_the_state_it_is_in(kernels: dict[str, Path], per_ima
         alpha, sigma = alpha_sigma(logsnr, z.ndim)
         return sigma / (alpha**2 * variance + sigma**2) * z
 
-    start = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    start[200:] *= 1.5
+    start = torch.randn(100, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start[60:] *= 1.5
     data_like = 0.5 * np.random.default_rng(1).standard_normal((32, 1, 8, 8)).astype(np.float32)
     end = float(dko.schedule(data_like).logsnr_steps(1000)[-1])
-    drawn = dko.sample(exact, start, 40, start_logsnr=end, per_image=per_image)
-    assert float(drawn[:200].var()) == pytest.approx(variance, rel=0.25)  # of 40 steps
+    drawn = dko.sample(exact, start, 1000, start_logsnr=end, per_image=per_image)
+    assert float(drawn[:60].var()) == pytest.approx(
+        variance, rel=0.15
+    )  # the last knots go through the noise fast
     seen = torch.stack(levels)
-    assert seen.shape == (40, 400)
+    assert seen.shape == (1000, 100)
     assert bool((seen[1:] >= seen[:-1]).all())
     assert float(seen[0].std()) < 1e-12
     assert bool((seen[10].std() > 1e-3) == per_image)

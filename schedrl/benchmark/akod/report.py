@@ -68,9 +68,9 @@ def explanation(experiment: Experiment) -> str:
         "lower is better, mean and 95 % interval (Student's t); `minus plain`: paired by seed, under the same "
         "optimizer. `steps`, `time`: how many times fewer iterations, and how many times less time, until the "
         "validation bound is what `plain` has at the end; or how many runs got there at all. `ms/step`: a run's share "
-        "of the time of an optimizer step of all seeds together, the median over the training. `MFLOP`: operations of "
-        "the matrix products in a step. `weights`: parameters. `div.`: runs that diverged. `cost`: training runs that "
-        "the kernel was learned from."
+        "of the time of an optimizer step of all seeds together, all rows timed in turns, the median. `MFLOP`: "
+        "operations of the matrix products in a step. `weights`: parameters. `div.`: runs that diverged. `cost`: "
+        "training runs that the kernel was learned from."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from schedrl import data
 from schedrl.benchmark.akod.records import Run
 from schedrl.benchmark.akod.rows import DATA, Row, Setting
+from schedrl.benchmark.akod.timing import Timings, read_timings, time_rows
 from schedrl.benchmark.experiments.drivers import AgentDriver, Driver, FixedDriver, started
 from schedrl.benchmark.experiments.plan import (
     ExperimentPlan,
@@ -60,10 +62,12 @@ class Experiment:
     Attributes:
         plan: What was compared.
         runs: Held-out runs.
+        timings: Of all rows' steps in turns; absent before the end.
     """
 
     plan: Plan
     runs: tuple[Run, ...]
+    timings: Timings | None
 
 
 def make_plan(
@@ -129,6 +133,7 @@ def run_experiment(
         if listen is not None:
             each = len(plan.seeds) * plan.setting.steps
             listen(Progress((place + 1) * each, plan.optimizer_steps, row.name))
+    time_rows(folder, plan.setting, plan.rows, plan.seeds, plan.device)
     return load_experiment(folder), [] if store.note is None else [store.note]
 
 
@@ -149,6 +154,7 @@ def load_experiment(folder: Path) -> Experiment:
             run for run in runs
             if run.setting == hashed and (run.row, run.row_fingerprint) in wanted and run.seed in plan.seeds
         ),
+        read_timings(folder),
     )  # fmt: skip
 
 
@@ -225,11 +231,17 @@ def surrogates(trained: Trained, setting: Setting) -> tuple[SurrogateError | Non
     rng = np.random.default_rng(_SURROGATE_SEED)
     noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)).to(population.device)
     levels = tuple(variant.bound.grid[::2].tolist())
-    network = population.averaged_network()
-    told = population.log_beta_at if population.spec.network.modulation else None
-    return surrogate_error(
-        network, population.spec, x0, noise, torch.tensor(levels), msfi.gap[0], told
-    ), levels
+    found = []
+    for run in range(population.num_runs):  # one by one: PyTorch's last digit depends on how many there are
+        rows = slice(run, run + 1)
+        told = partial(population.log_beta_at, rows=rows) if population.spec.network.modulation else None
+        network = population.averaged_network(rows)
+        at = torch.tensor(levels)
+        found.append(surrogate_error(network, population.spec, x0, noise, at, msfi.gap[0], told))
+    surrogate, still = (
+        torch.cat([getattr(each, name) for each in found]) for name in ("surrogate", "standing_still")
+    )
+    return SurrogateError(surrogate, still), levels
 
 
 def _line(

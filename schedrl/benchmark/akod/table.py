@@ -26,10 +26,12 @@ class Entry:
     Attributes:
         row: Name of the row.
         runs: Its runs, in the order of the seeds.
+        step_seconds: Of an optimizer step of one run, measured in turns with the other rows.
     """
 
     row: str
     runs: tuple[Run, ...]
+    step_seconds: float
 
     @property
     def test_bound(self) -> Interval:
@@ -40,11 +42,6 @@ class Entry:
     def diverged(self) -> int:
         """Runs that did."""
         return sum(run.diverged_at is not None for run in self.runs)
-
-    @property
-    def step_seconds(self) -> float:
-        """Of an optimizer step of one run."""
-        return float(np.mean([run.step_seconds for run in self.runs]))
 
     @property
     def train_seconds(self) -> float:
@@ -91,16 +88,17 @@ def entries(experiment: Experiment) -> list[Entry]:
     Raises:
         SchedrlError: Runs are missing.
     """
-    made = []
+    made, timings = [], experiment.timings
     for row in experiment.plan.rows:
         found = {run.seed: run for run in experiment.runs if run.row == row.name}
         missing = [seed for seed in experiment.plan.seeds if seed not in found]
-        if missing:
+        if missing or timings is None or row.name not in timings.step_seconds:
             raise SchedrlError(
-                f"experiment: {len(missing)} runs of row '{row.name}' are missing; "
+                f"experiment: {len(missing)} runs of row '{row.name}' or its timing are missing; "
                 "the same `schedrl experiment` goes on"
             )
-        made.append(Entry(row.name, tuple(found[seed] for seed in experiment.plan.seeds)))
+        runs = tuple(found[seed] for seed in experiment.plan.seeds)
+        made.append(Entry(row.name, runs, timings.step_seconds[row.name]))
     return made
 
 

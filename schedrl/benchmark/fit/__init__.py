@@ -1,0 +1,1 @@
+"""``schedrl fit``: one network trained to the end, watched, and resumed exactly."""

@@ -1,0 +1,122 @@
+"""What a user writes about the training of one network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from schedrl import data as image_sets
+from schedrl import schedules
+from schedrl.data import AnyData
+from schedrl.diffusion.networks import NETWORKS, named_network
+from schedrl.diffusion.spec import TrainingSpec
+from schedrl.environments.base import content_hash
+from schedrl.environments.variants import with_fields
+from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.metrics.spec import BoundSpec
+from schedrl.schedules import AnySchedule
+
+__all__ = ["Cadence", "FitSpec", "fit_spec"]
+
+_DEFAULTS = {
+    "digits": "unet-digits",
+    "mnist": "unet-fashion",
+    "fashion-mnist": "unet-fashion",
+    "cifar10": "unet-cifar10",
+}
+"""The network of an image set, unless one is named."""
+
+
+class FitSpec(Spec):
+    """What is trained: everything that decides a number.
+
+    Attributes:
+        data: The image set; gradients see its training images, the bound its validation images.
+        training: Network, optimizer, batch and averaging.
+        schedule: The noise.
+        num_train_timesteps: Train on the T discrete steps of the schedule; continuously in λ when absent.
+        steps: Optimizer steps.
+        seed: Of weights, batches and noise.
+        bound: Where the validation bound is measured.
+        precision: ``"fp32"``, or ``"bf16"`` for autocast.
+    """
+
+    data: AnyData
+    training: TrainingSpec
+    schedule: AnySchedule = schedules.get("cosine")
+    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] | None = 1000
+    steps: Annotated[int, Field(ge=1)] = 10_000
+    seed: Annotated[int, Field(ge=0)] = 0
+    bound: BoundSpec = BoundSpec(logsnr_max=13.0, logsnr_min=-5.0, levels=18, images=128)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what may not change when a training goes on; it may go on for longer."""
+        content = self.model_dump(mode="json", exclude={"steps"})
+        content["data"].pop("root", None)
+        return content_hash(content)
+
+
+class Cadence(Spec):
+    """How often a training is looked at; changes no number of it.
+
+    Attributes:
+        log_every: Optimizer steps between two lines of the log.
+        eval_every: Between two measurements of the bound; 0 measures at the end only.
+        sample_every: Between two sheets of samples; 0 draws one at the end only.
+        checkpoint_every: Between two checkpoints.
+        samples: Images on a sheet.
+        sampler_steps: DDIM steps of each.
+    """
+
+    log_every: Annotated[int, Field(ge=1)] = 50
+    eval_every: Annotated[int, Field(ge=0)] = 1000
+    sample_every: Annotated[int, Field(ge=0)] = 2000
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    samples: Annotated[int, Field(ge=1, le=1024)] = 32
+    sampler_steps: Annotated[int, Field(ge=1, le=10_000)] = 50
+
+    @model_validator(mode="after")
+    def _whole_lines(self) -> Cadence:
+        for name in ("eval_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) % self.log_every:
+                raise ValueError(
+                    f"{name} must be a multiple of log_every = {self.log_every} (got {getattr(self, name)})"
+                )
+        return self
+
+
+def fit_spec(
+    data: AnyData,
+    network: str | None,
+    overrides: dict[str, Any] | None = None,
+    **fields: Any,
+) -> FitSpec:
+    """What is trained, from a network's name and what differs from its defaults.
+
+    Args:
+        data: The image set.
+        network: One of :data:`schedrl.diffusion.networks.NETWORKS`; the image set's own when absent.
+        overrides: Fields by their dotted names, as ``training.batch_size``.
+        fields: Fields of the specification.
+
+    Raises:
+        SchedrlError: There is no such network or field, or a value is not allowed.
+    """
+    name = network or _DEFAULTS.get(data.name)
+    if name is None:
+        raise SchedrlError(
+            f"--network: image set '{data.name}' has none of its own; one of {', '.join(NETWORKS)}"
+        )
+    named = named_network(name)
+    content: dict[str, Any] = {
+        "data": data.model_dump(mode="json"),
+        "training": named.training.model_dump(mode="json"),
+        "num_train_timesteps": named.num_train_timesteps,
+        **fields,
+    }
+    if isinstance(data, image_sets.Digits) and "bound" not in content:
+        content["bound"] = BoundSpec(images=100).model_dump(mode="json")
+    return parse(FitSpec, with_fields(content, overrides or {}), "fit")

@@ -1,0 +1,203 @@
+"""``schedrl fit``: train one network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from schedrl.cli.common import BarOption, DownloadOption, note, parse_settings, ticker
+from schedrl.errors import MissingDataError, SchedrlError
+
+if TYPE_CHECKING:
+    from schedrl.benchmark.fit.runner import FitProgress
+    from schedrl.data import DataSpec
+
+__all__ = ["FIT_EXAMPLES", "data_named", "fit"]
+
+FIT_EXAMPLES = """
+**Examples**
+
+`schedrl fit --data digits -n 2000` : a small network under the cosine, into runs/fit/digits
+
+`schedrl fit --data fashion-mnist --schedule tangent:0.3 --network unet-akod-fashion -n 20000`
+
+`schedrl fit --data pictures/ --size 64 --network unet-cifar10 --schedule schedule.json --device cuda`
+
+`torchrun --nproc-per-node 2 -m schedrl fit --data cifar10 --network unet-akod-cifar10 --device cuda` : on two GPUs
+
+The same command again goes on where it was stopped, to the same bits on a CPU; more steps (`-n`) go on beyond the end.
+"""
+
+
+def fit(
+    data: Annotated[
+        str,
+        typer.Option(help="Image set (digits, mnist, fashion-mnist, cifar10), a folder, or an .npz file."),
+    ],
+    schedule: Annotated[
+        str, typer.Option(help="Noise: a name, NAME:NUMBER (tangent:0.3), or a .json file of a schedule.")
+    ] = "cosine",
+    network: Annotated[
+        str | None,
+        typer.Option(help="Network by name; `schedrl plan --network NAME` counts it. [the set's own]"),
+    ] = None,
+    steps: Annotated[int, typer.Option("-n", "--steps", min=1, help="Optimizer steps.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes weights, batches and noise.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, of all processes.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("-f", "--folder", help="Where everything goes. [runs/fit/DATA]")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of a folder's images in pixels.")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None, typer.Option(help="Arithmetic. [bf16 on a GPU, else fp32]")
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network. [on a GPU]")
+    ] = None,
+    eval_every: Annotated[
+        int, typer.Option(min=0, help="Steps between validation bounds; 0 only at the end.")
+    ] = 1000,
+    sample_every: Annotated[
+        int, typer.Option(min=0, help="Steps between sample sheets; 0 only at the end.")
+    ] = 2000,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 50,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a field, e.g. training.optimizer.learning_rate=1e-3."
+        ),
+    ] = None,
+    progress: BarOption = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda: under torchrun each process's own GPU.")] = "cpu",
+    download: DownloadOption = False,
+) -> None:
+    """Train one network: mixed precision, average weights, exact resume, data-parallel under torchrun."""
+    from schedrl.benchmark.fit.spec import Cadence, fit_spec
+    from schedrl.errors import parse
+
+    overrides = parse_settings(settings, "--set")
+    fields: dict[str, Any] = {"steps": steps, "seed": seed, "schedule": schedule_named(schedule)}
+    fields["precision"] = precision or ("bf16" if device.startswith("cuda") else "fp32")
+    if batch_size is not None:
+        overrides["training.batch_size"] = batch_size
+    spec = fit_spec(data_named(data, size), network, overrides, **fields)
+    cadence = parse(
+        Cadence,
+        {
+            "log_every": log_every,
+            "eval_every": eval_every,
+            "sample_every": sample_every,
+            "checkpoint_every": checkpoint_every,
+        },
+        "options",
+    )
+    ready_data(spec.data, download)
+
+    from schedrl.benchmark.fit.runner import claim, run_fit
+    from schedrl.diffusion.distributed import joined
+    from schedrl.diffusion.single import Tuning
+
+    target = folder or Path("runs", "fit", spec.data.name)
+    with joined(device) as processes:
+        on_gpu = processes.device.type == "cuda"
+        tuning = Tuning(
+            precision=spec.precision, compile=on_gpu if compiled is None else compiled, channels_last=on_gpu
+        )
+        if not processes.leads:
+            run_fit(spec, target, processes, tuning, cadence)
+            return
+        claim(target, spec)
+        note(f"training into {target}")
+        try:
+            with ticker(spec.steps, "training", every=4, force_bar=progress) as tick:
+                run_fit(spec, target, processes, tuning, cadence, lambda p: tick(p.step, _said(p)))
+        except KeyboardInterrupt:
+            note(f"interrupted; the same command goes on from the last checkpoint in {target}")
+            raise typer.Exit(130) from None
+    typer.echo(f"the network is in {target} (model.safetensors, model.json); tensorboard --logdir {target}")
+
+
+def _said(progress: FitProgress) -> str:
+    return f"loss {progress.loss:.4f}, {progress.images_per_second:.0f} images/s"
+
+
+def ready_data(spec: DataSpec, download: bool) -> None:
+    """Make sure that an image set is at hand.
+
+    Raises:
+        MissingDataError: It is not, and may not be downloaded.
+    """
+    from schedrl import data
+
+    if (problem := data.missing(spec)) is not None:
+        if not download:
+            raise MissingDataError(problem)
+        data.load(spec, download=True)
+
+
+def data_named(text: str, size: int | None = None) -> DataSpec:
+    """An image set from what a user calls it: a name, a folder of pictures, or an .npz file.
+
+    Args:
+        text: What was given.
+        size: Side of a folder's images.
+
+    Raises:
+        SchedrlError: There is no such set, or a folder comes without a size.
+    """
+    from schedrl import data
+    from schedrl.data.own import ImageFolder, Npz
+    from schedrl.errors import parse
+
+    path = Path(text)
+    if path.is_dir():
+        if size is None:
+            raise SchedrlError(f"--size: is needed for a folder of pictures ('{text}'), as in --size 32")
+        return parse(ImageFolder, {"path": text, "size": size}, f"folder '{text}'")
+    if size is not None:
+        raise SchedrlError(f"--size: is for folders of pictures only (got '{text}')")
+    if path.suffix.lower() == ".npz":
+        return parse(Npz, {"path": text}, f"file '{text}'")
+    if text in ("folder", "npz"):
+        raise SchedrlError(f"--data: give the path of the {text} itself")
+    return data.get(text)
+
+
+def schedule_named(text: str) -> dict[str, Any]:
+    """A schedule from what a user calls it, as plain data.
+
+    Raises:
+        SchedrlError: There is no such schedule.
+
+    Examples:
+        >>> schedule_named("tangent:0.3")
+        {'gamma': 0.3, 'name': 'tangent'}
+    """
+    import json
+
+    from schedrl import schedules
+
+    if text.endswith(".json"):
+        try:
+            content = json.loads(Path(text).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SchedrlError(f"--schedule {text}: cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise SchedrlError(f"--schedule {text}: is not JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise SchedrlError(f"--schedule {text}: must hold one schedule as a JSON object")
+        return schedules.from_dict(content).model_dump(mode="json")
+    name, colon, number = text.partition(":")
+    if not colon:
+        return schedules.get(name).model_dump(mode="json")
+    try:
+        value = float(number)
+    except ValueError:
+        raise SchedrlError(f"--schedule: after the colon comes a number (got '{text}')") from None
+    if name != "tangent":
+        raise SchedrlError(f"--schedule: only tangent takes a number, its gamma (got '{text}')")
+    made = schedules.get(name, gamma=value).model_dump(mode="json")
+    return dict(sorted(made.items()))

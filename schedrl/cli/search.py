@@ -1,0 +1,97 @@
+"""``schedrl search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schedrl.cli.common import (
+    BarOption,
+    DeviceOption,
+    DownloadOption,
+    EnvOption,
+    SetOption,
+    checked_device,
+    note,
+    parse_settings,
+    ready_variant,
+    ticker,
+)
+from schedrl.errors import SchedrlError
+
+__all__ = ["SEARCH_EXAMPLES", "search"]
+
+SEARCH_EXAMPLES = """
+**Examples**
+
+`schedrl search --env schedrl/DigitsKnots-v0 --algo cma-es` : at the cost of PPO's training, into
+runs/search/cma-es-DigitsKnots-v0-0
+
+`schedrl search --env schedrl/DigitsKnots-v0 --algo tpe --budget 40000 --seed 1 --hp startup=16`
+
+The same command goes on after Ctrl-C, and ends as if nothing had happened.
+"""
+
+
+def search(
+    env: EnvOption,
+    algo: Annotated[str, typer.Option(help="random, tpe, cma-es, halving or best-static.")] = "cma-es",
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="STEPS",
+            help="Optimizer steps over all training runs; `ppo`, or a trained agent's folder: what its training spent.",
+        ),
+    ] = "ppo",
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is random.")] = 0,
+    folder: Annotated[
+        Path | None,
+        typer.Option("-f", "--folder", help="State, course and result. [runs/search/ALGO-ENV-SEED]"),
+    ] = None,
+    progress: BarOption = False,
+    settings: SetOption = None,
+    hyperparameters: Annotated[
+        list[str] | None,
+        typer.Option("--hp", metavar="KEY=VALUE", help="Change a setting of the search. Repeatable."),
+    ] = None,
+    device: DeviceOption = "cpu",
+    download: DownloadOption = False,
+) -> None:
+    """Search a training environment for a fixed sequence of actions, at the cost of a training or a stated one."""
+    from schedrl.environments.training.variant import TrainingVariant
+    from schedrl.policies.agents import slug
+    from schedrl.policies.sequence_search import SearchProgress, ppo_budget, search_spec
+    from schedrl.policies.sequence_search import search as find_sequence
+
+    spec = search_spec(algo, **parse_settings(hyperparameters, "--hp"))
+    variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
+    if not isinstance(variant, TrainingVariant):
+        raise SchedrlError(
+            f"--env {variant.id}: is a sampling environment, whose searches are agents: `schedrl benchmark --agents "
+            "search-cma-es`"
+        )
+    if budget.isdecimal():
+        steps = int(budget)
+        note(f"budget: {steps} optimizer steps")
+    else:
+        steps = ppo_budget(variant, budget)
+        note(f"budget: {steps} optimizer steps, what the training of {budget} spent")
+    checked_device(device)
+    target = folder or Path("runs", "search", f"{algo}-{slug(variant.id)}-{seed}")
+    note(f"searching into {target}")
+    try:
+        with ticker(steps, "search", every=1, force_bar=progress) as tick:
+
+            def listen(now: SearchProgress) -> None:
+                tick(now.optimizer_steps, f"best so far {now.best:+.4f} on the reference")
+
+            agent = find_sequence(variant, spec, steps, seed, target, listen, device=device)
+    except KeyboardInterrupt:
+        note(f"interrupted; the same command goes on from {target}")
+        raise typer.Exit(130) from None
+    typer.echo(f"searched for {agent.search_steps} optimizer steps; the agent is in {target}")
+    typer.echo(
+        f"measure it: schedrl benchmark --env {env} --agents {algo}={target},ppo  (with the same --set)"
+    )
