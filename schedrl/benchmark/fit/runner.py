@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from schedrl import data
 from schedrl.benchmark.fit.log import FitLog
@@ -20,9 +24,11 @@ from schedrl.benchmark.fit.spec import Cadence, FitSpec
 from schedrl.benchmark.provenance import software
 from schedrl.data import ImageSplit
 from schedrl.diffusion.distributed import Processes
+from schedrl.diffusion.engines import memory_budget
 from schedrl.diffusion.fitted import FittedModel, ModelFile
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.single import SingleTraining, Tuning
+from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json, ensure_folder, write_arrays, write_text
 from schedrl.metrics.bound import Bound
@@ -99,20 +105,27 @@ def run_fit(
     Raises:
         SchedrlError: The network does not fit the images, or the checkpoint is damaged.
     """
-    images = data.load(spec.data)
-    law = NoiseLaw.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
-    training = SingleTraining(spec.training, images.train, law, spec.seed, processes, tuning)
-    _resume(folder / CHECKPOINT, training)
-    processes.wait()
-    log = FitLog(folder, training.step) if processes.leads else None
-    watch = _Watch(spec, images, training, folder, log, cadence, listen)
+    with processes.together():
+        images = data.load(spec.data)
+        law = NoiseLaw.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
+        training = SingleTraining(
+            spec.training, images.train, law, spec.seed, processes, tuning, spec.warmup_steps
+        )
+        _resume(folder / CHECKPOINT, training)
+        if training.step > spec.steps:
+            raise SchedrlError(f"steps: {folder} has taken {training.step} already (got {spec.steps})")
+    processes.agree(zlib.crc32(images.train.data), "data: the processes have different training images")
+    processes.agree(training.step, f"checkpoint: the processes find different ones in {folder}; share a disk")
+    with processes.together():
+        log = FitLog(folder, training.step) if processes.leads else None
+        watch = _Watch(spec, images, training, folder, log, cadence, listen)
     while training.step < spec.steps:
         watch.advance(min(cadence.log_every - training.step % cadence.log_every, spec.steps - training.step))
     model = FittedModel(training.predictor().network, _description(spec, training))
-    if log is not None:
-        model.save(folder)
-        log.close()
-    processes.wait()
+    with processes.together():
+        if log is not None:
+            model.save(folder)
+            log.close()
     return model
 
 
@@ -137,7 +150,7 @@ class _Watch:
 
     def advance(self, steps: int) -> None:
         """Train, then report, measure, draw and save as is due."""
-        training, spec, cadence = self._training, self._spec, self._cadence
+        training, spec = self._training, self._spec
         began = time.perf_counter()
         record = training.train(steps)
         loss, norm = float(record.loss.mean()), float(record.gradient_norm.square().mean().sqrt())
@@ -147,24 +160,48 @@ class _Watch:
                 f"training diverged before step {training.step}: the loss is not finite; lower "
                 "training.optimizer.learning_rate or set training.optimizer.max_gradient_norm"
             )
-        step, last = training.step, training.step >= spec.steps
-        if self._log is None:
-            return
-        values = {"loss": loss, "gradient_norm": norm, "images_per_second": rate}
+        values = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": training.rate,
+            "images_per_second": rate,
+        }
+        with training.processes.together():
+            if self._log is not None:
+                self._report(self._log, values)
+
+    def _report(self, log: FitLog, values: dict[str, float]) -> None:
+        """What the first process does while the others wait."""
+        spec, cadence, step = self._spec, self._cadence, self._training.step
+        last = step >= spec.steps
         if last or (cadence.eval_every and step % cadence.eval_every == 0):
             values["bound"] = self._measured()
-        self._log.line(step, values)
+        log.line(step, values)
         if last or (cadence.sample_every and step % cadence.sample_every == 0):
-            self._log.sheet(step, self._drawn())
+            log.sheet(step, self._drawn())
         if last or step % cadence.checkpoint_every == 0:
-            _save(self._folder / CHECKPOINT, training)
+            _save(self._folder / CHECKPOINT, self._training)
         if self._listen is not None:
-            self._listen(FitProgress(step, spec.steps, loss, rate))
+            self._listen(FitProgress(step, spec.steps, values["loss"], values["images_per_second"]))
 
     def _measured(self) -> float:
         """The validation bound of the averaged weights, bits/dim."""
         assert self._bound is not None
-        return float(self._bound.evaluate(self._training.predictor(), 1).bits_per_dim[0])
+        predict, size = self._training.predictor(), self._at_once
+
+        def in_parts(z: Tensor, logsnr: Tensor) -> Tensor:
+            parts = [slice(begin, begin + size) for begin in range(0, z.shape[1], size)]
+            return torch.cat([predict(z[:, part], logsnr[:, part]) for part in parts], dim=1)
+
+        return float(self._bound.evaluate(in_parts, 1).bits_per_dim[0])
+
+    @cached_property
+    def _at_once(self) -> int:
+        """Images whose features fit into the memory budget."""
+        training = self._training
+        return max(
+            1, memory_budget(training.device) // bytes_per_image(training.network, training.image_shape)
+        )
 
     def _drawn(self) -> NDArray[np.float32]:
         spec, cadence = self._spec, self._cadence
