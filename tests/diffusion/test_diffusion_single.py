@@ -17,9 +17,11 @@ from schedrl.diffusion.fitted import FittedModel, ModelFile
 from schedrl.diffusion.networks import NETWORKS, named_network
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.population import Population
+from schedrl.diffusion.prediction import NetworkPredictor
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
 from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.errors import SchedrlError
 from schedrl.files import write_arrays
 
@@ -186,6 +188,33 @@ def test_a_model_comes_back(tmp_path: Path) -> None:
     assert torch.equal(first, second)
     assert first.shape == (3, 1, 8, 8)
     assert not torch.equal(first, again.sample(3, levels, seed=6))
+
+
+def test_a_model_is_asked_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = fitted(tmp_path)
+    z = torch.randn(1, 11, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logsnr = torch.linspace(6.0, -6.0, 11)[None]
+    whole = model.predictor()(z, logsnr)
+    each = bytes_per_image(model.network, (1, 8, 8))
+    monkeypatch.setattr("schedrl.diffusion.fitted.memory_budget", lambda device: 4 * each)
+    again, asked = FittedModel.load(folder), []
+    inner = NetworkPredictor.__call__
+
+    def noted(self: NetworkPredictor, z: Tensor, *rest: Any) -> Tensor:
+        asked.append(z.shape[1])
+        return inner(self, z, *rest)
+
+    monkeypatch.setattr(NetworkPredictor, "__call__", noted)
+    with torch.no_grad():
+        found = again.predict_epsilon(z, logsnr)
+    assert asked == [4, 4, 3]
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    levels = schedules.grid("uniform-logsnr", 2, logsnr_max=8.0, logsnr_min=-6.0)
+    drawn = again.sample(5, levels, at_once=2)
+    assert drawn.shape == (5, 1, 8, 8)
+    assert len(drawn.flatten(1).unique(dim=0)) == 5
+    with pytest.raises(SchedrlError, match="field 'count': must be a whole number of at least 1"):
+        again.sample(0, levels)
 
 
 @pytest.mark.parametrize("damage", ["json", "field", "weights", "missing", "shape"])

@@ -7,16 +7,13 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from schedrl import data
 from schedrl.benchmark.fit.log import FitLog
@@ -24,11 +21,9 @@ from schedrl.benchmark.fit.spec import Cadence, FitSpec
 from schedrl.benchmark.provenance import software
 from schedrl.data import ImageSplit
 from schedrl.diffusion.distributed import Processes
-from schedrl.diffusion.engines import memory_budget
 from schedrl.diffusion.fitted import FittedModel, ModelFile
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.single import SingleTraining, Tuning
-from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json, ensure_folder, write_arrays, write_text
 from schedrl.metrics.bound import Bound
@@ -121,7 +116,7 @@ def run_fit(
         watch = _Watch(spec, images, training, folder, log, cadence, listen)
     while training.step < spec.steps:
         watch.advance(min(cadence.log_every - training.step % cadence.log_every, spec.steps - training.step))
-    model = FittedModel(training.predictor().network, _description(spec, training))
+    model = _model(spec, training)
     with processes.together():
         if log is not None:
             model.save(folder)
@@ -187,29 +182,24 @@ class _Watch:
     def _measured(self) -> float:
         """The validation bound of the averaged weights, bits/dim."""
         assert self._bound is not None
-        predict, size = self._training.predictor(), self._at_once
-
-        def in_parts(z: Tensor, logsnr: Tensor) -> Tensor:
-            parts = [slice(begin, begin + size) for begin in range(0, z.shape[1], size)]
-            return torch.cat([predict(z[:, part], logsnr[:, part]) for part in parts], dim=1)
-
-        return float(self._bound.evaluate(in_parts, 1).bits_per_dim[0])
-
-    @cached_property
-    def _at_once(self) -> int:
-        """Images whose features fit into the memory budget."""
-        training = self._training
-        return max(
-            1, memory_budget(training.device) // bytes_per_image(training.network, training.image_shape)
-        )
+        return float(self._bound.evaluate(self._model().predict_epsilon, 1).bits_per_dim[0])
 
     def _drawn(self) -> NDArray[np.float32]:
         spec, cadence = self._spec, self._cadence
-        model = FittedModel(self._training.predictor().network, _description(spec, self._training))
         limits = {"logsnr_max": spec.bound.logsnr_max, "logsnr_min": spec.bound.logsnr_min}
         levels = grid("uniform-logsnr", cadence.sampler_steps, **limits)
-        drawn: NDArray[np.float32] = model.sample(cadence.samples, levels, seed=_SAMPLE_SEED).cpu().numpy()
+        drawn: NDArray[np.float32] = (
+            self._model().sample(cadence.samples, levels, seed=_SAMPLE_SEED).cpu().numpy()
+        )
         return drawn
+
+    def _model(self) -> FittedModel:
+        """The averaged weights as they are."""
+        return _model(self._spec, self._training)
+
+
+def _model(spec: FitSpec, training: SingleTraining) -> FittedModel:
+    return FittedModel(training.predictor().network, _description(spec, training))
 
 
 def _description(spec: FitSpec, training: SingleTraining) -> ModelFile:
