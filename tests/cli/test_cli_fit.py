@@ -75,16 +75,20 @@ def test_it_trains_and_says_where(unbroken: Path) -> None:
 
 
 def test_killed_at_a_random_step_it_ends_in_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
-    wait = random.Random(time.time_ns()).uniform(0.0, 0.5)
+    count = random.Random(time.time_ns()).randrange(
+        2, 18
+    )  # lines, of 20; the first checkpoint comes after the second
     process = subprocess.Popen(
         command(tmp_path, "-n", "40"), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / CHECKPOINT).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(wait)
+    deadline, log = time.monotonic() + 120, tmp_path / "log.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / CHECKPOINT).exists() and log.read_bytes().count(b"\n") >= count:
+            break
+        time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # it was not at its end
+    assert not (tmp_path / "model.json").exists()
     done = run(tmp_path, "-n", "40")
     assert done.returncode == 0, done.stderr
     for name in (CHECKPOINT, "model.safetensors"):
@@ -92,7 +96,7 @@ def test_killed_at_a_random_step_it_ends_in_the_same_bits(unbroken: Path, tmp_pa
         assert first.keys() == second.keys()
         for key, array in first.items():
             np.testing.assert_array_equal(
-                array, second[key], err_msg=f"{name} {key}, killed after {wait:.3f} s"
+                array, second[key], err_msg=f"{name} {key}, killed after line {count}"
             )
     assert without_times(tmp_path) == without_times(unbroken)
 
