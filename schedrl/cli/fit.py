@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +14,9 @@ from schedrl.errors import MissingDataError, SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.benchmark.fit.runner import FitProgress
+    from schedrl.benchmark.fit.spec import Cadence, FitSpec
     from schedrl.data import DataSpec
+    from schedrl.diffusion.distributed import Processes
 
 __all__ = ["FIT_EXAMPLES", "data_named", "fit"]
 
@@ -24,6 +28,8 @@ FIT_EXAMPLES = """
 `schedrl fit --data fashion-mnist --schedule tangent:0.3 --network unet-akod-fashion -n 20000`
 
 `schedrl fit --data pictures/ --size 64 --network unet-cifar10 --schedule schedule.json --device cuda`
+
+`schedrl fit --data mine.npz --network unet-cifar10 --set warmup_steps=500 --set training.optimizer.learning_rate=2e-4`
 
 `torchrun --nproc-per-node 2 -m schedrl fit --data cifar10 --network unet-akod-cifar10 --device cuda` : on two GPUs
 
@@ -37,7 +43,10 @@ def fit(
         typer.Option(help="Image set (digits, mnist, fashion-mnist, cifar10), a folder, or an .npz file."),
     ],
     schedule: Annotated[
-        str, typer.Option(help="Noise: a name, NAME:NUMBER (tangent:0.3), or a .json file of a schedule.")
+        str,
+        typer.Option(
+            help="Noise: a name, NAME:NUMBER (tangent:0.3), a schedule as JSON, or a .json file of one."
+        ),
     ] = "cosine",
     network: Annotated[
         str | None,
@@ -76,47 +85,71 @@ def fit(
 ) -> None:
     """Train one network: mixed precision, average weights, exact resume, data-parallel under torchrun."""
     from schedrl.benchmark.fit.spec import Cadence, fit_spec
+    from schedrl.diffusion.distributed import joined, leads
     from schedrl.errors import parse
 
-    overrides = parse_settings(settings, "--set")
-    fields: dict[str, Any] = {"steps": steps, "seed": seed, "schedule": schedule_named(schedule)}
-    fields["precision"] = precision or ("bf16" if device.startswith("cuda") else "fp32")
-    if batch_size is not None:
-        overrides["training.batch_size"] = batch_size
-    spec = fit_spec(data_named(data, size), network, overrides, **fields)
-    cadence = parse(
-        Cadence,
-        {
-            "log_every": log_every,
-            "eval_every": eval_every,
-            "sample_every": sample_every,
+    with _one_voice(leads()):
+        fields: dict[str, Any] = {"steps": steps, "seed": seed, "schedule": schedule_named(schedule)}
+        fields["precision"] = precision or ("bf16" if device.startswith("cuda") else "fp32")
+        batch = {} if batch_size is None else {"training.batch_size": batch_size}
+        spec = fit_spec(
+            data_named(data, size), network, {**batch, **parse_settings(settings, "--set")}, **fields
+        )
+        given = {
+            "log_every": log_every, "eval_every": eval_every, "sample_every": sample_every,
             "checkpoint_every": checkpoint_every,
-        },
-        "options",
-    )
-    ready_data(spec.data, download)
-
-    from schedrl.benchmark.fit.runner import claim, run_fit
-    from schedrl.diffusion.distributed import joined
-    from schedrl.diffusion.single import Tuning
+        }  # fmt: skip
+        cadence = parse(Cadence, given, "options")
 
     target = folder or Path("runs", "fit", spec.data.name)
-    with joined(device) as processes:
-        on_gpu = processes.device.type == "cuda"
-        tuning = Tuning(
-            precision=spec.precision, compile=on_gpu if compiled is None else compiled, channels_last=on_gpu
-        )
-        if not processes.leads:
-            run_fit(spec, target, processes, tuning, cadence)
-            return
-        claim(target, spec)
-        note(f"training into {target}")
-        try:
-            with ticker(spec.steps, "training", every=4, force_bar=progress) as tick:
-                run_fit(spec, target, processes, tuning, cadence, lambda p: tick(p.step, _said(p)))
-        except KeyboardInterrupt:
-            note(f"interrupted; the same command goes on from the last checkpoint in {target}")
-            raise typer.Exit(130) from None
+    with joined(device) as processes, _one_voice(processes.leads):
+        _fit(spec, target, cadence, processes, compiled, progress, download)
+
+
+@contextmanager
+def _one_voice(leading: bool) -> Iterator[None]:
+    """Of several processes the first one says what is wrong; the others end as it does."""
+    try:
+        yield
+    except SchedrlError:
+        if leading:
+            raise
+        raise typer.Exit(2) from None
+
+
+def _fit(
+    spec: FitSpec,
+    target: Path,
+    cadence: Cadence,
+    processes: Processes,
+    compiled: bool | None,
+    force_bar: bool,
+    download: bool,
+) -> None:
+    from schedrl.benchmark.fit.runner import claim, run_fit
+    from schedrl.diffusion.single import Tuning
+
+    with processes.together():  # alone, if it has to be downloaded
+        if processes.leads:
+            ready_data(spec.data, download)
+    with processes.together():
+        ready_data(spec.data, download)
+        if processes.leads:
+            claim(target, spec)
+    on_gpu = processes.device.type == "cuda"
+    tuning = Tuning(
+        precision=spec.precision, compile=on_gpu if compiled is None else compiled, channels_last=on_gpu
+    )
+    if not processes.leads:
+        run_fit(spec, target, processes, tuning, cadence)
+        return
+    note(f"training into {target}")
+    try:
+        with ticker(spec.steps, "training", every=4, force_bar=force_bar) as tick:
+            run_fit(spec, target, processes, tuning, cadence, lambda p: tick(p.step, _said(p)))
+    except KeyboardInterrupt:
+        note(f"interrupted; the same command goes on from the last checkpoint in {target}")
+        raise typer.Exit(130) from None
     typer.echo(f"the network is in {target} (model.safetensors, model.json); tensorboard --logdir {target}")
 
 
@@ -180,6 +213,8 @@ def schedule_named(text: str) -> dict[str, Any]:
 
     from schedrl import schedules
 
+    if text.lstrip().startswith("{"):
+        return schedules.from_json(text).model_dump(mode="json")
     if text.endswith(".json"):
         try:
             content = json.loads(Path(text).read_text(encoding="utf-8"))

@@ -26,6 +26,8 @@ PLAN_EXAMPLES = """
 `schedrl plan --env schedrl/Cifar10Kernel-v0 --num-envs 16 --set training.batch_size=32 --download`
 
 `schedrl plan --network unet-akod-cifar10` : what one step of `schedrl fit` takes; no data is needed
+
+`schedrl plan --network unet-cifar10 --images 3,64,64 --set training.batch_size=128` : on images of your own
 """
 
 
@@ -38,6 +40,12 @@ def plan(
         str | None,
         typer.Option(help="A network of `schedrl fit` instead, trained alone; counted, not timed."),
     ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="With --network: an image set's name, or C,H,W of your own. [those the network is meant for]"
+        ),
+    ] = None,
     num_envs: Annotated[
         int, typer.Option("-n", "--num-envs", min=1, help="Training runs side by side.")
     ] = 16,
@@ -49,8 +57,10 @@ def plan(
     if (env is None) == (network is None):
         raise SchedrlError("plan: give one of --env and --network")
     if network is not None:
-        _plan_network(network, parse_settings(settings, "--set"))
+        _plan_network(network, images, parse_settings(settings, "--set"))
         return
+    if images is not None:
+        raise SchedrlError("--images: goes with --network; an environment names its own")
     assert env is not None
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
     checked_device(device)
@@ -77,11 +87,28 @@ def plan(
     })  # fmt: skip
 
 
-def _plan_network(name: str, overrides: dict[str, Any]) -> None:
+def _shape(text: str) -> tuple[int, ...]:
+    """``(C, H, W)`` of an image set by name, or as it is written."""
+    from schedrl.data import SHAPES
+    from schedrl.errors import unknown_name
+
+    if text in SHAPES:
+        return SHAPES[text]
+    words = text.split(",")
+    if len(words) == 1:
+        raise unknown_name("image set", text, [*SHAPES, "C,H,W"])
+    if len(words) != 3 or not all(word.strip().isdigit() and int(word) for word in words):
+        raise SchedrlError(f"--images: must be three positive numbers C,H,W, as in 3,32,32 (got '{text}')")
+    return tuple(int(word) for word in words)
+
+
+def _plan_network(name: str, images: str | None, overrides: dict[str, Any]) -> None:
     from schedrl.diffusion.networks import NamedNetwork, named_network
     from schedrl.environments.variants import with_fields
     from schedrl.errors import parse
 
+    if images is not None:
+        overrides = {"image_shape": list(_shape(images)), **overrides}
     named = parse(
         NamedNetwork, with_fields(named_network(name).model_dump(mode="json"), overrides), "network"
     )

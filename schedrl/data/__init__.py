@@ -31,6 +31,7 @@ from schedrl.errors import MissingDataError, SchedrlError, parse, unknown_name
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "SHAPES",
     "AnyData",
     "DataSpec",
     "Digits",
@@ -51,6 +52,14 @@ DataSpec = Digits | MNIST | FashionMNIST | CIFAR10 | ImageFolder | Npz
 
 AnyData = Annotated[DataSpec, Field(discriminator="name")]
 """Every image set, as the type of a pydantic field: ``name`` decides which."""
+
+SHAPES: dict[str, tuple[int, int, int]] = {
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+}
+"""``(C, H, W)`` of the sets whose images have one size, known without reading them."""
 
 _BY_NAME: dict[str, type[DataSpec]] = {kind.model_fields["name"].default: kind for kind in get_args(DataSpec)}
 

@@ -6,13 +6,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from schedrl.errors import SchedrlError
 
-__all__ = ["Processes", "joined"]
+__all__ = ["Processes", "joined", "leads"]
+
+_PATIENCE = timedelta(hours=2)
+"""Time that processes wait for each other: the first one measures, draws and saves meanwhile."""
+
+
+def leads() -> bool:
+    """Whether this is the process that writes and talks, by what ``torchrun`` says."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,62 @@ class Processes:
             distributed.all_reduce(values)
         return values
 
-    def wait(self) -> None:
-        """Until all have come here."""
-        if self.count > 1:
-            distributed.barrier()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What fails in one process fails in all of them, which would wait for it otherwise.
+
+        All processes come here, and nothing inside may need the others.
+
+        Raises:
+            SchedrlError: Another process failed; its own error passes through.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        failed = None if self.count == 1 else self._first_failure(error)
+        if error is not None:
+            raise error
+        if failed is not None:
+            raise SchedrlError(failed)
+
+    def agree(self, value: int, what: str) -> None:
+        """Make sure that all processes have the same number.
+
+        Args:
+            value: This process's.
+            what: What to say when they have not.
+
+        Raises:
+            SchedrlError: They have not; it is raised in all of them.
+        """
+        if self.count == 1:
+            return
+        ends = torch.tensor([value, -value], dtype=torch.int64, device=self.device)
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+        if int(ends[0]) != -int(ends[1]):
+            raise SchedrlError(what)
+
+    def _first_failure(self, error: Exception | None) -> str | None:
+        """What the first process that failed has to say, if one failed."""
+        text = b""
+        if error is not None:
+            said = str(error) if isinstance(error, SchedrlError) else f"{type(error).__name__}: {error}"
+            text = (" ".join(said.split()) or "failed").encode()
+        lengths = torch.zeros(self.count, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(text)
+        distributed.all_reduce(lengths)
+        failed = lengths.nonzero().flatten().tolist()
+        if not failed:
+            return None
+        first = int(failed[0])
+        # Plain bytes: the collectives for objects would pickle.
+        letters = torch.zeros(int(lengths[first]), dtype=torch.uint8, device=self.device)
+        if first == self.rank:
+            letters.copy_(torch.tensor(list(text), dtype=torch.uint8))
+        distributed.broadcast(letters, first)
+        return f"process {first}: {bytes(letters.tolist()).decode()}"
 
 
 @contextmanager
@@ -81,7 +142,11 @@ def joined(device: str, backend: str | None = None) -> Iterator[Processes]:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     try:
-        distributed.init_process_group(backend or ("nccl" if place.type == "cuda" else "gloo"))
+        distributed.init_process_group(
+            backend or ("nccl" if place.type == "cuda" else "gloo"),
+            timeout=_PATIENCE,
+            device_id=place if place.type == "cuda" else None,
+        )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SchedrlError(f"torchrun: the {count} processes do not find each other ({reason})") from None

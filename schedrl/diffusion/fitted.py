@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from schedrl.diffusion.engines import memory_budget
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser
 from schedrl.diffusion.samplers import SamplerName, sample
 from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_arrays, write_text
 from schedrl.schedules import AnySchedule, Grid
+from schedrl.schedules.base import as_count
 
 __all__ = ["DESCRIPTION", "WEIGHTS", "FittedModel", "ModelFile"]
 
@@ -109,7 +113,18 @@ class FittedModel:
         told = self.description.training.network.modulation
         return NetworkPredictor(self.network, self.description.training, self._log_beta if told else None)
 
-    def sample(self, count: int, grid: Grid, sampler: SamplerName = "ddim", *, seed: int = 0) -> Tensor:
+    def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
+        """Noise estimates for z ``[1, n, C, H, W]`` at log-SNR ``[1, n]``, each image for itself: for measurements.
+
+        As many images are shown to the network at once as the memory budget has room for.
+        """
+        predict, size = self.predictor(), self._at_once
+        parts = [slice(begin, begin + size) for begin in range(0, z.shape[1], size)]
+        return torch.cat([predict(z[:, part], logsnr[:, part]) for part in parts], dim=1)
+
+    def sample(
+        self, count: int, grid: Grid, sampler: SamplerName = "ddim", *, seed: int = 0, at_once: int = 64
+    ) -> Tensor:
         """Images ``[count, C, H, W]`` in [−1, 1].
 
         Args:
@@ -117,12 +132,26 @@ class FittedModel:
             grid: Levels to step through.
             sampler: Which sampler.
             seed: Of the starting noise, and of DDPM's.
+            at_once: How many are drawn side by side. It decides memory, and which image gets which noise.
+
+        Raises:
+            SchedrlError: ``count`` or ``at_once`` is not a whole number of at least 1.
         """
+        count, at_once = as_count("count", count), as_count("at_once", at_once)
         sigmas = grid.sigma_array.tolist()
-        denoise = network_denoiser(self.predictor(), self.description.training, sigmas)
         generator = torch.Generator(self.device).manual_seed(seed)
-        shape = (1, count, *self.description.image_shape)
-        return sample(sampler, denoise, shape, sigmas, generator)[0].clamp(-1.0, 1.0)
+        parts = []
+        for begin in range(0, count, at_once):
+            denoise = network_denoiser(self.predictor(), self.description.training, sigmas)
+            shape = (1, min(at_once, count - begin), *self.description.image_shape)
+            parts.append(sample(sampler, denoise, shape, sigmas, generator)[0].clamp(-1.0, 1.0))
+        return torch.cat(parts)
+
+    @cached_property
+    def _at_once(self) -> int:
+        with torch.enable_grad():  # what is counted is what would be kept for a gradient
+            each = bytes_per_image(self.network, self.description.image_shape)
+        return max(1, memory_budget(self.device) // each)
 
     def _log_beta(self, logsnr: Tensor) -> Tensor:
         return self._law.log_beta_at(slice(None), logsnr)

@@ -8,9 +8,9 @@ those that a population's run of the same seed sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from schedrl.diffusion.distributed import Processes
-from schedrl.diffusion.dsc import DSC
 from schedrl.diffusion.inputs import training_inputs, with_neighbours
 from schedrl.diffusion.layers import StackedConv2d
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.prediction import NetworkPredictor
-from schedrl.diffusion.spec import OptimizerSpec, TrainingSpec
+from schedrl.diffusion.single_optimizer import ToldDSC, average_decay, last_rate, make_optimizer, set_rate
+from schedrl.diffusion.spec import TrainingSpec
 from schedrl.diffusion.streams import RunStream
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
@@ -86,6 +86,7 @@ class SingleTraining:
         seed: Of weights, batches and noise.
         processes: Those that train together; the batch is shared among them.
         tuning: How the arithmetic is done.
+        warmup: Steps over which the learning rate rises linearly to its own value; DSC's factors come on top.
 
     Raises:
         SchedrlError: The network does not fit the images, or there are more processes than images in a batch.
@@ -106,8 +107,9 @@ class SingleTraining:
         seed: int,
         processes: Processes | None = None,
         tuning: Tuning | None = None,
+        warmup: int = 0,
     ) -> None:
-        self.spec, self.law, self.tuning = spec, law, tuning or Tuning()
+        self.spec, self.law, self.tuning, self.warmup = spec, law, tuning or Tuning(), warmup
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
         self.device, self.step = self.processes.device, 0
         if self.processes.count > spec.batch_size:
@@ -125,8 +127,7 @@ class SingleTraining:
             _channels_last(self.network)
         self.parameters = list(self.network.parameters())
         self.average = [parameter.detach().clone() for parameter in self.parameters]
-        self.optimizer = _optimizer(spec.optimizer, self.parameters, self.device)
-        self._module = self._wrapped()
+        self.optimizer = make_optimizer(spec.optimizer, self.parameters, self.device)
         self._ahead: Future[_Drawn] | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._stood = self._stream.snapshot()
@@ -135,6 +136,11 @@ class SingleTraining:
     def num_parameters(self) -> int:
         """Of the network."""
         return sum(parameter.numel() for parameter in self.parameters)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return last_rate(self.optimizer)
 
     def train(self, num_steps: int) -> StepRecord:
         """Take optimizer steps; nothing waits for the device."""
@@ -175,6 +181,8 @@ class SingleTraining:
         Raises:
             SchedrlError: It is the state of another network.
         """
+        if self._ahead is not None:
+            self._ahead.result()  # it must not draw from the stream that is set back here
         try:
             with torch.no_grad():
                 for (name, parameter), average in zip(
@@ -197,7 +205,7 @@ class SingleTraining:
             if key == "step":
                 # Where the optimizer keeps it: on the device only for the fused one.
                 fused = bool(self.optimizer.defaults.get("fused"))
-                moments[key] = torch.as_tensor(array).to(self.device if fused else "cpu")
+                moments[key] = torch.tensor(float(array.item())).to(self.device if fused else "cpu")
             else:
                 moments[key] = torch.empty_like(parameter).copy_(torch.from_numpy(array))
         if moments:
@@ -214,7 +222,9 @@ class SingleTraining:
             ):
                 parameter.copy_(part.view_as(parameter))
 
-    def _wrapped(self) -> nn.Module:
+    @cached_property
+    def _module(self) -> nn.Module:
+        """What is called in training; made at the first step, as the processes then speak to each other."""
         module: nn.Module = self.network
         if self.tuning.compile:
             module = cast("nn.Module", torch.compile(module))
@@ -268,33 +278,19 @@ class SingleTraining:
             weighted = losses * torch.exp(-dsc.gamma * drawn.betas)
         # Processes average their gradients; shares of a batch may differ in size.
         (weighted.sum() * (self.processes.count / spec.batch_size)).backward()
-        if isinstance(self.optimizer, DSC):
-            self.optimizer.set_noise_level(drawn.mean_beta)
         limit = spec.optimizer.max_gradient_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
+        if isinstance(self.optimizer, ToldDSC):
+            self.optimizer.set_noise_level(drawn.mean_beta)
+            self.optimizer.norm = norm
+        set_rate(self.optimizer, spec.optimizer, self.step, self.warmup)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        decay = min(spec.ema_decay, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1.0 - decay)
+            share = 1.0 - average_decay(spec.ema_decay, self.step)
+            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), share)
         return losses.detach().sum() / spec.batch_size, norm
-
-
-def _optimizer(
-    spec: OptimizerSpec, parameters: Sequence[nn.Parameter], device: torch.device
-) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.eps}
-    fused = True if device.type == "cuda" else None
-    if spec.name == "adam":
-        return torch.optim.Adam(parameters, **common, fused=fused)
-    if spec.dsc is None:
-        return torch.optim.AdamW(parameters, **common, weight_decay=spec.weight_decay, fused=fused)
-    dsc = spec.dsc
-    return DSC(
-        parameters, **common, weight_decay=spec.weight_decay, gamma=dsc.gamma, boost=dsc.boost, update=dsc.update,
-        per_sample=dsc.per_sample, max_factor=dsc.max_factor,
-    )  # fmt: skip
 
 
 def _channels_last(network: UNet) -> None:

@@ -25,7 +25,8 @@ OPTIONS = [
     "--set", 'training.network={"channels":[4,8],"embedding":8,"groups":2}',
     "--set", "bound.images=8", "--set", "bound.levels=5",
 ]  # fmt: skip
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# The package of this checkout, whatever the working directory and wherever it is installed.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def command(folder: Path, *more: str, processes: int = 1) -> list[str]:
@@ -66,6 +67,7 @@ def test_it_trains_and_says_where(unbroken: Path) -> None:
     model = FittedModel.load(unbroken)
     assert model.description.steps == 40
     assert model.description.training.network.msfi is not None
+    assert {line["learning_rate"] for line in lines(unbroken)} == {3e-3}
     assert [line["step"] for line in lines(unbroken)] == list(range(2, 41, 2))
     assert [line["step"] for line in lines(unbroken) if "bound" in line] == [8, 16, 24, 32, 40]
     assert (unbroken / "samples" / "step-0000040.png").read_bytes().startswith(b"\x89PNG")
@@ -73,16 +75,20 @@ def test_it_trains_and_says_where(unbroken: Path) -> None:
 
 
 def test_killed_at_a_random_step_it_ends_in_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
-    wait = random.Random(time.time_ns()).uniform(0.0, 0.5)
+    count = random.Random(time.time_ns()).randrange(
+        2, 18
+    )  # lines, of 20; the first checkpoint comes after the second
     process = subprocess.Popen(
         command(tmp_path, "-n", "40"), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / CHECKPOINT).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(wait)
+    deadline, log = time.monotonic() + 120, tmp_path / "log.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / CHECKPOINT).exists() and log.read_bytes().count(b"\n") >= count:
+            break
+        time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL  # it was not at its end
+    assert not (tmp_path / "model.json").exists()
     done = run(tmp_path, "-n", "40")
     assert done.returncode == 0, done.stderr
     for name in (CHECKPOINT, "model.safetensors"):
@@ -90,7 +96,7 @@ def test_killed_at_a_random_step_it_ends_in_the_same_bits(unbroken: Path, tmp_pa
         assert first.keys() == second.keys()
         for key, array in first.items():
             np.testing.assert_array_equal(
-                array, second[key], err_msg=f"{name} {key}, killed after {wait:.3f} s"
+                array, second[key], err_msg=f"{name} {key}, killed after line {count}"
             )
     assert without_times(tmp_path) == without_times(unbroken)
 
@@ -115,10 +121,45 @@ def test_two_processes_follow_one(unbroken: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (None, "error: process 1: npz: missing file 'own.npz'"),
+        (1, "error: data: the processes have different training images"),
+    ],
+    ids=["missing", "different"],
+)
+def test_what_is_wrong_in_one_process_ends_both(other: int | None, message: str, tmp_path: Path) -> None:
+    for rank, seed in enumerate((0, other)):
+        (tmp_path / str(rank)).mkdir()
+        if seed is not None:
+            images = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+            np.savez(tmp_path / str(rank) / "own.npz", images=images)
+    options = [
+        "--data", "own.npz", "--network", "unet-digits", "-n", "4", "-f", str(tmp_path / "out"),
+        "--set", "data.validation=8", "--set", "data.test=8",
+    ]  # fmt: skip
+    # Each process in a folder of its own, as on two machines.
+    place = f'cd "{tmp_path}/$RANK" && exec "{sys.executable}" -m schedrl fit "$@"'
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "bash", "-c", place, "bash", *options],
+        env=ENVIRONMENT,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len([line for line in said if line.startswith(message)]) == 1, done.stderr
+    assert done.stderr.count("Traceback (most recent call last)") == 1, done.stderr  # the launcher's own
+    assert "exitcode  : 2 " in done.stderr
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--schedule", "cosin"], "did you mean 'cosine'"),
         (["--schedule", "tangent:steep"], "after the colon comes a number"),
+        (["--schedule", '{"name":"tangent","gama":1}'], "did you mean 'gamma'"),
         (["--schedule", "missing.json"], "cannot be read"),
         (["--network", "unet-digit"], "did you mean 'unet-digits'"),
         (["--data", "digit"], "did you mean 'digits'"),
@@ -150,6 +191,9 @@ def test_another_training_is_not_written_over(unbroken: Path) -> None:
     assert "holds another training (schedule.name: cosine there, linear now)" in " ".join(
         result.output.split()
     )
+    result = CliRunner().invoke(app, [*OPTIONS, "-f", str(unbroken), "-n", "30"])
+    assert result.exit_code == 2
+    assert "has taken 40 already (got 30)" in " ".join(result.output.split())
     damaged = unbroken.parent / "damaged"
     damaged.mkdir()
     (damaged / "fit.json").write_bytes((unbroken / "fit.json").read_bytes())

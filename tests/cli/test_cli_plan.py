@@ -66,7 +66,16 @@ def test_a_network_is_counted_without_data(run: Run) -> None:
 
     assert 1.5 < flops(result.output) / flops(plain.output) < 2.5  # two more passes down
 
+    larger = run("plan", "--network", "unet-digits", "--images", "1,16,16")
+    named = run("plan", "--network", "unet-digits", "--images", "digits")
+    assert "images                 1x8x8" in named.output
+    assert 3.9 < flops(larger.output) / flops(named.output) <= 4.0  # pixels; the embedding has none
+
     for words, message in (
+        (("--network", "unet-digits", "--images", "digit"), "did you mean 'digits'"),
+        (("--network", "unet-digits", "--images", "1,8"), "three positive numbers C,H,W"),
+        (("--network", "unet-digits", "--images", "1,7,8"), "multiples of 2"),
+        (("--env", "schedrl/DigitsKnots-v0", "--images", "digits"), "--images: goes with --network"),
         ((), "give one of --env and --network"),
         (("--network", "unet-cifar"), "did you mean 'unet-cifar10'"),
         (("--network", "unet-digits", "--set", "training.network.groups=5"), "groups"),

@@ -118,3 +118,8 @@ def test_import_is_light() -> None:
     env = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_shapes_known_without_reading() -> None:
+    assert data.SHAPES["digits"] == data.load(data.get("digits")).image_shape
+    assert data.SHAPES.keys() == set(data.names()) - {"folder", "npz"}

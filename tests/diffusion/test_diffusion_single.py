@@ -17,8 +17,11 @@ from schedrl.diffusion.fitted import FittedModel, ModelFile
 from schedrl.diffusion.networks import NETWORKS, named_network
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.population import Population
+from schedrl.diffusion.prediction import NetworkPredictor
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
+from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.errors import SchedrlError
 from schedrl.files import write_arrays
 
@@ -42,8 +45,9 @@ def law_of(name: str = "cosine", timesteps: int | None = 1000) -> NoiseLaw:
         OptimizerSpec(max_gradient_norm=0.3, learning_rate=1e-2),
         OptimizerSpec(name="dsc", learning_rate=1e-2, dsc=DSCSpec(gamma=5.0, boost=0.2)),
         OptimizerSpec(name="dsc", learning_rate=1e-2, dsc=DSCSpec(gamma=5.0, boost=0.0, per_sample=True)),
+        OptimizerSpec(name="dsc", learning_rate=1e-2, dsc=DSCSpec(boost=2.0), max_gradient_norm=0.3),
     ],
-    ids=["adamw", "clipped", "dsc", "dsc-per-sample"],
+    ids=["adamw", "clipped", "dsc", "dsc-per-sample", "dsc-clipped"],
 )
 def test_it_is_a_populations_run(network: UNetSpec, optimizer: OptimizerSpec) -> None:
     spec = TrainingSpec(network=network, optimizer=optimizer, batch_size=6, ema_decay=0.9)
@@ -53,12 +57,56 @@ def test_it_is_a_populations_run(network: UNetSpec, optimizer: OptimizerSpec) ->
     expected, found = population.train(law_of(), 12), one.train(12)
     np.testing.assert_allclose(found.loss.numpy(), expected.loss[:, 0], rtol=2e-4)
     np.testing.assert_allclose(found.gradient_norm.numpy(), expected.gradient_norm[:, 0], rtol=2e-3)
+    assert one.rate == pytest.approx(expected.rate[-1, 0], rel=2e-3)
     average = torch.cat([part.flatten() for part in one.average])
     torch.testing.assert_close(average, population.average[0], rtol=1e-2, atol=2e-4)
 
 
-def test_it_goes_on_where_it_stood() -> None:
-    spec = TrainingSpec(network=FULL, batch_size=6)
+def test_it_is_a_loop_written_out(plain: Any) -> None:
+    """Warm-up, clipping, AdamW and average weights, in plain PyTorch on the stream's own numbers."""
+    optimizer = OptimizerSpec(name="adamw", learning_rate=1e-2, weight_decay=0.1, max_gradient_norm=0.3)
+    spec = TrainingSpec(network=NETWORK, optimizer=optimizer, batch_size=6, ema_decay=0.5)
+    steps, warmup, images = 8, 5, torch.from_numpy(pictures())
+    one = SingleTraining(spec, pictures(), law_of(), 3, warmup=warmup)
+
+    stream = RunStream(3, len(images), 6)
+    mean, std = one.network.initial_moments()
+    start = mean + std * torch.from_numpy(stream.initial_weights(len(mean)))
+    torch.testing.assert_close(torch.cat([p.detach().flatten() for p in one.parameters]), start)
+    named = {name: p.detach()[0].clone().requires_grad_() for name, p in one.network.named_parameters()}
+    average = {name: p.detach().clone() for name, p in named.items()}
+    adam = torch.optim.AdamW(named.values(), lr=1e-2, weight_decay=0.1)
+    levels = torch.from_numpy(schedules.get("cosine").logsnr_steps(1000).clip(-20, 20))
+    losses, norms = [], []
+    for step in range(1, steps + 1):
+        x0 = images[torch.from_numpy(stream.indices(1)[0])]
+        logsnr = levels[torch.from_numpy((stream.levels(1)[0] * 1000).astype(int))].float()
+        noise = torch.from_numpy(stream.noise(1, (1, 8, 8))[0])
+        alpha, sigma = (torch.sigmoid(sign * logsnr).sqrt()[:, None, None, None] for sign in (1, -1))
+        loss = (plain(named, NETWORK, alpha * x0 + sigma * noise, logsnr) - noise).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(named.values(), 0.3)))
+        adam.param_groups[0]["lr"] = 1e-2 * min(1.0, step / warmup)
+        adam.step()
+        losses.append(loss.item())
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = {name: decay * average[name] + (1 - decay) * p.detach() for name, p in named.items()}
+
+    assert min(norms) > 0.3  # it clips
+    first = one.train(2)
+    assert one.rate == pytest.approx(1e-2 * 2 / warmup)
+    rest = one.train(steps - 2)
+    assert one.rate == 1e-2
+    np.testing.assert_allclose([*first.loss, *rest.loss], losses, rtol=1e-4)
+    np.testing.assert_allclose([*first.gradient_norm, *rest.gradient_norm], norms, rtol=1e-3)
+    for name, found in zip(named, one.average, strict=True):
+        torch.testing.assert_close(found[0], average[name], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "dsc"])
+def test_it_goes_on_where_it_stood(name: Any) -> None:
+    spec = TrainingSpec(network=FULL, batch_size=6, optimizer=OptimizerSpec(name=name))
     whole = SingleTraining(spec, pictures(), law_of(), 1)
     losses = torch.cat([whole.train(4).loss, whole.train(5).loss])
     first = SingleTraining(spec, pictures(), law_of(), 1)
@@ -69,6 +117,9 @@ def test_it_goes_on_where_it_stood() -> None:
     for one, other in zip(whole.state()[0].items(), again.state()[0].items(), strict=True):
         assert one[0] == other[0]
         np.testing.assert_array_equal(one[1], other[1])
+    # A state is taken back by a training that stands elsewhere, too, and is drawing ahead.
+    again.restore(*first.state())
+    assert torch.equal(again.train(5).loss, losses[4:])
 
 
 def test_a_share_of_the_batch_is_a_share_of_its_numbers() -> None:
@@ -137,6 +188,33 @@ def test_a_model_comes_back(tmp_path: Path) -> None:
     assert torch.equal(first, second)
     assert first.shape == (3, 1, 8, 8)
     assert not torch.equal(first, again.sample(3, levels, seed=6))
+
+
+def test_a_model_is_asked_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = fitted(tmp_path)
+    z = torch.randn(1, 11, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logsnr = torch.linspace(6.0, -6.0, 11)[None]
+    whole = model.predictor()(z, logsnr)
+    each = bytes_per_image(model.network, (1, 8, 8))
+    monkeypatch.setattr("schedrl.diffusion.fitted.memory_budget", lambda device: 4 * each)
+    again, asked = FittedModel.load(folder), []
+    inner = NetworkPredictor.__call__
+
+    def noted(self: NetworkPredictor, z: Tensor, *rest: Any) -> Tensor:
+        asked.append(z.shape[1])
+        return inner(self, z, *rest)
+
+    monkeypatch.setattr(NetworkPredictor, "__call__", noted)
+    with torch.no_grad():
+        found = again.predict_epsilon(z, logsnr)
+    assert asked == [4, 4, 3]
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    levels = schedules.grid("uniform-logsnr", 2, logsnr_max=8.0, logsnr_min=-6.0)
+    drawn = again.sample(5, levels, at_once=2)
+    assert drawn.shape == (5, 1, 8, 8)
+    assert len(drawn.flatten(1).unique(dim=0)) == 5
+    with pytest.raises(SchedrlError, match="field 'count': must be a whole number of at least 1"):
+        again.sample(0, levels)
 
 
 @pytest.mark.parametrize("damage", ["json", "field", "weights", "missing", "shape"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,20 +100,27 @@ def run_fit(
     Raises:
         SchedrlError: The network does not fit the images, or the checkpoint is damaged.
     """
-    images = data.load(spec.data)
-    law = NoiseLaw.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
-    training = SingleTraining(spec.training, images.train, law, spec.seed, processes, tuning)
-    _resume(folder / CHECKPOINT, training)
-    processes.wait()
-    log = FitLog(folder, training.step) if processes.leads else None
-    watch = _Watch(spec, images, training, folder, log, cadence, listen)
+    with processes.together():
+        images = data.load(spec.data)
+        law = NoiseLaw.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
+        training = SingleTraining(
+            spec.training, images.train, law, spec.seed, processes, tuning, spec.warmup_steps
+        )
+        _resume(folder / CHECKPOINT, training)
+        if training.step > spec.steps:
+            raise SchedrlError(f"steps: {folder} has taken {training.step} already (got {spec.steps})")
+    processes.agree(zlib.crc32(images.train.data), "data: the processes have different training images")
+    processes.agree(training.step, f"checkpoint: the processes find different ones in {folder}; share a disk")
+    with processes.together():
+        log = FitLog(folder, training.step) if processes.leads else None
+        watch = _Watch(spec, images, training, folder, log, cadence, listen)
     while training.step < spec.steps:
         watch.advance(min(cadence.log_every - training.step % cadence.log_every, spec.steps - training.step))
-    model = FittedModel(training.predictor().network, _description(spec, training))
-    if log is not None:
-        model.save(folder)
-        log.close()
-    processes.wait()
+    model = _model(spec, training)
+    with processes.together():
+        if log is not None:
+            model.save(folder)
+            log.close()
     return model
 
 
@@ -137,7 +145,7 @@ class _Watch:
 
     def advance(self, steps: int) -> None:
         """Train, then report, measure, draw and save as is due."""
-        training, spec, cadence = self._training, self._spec, self._cadence
+        training, spec = self._training, self._spec
         began = time.perf_counter()
         record = training.train(steps)
         loss, norm = float(record.loss.mean()), float(record.gradient_norm.square().mean().sqrt())
@@ -147,32 +155,51 @@ class _Watch:
                 f"training diverged before step {training.step}: the loss is not finite; lower "
                 "training.optimizer.learning_rate or set training.optimizer.max_gradient_norm"
             )
-        step, last = training.step, training.step >= spec.steps
-        if self._log is None:
-            return
-        values = {"loss": loss, "gradient_norm": norm, "images_per_second": rate}
+        values = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": training.rate,
+            "images_per_second": rate,
+        }
+        with training.processes.together():
+            if self._log is not None:
+                self._report(self._log, values)
+
+    def _report(self, log: FitLog, values: dict[str, float]) -> None:
+        """What the first process does while the others wait."""
+        spec, cadence, step = self._spec, self._cadence, self._training.step
+        last = step >= spec.steps
         if last or (cadence.eval_every and step % cadence.eval_every == 0):
             values["bound"] = self._measured()
-        self._log.line(step, values)
+        log.line(step, values)
         if last or (cadence.sample_every and step % cadence.sample_every == 0):
-            self._log.sheet(step, self._drawn())
+            log.sheet(step, self._drawn())
         if last or step % cadence.checkpoint_every == 0:
-            _save(self._folder / CHECKPOINT, training)
+            _save(self._folder / CHECKPOINT, self._training)
         if self._listen is not None:
-            self._listen(FitProgress(step, spec.steps, loss, rate))
+            self._listen(FitProgress(step, spec.steps, values["loss"], values["images_per_second"]))
 
     def _measured(self) -> float:
         """The validation bound of the averaged weights, bits/dim."""
         assert self._bound is not None
-        return float(self._bound.evaluate(self._training.predictor(), 1).bits_per_dim[0])
+        return float(self._bound.evaluate(self._model().predict_epsilon, 1).bits_per_dim[0])
 
     def _drawn(self) -> NDArray[np.float32]:
         spec, cadence = self._spec, self._cadence
-        model = FittedModel(self._training.predictor().network, _description(spec, self._training))
         limits = {"logsnr_max": spec.bound.logsnr_max, "logsnr_min": spec.bound.logsnr_min}
         levels = grid("uniform-logsnr", cadence.sampler_steps, **limits)
-        drawn: NDArray[np.float32] = model.sample(cadence.samples, levels, seed=_SAMPLE_SEED).cpu().numpy()
+        drawn: NDArray[np.float32] = (
+            self._model().sample(cadence.samples, levels, seed=_SAMPLE_SEED).cpu().numpy()
+        )
         return drawn
+
+    def _model(self) -> FittedModel:
+        """The averaged weights as they are."""
+        return _model(self._spec, self._training)
+
+
+def _model(spec: FitSpec, training: SingleTraining) -> FittedModel:
+    return FittedModel(training.predictor().network, _description(spec, training))
 
 
 def _description(spec: FitSpec, training: SingleTraining) -> ModelFile:

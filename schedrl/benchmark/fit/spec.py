@@ -38,6 +38,7 @@ class FitSpec(Spec):
         num_train_timesteps: Train on the T discrete steps of the schedule; continuously in λ when absent.
         steps: Optimizer steps.
         seed: Of weights, batches and noise.
+        warmup_steps: Steps over which the learning rate rises linearly to its own value; 0 begins with it.
         bound: Where the validation bound is measured.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
     """
@@ -48,6 +49,7 @@ class FitSpec(Spec):
     num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] | None = 1000
     steps: Annotated[int, Field(ge=1)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
     bound: BoundSpec = BoundSpec(logsnr_max=13.0, logsnr_min=-5.0, levels=18, images=128)
     precision: Literal["fp32", "bf16"] = "fp32"
 
