@@ -43,8 +43,8 @@ class MSFISpec(Spec):
     Attributes:
         fuse: ``"sum"`` of the three projections (the paper's equation) or ``"concat"`` (its prose).
         gap: Shortest and longest distance; training draws between them, evenly in the logarithm. 0.03 is one of
-            T = 1000 cosine steps, the paper's t±1; one of a ten-step sampler's is about 3. The wider the distance,
-            the more two views of one image and noise tell about the image, which no sampler is told.
+            T = 1000 cosine steps, 3 one of a ten-step sampler's: by default a network is ready for either. The wider
+            the distance, the more two views of one image and noise tell about the image, which no sampler is told.
         alone: Share of the training images that see themselves in the neighbours' places: what a network must know to
             make the one-step prediction.
     """

@@ -88,15 +88,17 @@ _DSC = DSCSpec(gamma=30.0, boost=0.5)
 _COSINE = schedules.get("cosine")
 _TANGENT = schedules.get("tangent", gamma=0.2)
 
+_NEAR = MSFISpec(gap=(0.03, 0.03))
+
 _ADAMW: tuple[Row, ...] = (
     Row(name="plain", what="the paper's baseline: a fixed schedule, the cosine, and a plain U-Net", schedule=_COSINE),
     Row(
-        name="msfi", what="the cosine, with MSFI over t-1, t, t+1 of a thousand steps",
+        name="msfi", what="the cosine, with MSFI, its neighbours as far as any sampler's of ten to a thousand steps",
         schedule=_COSINE, msfi=MSFISpec(),
     ),
     Row(
-        name="msfi-far", what="the cosine, with MSFI trained for neighbours as far as a ten-step sampler's",
-        schedule=_COSINE, msfi=MSFISpec(gap=(0.03, 3.0)),
+        name="msfi-near", what="the cosine, with MSFI, its neighbours one of a thousand steps away",
+        schedule=_COSINE, msfi=_NEAR,
     ),
     Row(name="modulation", what="the cosine, with β modulation", schedule=_COSINE, modulation=True),
     Row(name="dko", what="the learned kernel, with a plain U-Net", kernel="plain"),
@@ -106,6 +108,10 @@ _ADAMW: tuple[Row, ...] = (
     Row(
         name="akod-tangent", what="MSFI and β modulation under the hand-made schedule instead of the kernel",
         schedule=_TANGENT, msfi=MSFISpec(), modulation=True,
+    ),
+    Row(
+        name="akod-tangent-near", what="the same with neighbours one of a thousand steps away",
+        schedule=_TANGENT, msfi=_NEAR, modulation=True,
     ),
 )  # fmt: skip
 
