@@ -22,7 +22,7 @@ __all__ = ["TIMINGS", "Timings", "read_timings", "time_rows"]
 
 TIMINGS = "timings.json"
 
-_ROUNDS, _STEPS = 9, 5
+_ROUNDS, _STEPS = 25, 5
 
 
 class Timings(Spec):

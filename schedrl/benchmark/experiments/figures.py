@@ -20,12 +20,14 @@ Array = NDArray[np.float64]
 def line_styles(names: Sequence[str], learned: Sequence[str] = ("ava-dsc-ppo",)) -> dict[str, dict[str, Any]]:
     """A colour and a dash pattern for every row; those of the learned ones stand out."""
     styles: dict[str, dict[str, Any]] = {}
+    ours = [name for name in names if name in learned]
     for place, name in enumerate(names):
         own = name in learned
         colour = LEARNED if own else HAND_MADE[place % len(HAND_MADE)]
+        pattern = ours.index(name) if own else place // len(HAND_MADE) * 2 + place
         styles[name] = {
             "color": colour,
-            "linestyle": "-" if own else STYLES[(place // len(HAND_MADE) * 2 + place) % len(STYLES)],
+            "linestyle": STYLES[pattern % len(STYLES)],
             "linewidth": 2.4 if own else 1.3,
         }
     return styles
