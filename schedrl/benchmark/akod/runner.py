@@ -21,6 +21,7 @@ from schedrl.benchmark.experiments.plan import (
     Progress,
     claim_folder,
     read_plan,
+    sorted_out,
     trained_identity,
 )
 from schedrl.benchmark.experiments.quality import check_quality, sampled_quality
@@ -31,7 +32,6 @@ from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.diffusion.surrogates import SurrogateError, surrogate_error
 from schedrl.environments.base import content_hash
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import TrainedAgent, find
 from schedrl.policies.factory import make_policy
@@ -98,15 +98,7 @@ def make_plan(
 
 def available(rows: Sequence[Row], setting: Setting) -> tuple[list[Row], list[str]]:
     """The rows whose kernels there are, and notes on the others."""
-    kept, notes = [], []
-    for row in rows:
-        try:
-            _identity(row, setting, ())
-        except SchedrlError as error:
-            notes.append(f"without row '{row.name}': {error}")
-        else:
-            kept.append(row)
-    return kept, notes
+    return sorted_out(rows, lambda row: _identity(row, setting, ()))
 
 
 def run_experiment(

@@ -15,6 +15,7 @@ from schedrl.benchmark.experiments.plan import (
     Progress,
     claim_folder,
     read_plan,
+    sorted_out,
     trained_identity,
 )
 from schedrl.benchmark.experiments.quality import check_quality, sampled_quality
@@ -106,15 +107,7 @@ def make_plan(
 
 def available(rows: Sequence[Row], setting: Setting) -> tuple[list[Row], list[str]]:
     """The rows whose agents there are, and notes on the others."""
-    kept, notes = [], []
-    for row in rows:
-        try:
-            _identity(row, setting, ())
-        except SchedrlError as error:
-            notes.append(f"without row '{row.name}': {error}")
-        else:
-            kept.append(row)
-    return kept, notes
+    return sorted_out(rows, lambda row: _identity(row, setting, ()))
 
 
 def run_experiment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -22,6 +22,7 @@ __all__ = [
     "claim_folder",
     "read_plan",
     "rows_by_name",
+    "sorted_out",
     "trained_identity",
 ]
 
@@ -170,6 +171,19 @@ def rows_by_name(rows: Sequence[RowT], names: Sequence[str] | None) -> list[RowT
         if names is not None and name in names[:place]:
             raise SchedrlError(f"row '{name}': is named twice")
     return [table[name] for name in names] if names else list(rows)
+
+
+def sorted_out(rows: Sequence[RowT], identify: Callable[[RowT], object]) -> tuple[list[RowT], list[str]]:
+    """The rows that can be identified, and notes on the others."""
+    kept, notes = [], []
+    for row in rows:
+        try:
+            identify(row)
+        except SchedrlError as error:
+            notes.append(f"without row '{row.name}': {error}")  # type: ignore[attr-defined]
+        else:
+            kept.append(row)
+    return kept, notes
 
 
 def trained_identity(agent: TrainedAgent, name: str, seeds: Sequence[int]) -> tuple[str, int]:
