@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from schedrl.benchmark.akod.table import Entry
 from schedrl.benchmark.experiments.figures import curves_figure, line_styles
 
 __all__ = ["frechet_figure", "quality_figure", "surrogate_figure"]
+
+_MARKERS = ("o", "s", "^")
+"""One a third of the rows, since colours come again."""
 
 _LEARNED = ("dko", "akod", "dko-dsc", "akod-dsc")
 
@@ -40,11 +44,14 @@ def frechet_figure(table: Sequence[Entry], ways: Sequence[str], title: str) -> F
         for number, way in enumerate(ways):
             if (found := entry.frechet(way)) is not None:
                 axes.errorbar(
-                    number + shift, found.value, yerr=found.half_width, fmt="o", capsize=2, markersize=4,
-                    color=styles[entry.row]["color"], label=entry.row if number == 0 else None,
+                    number + shift, found.value, yerr=found.half_width, capsize=2, markersize=4,
+                    fmt=_MARKERS[place * len(_MARKERS) // len(table)], color=styles[entry.row]["color"],
+                    label=entry.row if number == 0 else None,
                 )  # fmt: skip
     axes.set(xticks=range(len(ways)), xticklabels=ways, ylabel="Fréchet distance (log scale)", title=title)
     axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(ScalarFormatter())
     axes.grid(color="0.9", which="both", axis="y", linewidth=0.5)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
