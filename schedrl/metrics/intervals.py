@@ -132,8 +132,8 @@ def interquartile_mean(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     A quarter of the values, rounded down, is dropped at each end: of n values, h are left. One bad seed cannot move it
     far. The interval is :math:`\bar x_t \pm t_{h-1} s_w \sqrt{(n-1) / (h (h-1))}`, where :math:`s_w` is the
     standard deviation after the dropped values have been replaced by the nearest kept ones (Tukey & McLaughlin 1963,
-    *Sankhyā A* 25, 331). The percentile bootstrap is too short for ten seeds, and the studentised one a third longer
-    for no better coverage: ``scripts/check_intervals.py`` measures all three.
+    *Sankhyā A* 25, 331). The percentile bootstrap is too short for ten skewed seeds, and the studentised one longer by
+    a third and more: ``scripts/check_intervals.py`` measures all three.
 
     Args:
         values: ``[n]``, n ≥ 1; one value alone has an unbounded interval.

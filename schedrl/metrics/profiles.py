@@ -5,9 +5,9 @@ optimality gap, probability of improvement, performance profiles. Environments a
 seeds within each, never the environments, so an interval speaks of these environments only.
 
 Their percentile bootstrap (``method="percentile"``) covers the truth less often than it says with ten seeds, down to
-89 % where environments lie apart. The default is therefore the studentised bootstrap (Efron & Tibshirani 1993, chapter
-12): a resample's distance from the estimate is counted in its own standard errors. ``scripts/check_intervals.py``
-measures both. With one environment, :func:`schedrl.metrics.intervals.interquartile_mean` is the shorter interval.
+89 %. The default is the studentised bootstrap (Efron & Tibshirani 1993, chapter 12): a resample's distance from the
+estimate is counted in its own standard errors. A mean, and the interquartile mean of a single environment, have t
+intervals, which are shorter. ``scripts/check_intervals.py`` measures how often each holds the truth.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from schedrl.errors import SchedrlError, unknown_name
-from schedrl.metrics.intervals import Interval
+from schedrl.metrics.intervals import Interval, interquartile_mean
 
 __all__ = [
     "PerformanceProfile",
     "Statistic",
     "aggregate",
+    "average",
     "improvement",
     "interquartile",
     "optimality_gap",
@@ -95,17 +96,19 @@ def aggregate(
     statistic: Statistic = interquartile,
     *,
     level: float = 0.95,
-    method: Method = "studentised",
+    method: Method | None = None,
     resamples: int = _RESAMPLES,
 ) -> Interval:
-    """One number for scores over environments and seeds, with its stratified bootstrap interval.
+    """One number for scores over environments and seeds, with an interval over seeds within each environment.
 
     Args:
         scores: ``[environments, seeds]``; with a single seed the interval is unbounded.
         rng: Draws the resamples.
         statistic: What is aggregated: :func:`interquartile`, :func:`optimality_gap`, :func:`average`.
         level: Coverage, in (0, 1).
-        method: ``studentised``, or ``percentile`` as in ``rliable``.
+        method: ``studentised``, or ``percentile`` as in ``rliable``. When absent, :func:`average` has Welch and
+            Satterthwaite's t interval, :func:`interquartile` of one environment that of
+            :func:`schedrl.metrics.intervals.interquartile_mean`, and the rest is studentised.
         resamples: How many.
 
     Raises:
@@ -114,10 +117,18 @@ def aggregate(
     Examples:
         >>> scores = np.arange(20.0).reshape(2, 10)
         >>> f"{aggregate(scores, np.random.default_rng(0), average):.1f}"
-        '9.5 [8.1, 11.0]'
+        '9.5 [8.1, 10.9]'
     """
     matrix = _matrix("scores", scores)
-    return _interval(matrix[None], lambda parts: statistic(parts[0]), rng, level, method, resamples)
+    if method not in (None, "studentised", "percentile"):
+        raise unknown_name("interval method", method, ("studentised", "percentile"))
+    if matrix.shape[1] == 1:
+        return Interval(float(statistic(matrix)[0]), -np.inf, np.inf)
+    if method is None and statistic is average:
+        return _welch(matrix, level)
+    if method is None and statistic is interquartile and len(matrix) == 1:
+        return interquartile_mean(matrix[0], level)
+    return _bootstrap(matrix, statistic, rng, level, method or "studentised", resamples)
 
 
 def paired_aggregate(
@@ -127,16 +138,20 @@ def paired_aggregate(
     statistic: Statistic = interquartile,
     *,
     level: float = 0.95,
-    method: Method = "studentised",
+    method: Method | None = None,
     resamples: int = _RESAMPLES,
 ) -> Interval:
-    """An aggregate minus that of a reference run on the same seeds: pairs of scores are drawn together.
+    """An aggregate of the differences to a reference that was run on the same seeds.
+
+    What the two have in common by sharing a seed is not in it. For the interquartile mean it is the middle half of the
+    differences: the difference of two interquartile means would drop different seeds on either side, and its intervals
+    cover less often than they say.
 
     Args:
         scores: ``[environments, seeds]``.
         reference: The same shape, entry by entry of the same environment and seed.
         rng: Draws the resamples.
-        statistic: See :func:`aggregate`.
+        statistic: Of the differences: :func:`interquartile` or :func:`average`.
         level: Coverage, in (0, 1).
         method: See :func:`aggregate`.
         resamples: How many.
@@ -145,20 +160,15 @@ def paired_aggregate(
         SchedrlError: The shapes differ, a score is not finite, or the method is unknown.
 
     Examples:
-        What the seeds have in common is not in the interval:
-
         >>> rng = np.random.default_rng(0)
         >>> luck = rng.normal(size=(3, 10))
         >>> f"{paired_aggregate(luck + 1.0, luck, rng):.3f}"
         '1.000 [1.000, 1.000]'
     """
-    both = _pair(scores, reference)
-
-    def difference(parts: Array) -> tuple[Array, Array]:
-        (value, pseudo), (other, other_pseudo) = statistic(parts[0]), statistic(parts[1])
-        return value - other, pseudo - other_pseudo
-
-    return _interval(both, difference, rng, level, method, resamples)
+    first, second = _matrix("scores", scores), _matrix("reference", reference)
+    if first.shape != second.shape:
+        raise SchedrlError(f"reference: must have the shape of scores, {first.shape} (got {second.shape})")
+    return aggregate(first - second, rng, statistic, level=level, method=method, resamples=resamples)
 
 
 def improvement(
@@ -172,7 +182,8 @@ def improvement(
     """Probability that a run of the one exceeds a run of the other, averaged over environments.
 
     The Mann-Whitney statistic in each environment, a tie counting half. Each side's seeds are drawn independently, as
-    in ``rliable``, and the interval is the percentile one, which stays in [0, 1].
+    in ``rliable``, and the interval is the percentile one, which stays in [0, 1]. With ten seeds in one environment a
+    95 % interval covers about 92 %.
 
     Args:
         better: ``[environments, seeds]``, the scores asked to be the larger.
@@ -260,40 +271,49 @@ def performance_profile(
     return PerformanceProfile(*(tuple(part.tolist()) for part in (places, share, low, high)))
 
 
-def _interval(
-    parts: Array,
+def _welch(matrix: Array, level: float) -> Interval:
+    """t interval of the mean over environments, whose variances may differ (Satterthwaite 1946)."""
+    from scipy import stats
+
+    environments, seeds = matrix.shape
+    centre = float(matrix.mean())
+    parts = matrix.var(axis=1, ddof=1) / (seeds * environments**2)
+    total = float(parts.sum())
+    if total == 0.0:
+        return Interval(centre, centre, centre)
+    freedom = (seeds - 1) * total**2 / float(np.square(parts).sum())
+    reach = float(stats.t.ppf(0.5 + 0.5 * level, freedom)) * float(np.sqrt(total))
+    return Interval(centre, centre - reach, centre + reach)
+
+
+def _bootstrap(
+    matrix: Array,
     statistic: Statistic,
     rng: np.random.Generator,
     level: float,
     method: Method,
     resamples: int,
 ) -> Interval:
-    """Interval of a statistic of ``[sides, environments, seeds]``, whose sides are drawn together."""
-    if method not in ("studentised", "percentile"):
-        raise unknown_name("interval method", method, ("studentised", "percentile"))
-    _, environments, seeds = parts.shape
-    value, pseudo = statistic(parts)
-    centre = float(value)
-    if seeds == 1:
-        return Interval(centre, -np.inf, np.inf)
-    error = float(_standard_error(pseudo))
+    environments, seeds = matrix.shape
+    value, pseudo = statistic(matrix)
+    centre, error = float(value), float(_standard_error(pseudo))
     strata = np.arange(environments)[:, None]
     found, errors = np.empty(resamples), np.empty(resamples)
-    size = max(1, _AT_ONCE // parts.size)
+    size = max(1, _AT_ONCE // matrix.size)
     for begin in range(0, resamples, size):
         own = slice(begin, min(begin + size, resamples))
         chosen = rng.integers(seeds, size=(own.stop - begin, environments, seeds))
-        found[own], drawn = statistic(parts[:, strata, chosen])
+        found[own], drawn = statistic(matrix[strata, chosen])
         errors[own] = _standard_error(drawn)
     if method == "percentile":
         return Interval(centre, *_ends(found, level))
     if error <= 1e-12 * max(
-        abs(centre), float(np.abs(parts).max())
+        abs(centre), float(np.abs(matrix).max())
     ):  # all seeds alike: rounding is no spread
         return Interval(centre, centre, centre)
-    # A resample may hold one seed many times over; without a spread of its own it is infinitely far away.
-    distances = (found - centre) / np.maximum(errors, 1e-9 * error)
-    low, high = _ends(distances, level)
+    # A resample that repeats one seed has no spread of its own to count distances in; it says nothing.
+    spread = errors > 1e-9 * error
+    low, high = _ends((found[spread] - centre) / errors[spread], level)
     return Interval(centre, centre - high * error, centre - low * error)
 
 
@@ -305,13 +325,6 @@ def _standard_error(pseudo: Array) -> Array:
 def _ends(drawn: Array, level: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
     return float(low), float(high)
-
-
-def _pair(scores: npt.ArrayLike, reference: npt.ArrayLike) -> Array:
-    first, second = _matrix("scores", scores), _matrix("reference", reference)
-    if first.shape != second.shape:
-        raise SchedrlError(f"reference: must have the shape of scores, {first.shape} (got {second.shape})")
-    return np.stack([first, second])
 
 
 def _matrix(field: str, values: npt.ArrayLike) -> Array:
