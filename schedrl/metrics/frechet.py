@@ -44,7 +44,7 @@ class FeatureStatistics:
         count, dimension = features.shape
         if count <= dimension:
             raise SchedrlError(
-                f"features: {dimension} of them need more samples than that, at least {dimension + 1} (got {count})"
+                f"features: {dimension} dimensions need at least {dimension + 1} samples (got {count})"
             )
         if not np.isfinite(features).all():
             raise SchedrlError("features: every number must be finite (the images may not be)")

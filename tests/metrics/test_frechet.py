@@ -65,7 +65,7 @@ def test_the_bias_falls_with_the_number_of_samples() -> None:
 
 
 def test_bad_features() -> None:
-    with pytest.raises(SchedrlError, match=r"at least 5 \(got 4\)"):
+    with pytest.raises(SchedrlError, match=r"4 dimensions need at least 5 samples \(got 4\)"):
         FeatureStatistics.of(np.zeros((4, 4)))
     with pytest.raises(SchedrlError, match="finite"):
         FeatureStatistics.of(np.full((9, 4), np.nan))
