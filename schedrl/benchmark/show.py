@@ -70,7 +70,8 @@ def title(summary: Summary) -> str:
 def explanation(summary: Summary) -> str:
     """What the columns mean."""
     return (
-        "test bound: mean ± 95 % t interval. interquartile: mean of the middle half [95 % bootstrap interval]. "
+        "test bound: mean ± 95 % t interval. interquartile: mean of the middle half "
+        "[95 % interval of a trimmed mean]. "
         f"difference: row minus {summary.reference}, paired by seed, ± 95 %; above zero, {summary.reference} is "
         f"better. P: probability that a run of {summary.reference} beats one of the row. div.: diverged runs. "
         "cost: training runs spent to find the agent. "

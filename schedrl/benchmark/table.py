@@ -38,7 +38,7 @@ class Row:
         kind: Kind of agent.
         num_seeds: Runs.
         test_bound: Mean over seeds with its t interval, bits/dim.
-        iqm: Interquartile mean with its bootstrap interval, bits/dim.
+        iqm: Interquartile mean with the t interval of a trimmed mean, bits/dim.
         difference: This row minus the reference, paired by seed; None for the reference itself.
         probability: That a run of the reference beats a run of this row; None for the reference itself.
         mean_return: Mean return.
@@ -220,7 +220,7 @@ def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np
         kind=first.kind,
         num_seeds=len(group),
         test_bound=mean(bounds),
-        iqm=interquartile_mean(bounds, rng),
+        iqm=interquartile_mean(bounds),
         difference=difference,
         probability=probability,
         mean_return=float(np.mean([result.episode_return for result in group])),

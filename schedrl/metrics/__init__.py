@@ -1,1 +1,1 @@
-"""Measurements: the variational bound, and intervals for comparing what was measured."""
+"""Measurements: the bound and the likelihood, samples' quality, and intervals for comparing what was measured."""

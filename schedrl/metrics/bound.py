@@ -37,15 +37,33 @@ _BUDGET = 64 * 2**20
 
 @dataclass(frozen=True)
 class BoundValue:
-    """Measured bounds.
+    """Measured bounds and their parts: ``bits_per_dim = prior + reconstruction + diffusion.sum(axis=1)``.
 
     Attributes:
         bits_per_dim: ``[runs]`` float64.
         mse: ``[runs, levels]`` float64, mean squared error of ε̂ at each level.
+        prior: Bits/dim by which the noised data differ from N(0, I) at λ_min; the same for all runs.
+        reconstruction: Bits/dim that are lost between λ_max and the grey levels; the same for all runs.
+        spec: End points and grid.
     """
 
     bits_per_dim: NDArray[np.float64]
     mse: NDArray[np.float64]
+    prior: float
+    reconstruction: float
+    spec: BoundSpec
+
+    @property
+    def diffusion(self) -> NDArray[np.float64]:
+        """Bits/dim of each cell of the λ grid, from λ_max on, ``[runs, levels]``: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
+        cell = (self.spec.logsnr_max - self.spec.logsnr_min) / self.spec.levels
+        bits: NDArray[np.float64] = 0.5 * cell * self.mse / math.log(2.0)
+        return bits
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Ends of the cells of :attr:`diffusion`, descending, ``[levels + 1]``."""
+        return np.linspace(self.spec.logsnr_max, self.spec.logsnr_min, self.spec.levels + 1)
 
 
 class Bound:
@@ -70,9 +88,9 @@ class Bound:
         self._noise = torch.from_numpy(noise).to(device)
         self._z = (alpha * torch.from_numpy(np.array(chosen)) + sigma * torch.from_numpy(noise)).to(device)
         self._logsnr = logsnr.to(device)
-        self.constant = prior_bits(chosen, spec.logsnr_min) + reconstruction_bits(
-            chosen, levels, spec.logsnr_max, rng
-        )
+        self.prior = prior_bits(chosen, spec.logsnr_min)
+        self.reconstruction = reconstruction_bits(chosen, levels, spec.logsnr_max, rng)
+        self.constant = self.prior + self.reconstruction
         """Prior and reconstruction terms in bits/dim: set by the data and the end points alone."""
 
     def bits_per_dim(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -94,7 +112,7 @@ class Bound:
         images = torch.cat(sums, dim=1)
         mse = images.view(num_runs, levels, count).sum(dim=2) / self._noise[0].numel()
         values = mse.cpu().numpy()
-        return BoundValue(self.bits_per_dim(values), values)
+        return BoundValue(self.bits_per_dim(values), values, self.prior, self.reconstruction, self.spec)
 
 
 class LawLoss:

@@ -1,12 +1,14 @@
 """Named networks whose features images are compared by.
 
 ``digits-cnn`` and ``fashion-cnn`` are small classifiers, trained here by ``scripts/train_features.py`` on the training
-images of the set and shipped with the package; ``pca`` is fitted to the reference images themselves. Distances over
-different features cannot be compared, so a result carries the name.
+images of the set and shipped with the package; ``pca`` is fitted to the reference images themselves; ``inception`` is
+the network of FID, whose weights the user must have (:mod:`schedrl.metrics.inception`). Distances over different
+features cannot be compared, so a result carries the name.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,14 @@ class FeatureExtractor(Protocol):
     @property
     def name(self) -> str:
         """What a distance over its features is called after."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides the features: equal where they are."""
+
+    @property
+    def dimension(self) -> int:
+        """Numbers per image."""
 
     def features(self, images: Images) -> Features:
         """Vectors ``[n, dimension]`` of images ``[n, C, H, W]`` in [−1, 1]."""
@@ -133,7 +143,8 @@ class ClassifierFeatures:
             self.card = ClassifierCard.read(folder / f"{name}.json")
             with torch.device("meta"):  # no initial weights: they would draw from torch's global generator
                 self._network = Classifier(self.card.image_shape, self.card.widths, self.card.dimension)
-            self._network.load_state_dict(load_tensors(path.read_bytes()), assign=True)
+            content = path.read_bytes()
+            self._network.load_state_dict(load_tensors(content), assign=True)
         except FileNotFoundError as error:
             raise SchedrlError(
                 f"feature extractor '{name}': {error.filename} is missing; the package ships it, and "
@@ -142,6 +153,8 @@ class ClassifierFeatures:
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise SchedrlError(f"feature extractor '{name}': {path} is damaged: {error}") from None
         self._network.eval().requires_grad_(False)
+        self.identity = hashlib.sha256(content).hexdigest()
+        self.dimension = self.card.dimension
 
     def features(self, images: Images) -> Features:
         """See :class:`FeatureExtractor`.
@@ -176,6 +189,9 @@ class PCAFeatures:
         _, vectors = np.linalg.eigh(np.cov(rows, rowvar=False))
         self._axes = vectors[:, ::-1][:, : min(components, len(rows) - 1)]
         self._shape = reference.shape[1:]
+        self.dimension = self._axes.shape[1]
+        parts = (self._mean.tobytes(), np.ascontiguousarray(self._axes).tobytes(), repr(self._shape).encode())
+        self.identity = hashlib.sha256(b"".join(parts)).hexdigest()
 
     @property
     def name(self) -> Literal["pca"]:
@@ -197,20 +213,27 @@ class PCAFeatures:
         return projected
 
 
-EXTRACTORS = ("digits-cnn", "fashion-cnn", "pca")
+EXTRACTORS = ("digits-cnn", "fashion-cnn", "inception", "pca")
 """Names that :func:`extractor` knows."""
 
 
-def extractor(name: str, reference: Images) -> FeatureExtractor:
+def extractor(name: str, reference: Images, weights: str | Path | None = None) -> FeatureExtractor:
     """A feature extractor by name.
 
     Args:
         name: One of :data:`EXTRACTORS`.
         reference: Images that distances will be measured to; ``pca`` is fitted to them.
+        weights: File of ``inception``'s weights; looked for in the user's cache when absent.
 
     Raises:
-        SchedrlError: There is no such extractor, or its weights are missing.
+        SchedrlError: There is no such extractor, its weights are missing, or it takes none.
     """
     if name not in EXTRACTORS:
         raise unknown_name("feature extractor", name, EXTRACTORS)
+    if name == "inception":
+        from schedrl.metrics.inception import InceptionFeatures  # torchvision is slow to import
+
+        return InceptionFeatures(weights)
+    if weights is not None:
+        raise SchedrlError(f"weights: only for feature extractor 'inception' (got '{weights}' for '{name}')")
     return PCAFeatures(reference) if name == "pca" else ClassifierFeatures(name)

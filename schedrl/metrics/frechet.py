@@ -44,7 +44,7 @@ class FeatureStatistics:
         count, dimension = features.shape
         if count <= dimension:
             raise SchedrlError(
-                f"features: need more samples than dimensions, at least {dimension + 1} (got {count})"
+                f"features: {dimension} dimensions need at least {dimension + 1} samples (got {count})"
             )
         if not np.isfinite(features).all():
             raise SchedrlError("features: every number must be finite (the images may not be)")
@@ -66,10 +66,10 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     """
     if first.mean.shape != second.mean.shape:
         raise SchedrlError(f"features: dimensions must agree (got {first.mean.size} and {second.mean.size})")
-    # The trace of the root of a product of covariances is that of a symmetric one: no complex parts can arise.
-    root = _root(first.covariance)
-    inner = np.linalg.eigvalsh(root @ second.covariance @ root)
-    cross = np.sqrt(np.maximum(inner, 0.0)).sum()
+    # The trace of the root is the sum of the singular values of the product of the two roots: no complex parts can
+    # arise, and no roots of eigenvalues that are zero up to rounding, which turn 1e-16 into 1e-8.
+    product = _root(first.covariance) @ _root(second.covariance)
+    cross = np.linalg.svd(product, compute_uv=False).sum()
     gap = first.mean - second.mean
     spread = np.trace(first.covariance) + np.trace(second.covariance) - 2.0 * cross
     return float(gap @ gap + max(spread, 0.0))

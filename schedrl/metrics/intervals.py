@@ -126,26 +126,41 @@ def paired_difference(values: npt.ArrayLike, reference: npt.ArrayLike, level: fl
     return mean(first - second, level)
 
 
-def interquartile_mean(values: npt.ArrayLike, rng: np.random.Generator, level: float = 0.95) -> Interval:
-    """Mean of the middle half, with a percentile bootstrap interval over seeds.
+def interquartile_mean(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    r"""Mean of the middle half, with Tukey and McLaughlin's t interval for a trimmed mean.
 
-    A quarter of the values, rounded down, is dropped at each end. One bad seed cannot move it far.
+    A quarter of the values, rounded down, is dropped at each end: of n values, h are left. One bad seed cannot move it
+    far. The interval is :math:`\bar x_t \pm t_{h-1} s_w \sqrt{(n-1) / (h (h-1))}`, where :math:`s_w` is the
+    standard deviation after the dropped values have been replaced by the nearest kept ones (Tukey & McLaughlin 1963,
+    *Sankhyā A* 25, 331). The percentile bootstrap is too short for ten skewed seeds, and the studentised one longer by
+    a third and more: ``scripts/check_intervals.py`` measures all three.
 
     Args:
         values: ``[n]``, n ≥ 1; one value alone has an unbounded interval.
-        rng: Draws the resamples.
         level: Coverage, in (0, 1).
 
     Raises:
         SchedrlError: Nothing to average, or a value that is not finite.
 
     Examples:
-        >>> interquartile_mean([0.0, 1.0, 2.0, 100.0], np.random.default_rng(0)).value
+        >>> interquartile_mean([0.0, 1.0, 2.0, 100.0]).value
         1.5
+        >>> interquartile_mean([1.0, 2.0, 3.0]).plus_minus(".3f")  # too few to drop any
+        '2.000 ± 2.484'
     """
-    sample = _sample("values", values)
-    resampled = sample[rng.integers(len(sample), size=(_RESAMPLES, len(sample)))]
-    return _bootstrap(_middle_mean, sample, resampled, level)
+    from scipy import stats
+
+    sample = np.sort(_sample("values", values))
+    cut = len(sample) // 4
+    middle = sample[cut : len(sample) - cut]
+    centre = float(middle.mean())
+    if len(sample) == 1:
+        return Interval(centre, -np.inf, np.inf)
+    tamed = sample.clip(middle[0], middle[-1])
+    squares = np.square(tamed - tamed.mean()).sum()
+    error = float(np.sqrt(squares / (len(middle) * (len(middle) - 1))))
+    reach = float(stats.t.ppf(0.5 + 0.5 * level, len(middle) - 1)) * error
+    return Interval(centre, centre - reach, centre + reach)
 
 
 def geometric_mean(values: npt.ArrayLike, rng: np.random.Generator, level: float = 0.95) -> Interval:
@@ -213,13 +228,6 @@ def _bootstrap(
         return Interval(value, -np.inf, np.inf)
     low, high = _ends(statistic(resampled), level)
     return Interval(value, low, high)
-
-
-def _middle_mean(rows: Array) -> Array:
-    """Interquartile mean of each row."""
-    cut = rows.shape[1] // 4
-    middle: Array = np.sort(rows, axis=1)[:, cut : rows.shape[1] - cut].mean(axis=1)
-    return middle
 
 
 def _ends(resampled: Array, level: float) -> tuple[float, float]:

@@ -179,6 +179,20 @@ def test_gaussian_data_reach_the_closed_form() -> None:
     assert nats == pytest.approx(9.90654169420, rel=5e-3)
 
 
+def test_the_parts_are_the_whole() -> None:
+    images = grey((20, 1, 4, 4), 33)
+    spec = BoundSpec(logsnr_max=7.0, logsnr_min=-5.0, levels=6)
+    value = Bound(spec, images, 33).evaluate(lambda z, _: 0.5 * z, 2)
+    assert value.prior == prior_bits(images, -5.0)
+    assert value.reconstruction > 0.0
+    assert value.diffusion.shape == (2, 6)
+    whole = value.prior + value.reconstruction + value.diffusion.sum(axis=1)
+    np.testing.assert_allclose(value.bits_per_dim, whole, rtol=1e-13)
+    np.testing.assert_allclose(value.edges, [7.0, 5.0, 3.0, 1.0, -1.0, -3.0, -5.0])
+    # Half of a cell of 2 in nats, of an error known at either level.
+    np.testing.assert_allclose(value.diffusion * math.log(2.0), value.mse, rtol=1e-13)
+
+
 def test_each_run_is_measured_by_its_own_predictor() -> None:
     images = grey((5, 1, 4, 4), 5)
     bound = Bound(BoundSpec(levels=3), images, 5)

@@ -89,5 +89,21 @@ def test_bad_names_shapes_and_weights(tmp_path: Path) -> None:
 
 def test_every_name_has_its_weights() -> None:
     folder = Path(features.__file__).with_name("weights")
-    for name in EXTRACTORS:
-        assert name == "pca" or json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["command"]
+    for name in set(EXTRACTORS) - {"inception", "pca"}:
+        assert json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["command"]
+
+
+def test_identity_tells_features_apart() -> None:
+    images = pictures((1, 8, 8))
+    assert extractor("pca", images).identity == PCAFeatures(images.copy()).identity
+    made = [extractor(name, images) for name in SHIPPED]
+    made += [PCAFeatures(images), PCAFeatures(images[1:]), PCAFeatures(images, components=3)]
+    assert len({each.identity for each in made}) == len(made)
+    for each in made:
+        if each.name != "fashion-cnn":
+            assert each.features(images).shape == (40, each.dimension)
+
+
+def test_weights_are_for_inception_alone(tmp_path: Path) -> None:
+    with pytest.raises(SchedrlError, match="weights: only for feature extractor 'inception'"):
+        extractor("pca", pictures((1, 8, 8)), tmp_path / "weights.pth")

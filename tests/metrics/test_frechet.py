@@ -65,9 +65,23 @@ def test_the_bias_falls_with_the_number_of_samples() -> None:
 
 
 def test_bad_features() -> None:
-    with pytest.raises(SchedrlError, match=r"at least 5 \(got 4\)"):
+    with pytest.raises(SchedrlError, match=r"4 dimensions need at least 5 samples \(got 4\)"):
         FeatureStatistics.of(np.zeros((4, 4)))
     with pytest.raises(SchedrlError, match="finite"):
         FeatureStatistics.of(np.full((9, 4), np.nan))
     with pytest.raises(SchedrlError, match=r"dimensions must agree \(got 4 and 3\)"):
         frechet_distance(statistics(0), statistics(0, dimension=3))
+
+
+def test_as_torch_fidelity_and_torchmetrics_compute_it() -> None:
+    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    metrics = pytest.importorskip("torchmetrics.image.fid")
+    import torch
+
+    first, second = statistics(1, dimension=8), statistics(2, count=80, dimension=8)
+    found = frechet_distance(first, second)
+    sides = [{"mu": side.mean, "sigma": side.covariance} for side in (first, second)]
+    theirs = fidelity.fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"]
+    assert found == pytest.approx(theirs, rel=1e-4)
+    moments = [torch.from_numpy(part) for side in (first, second) for part in (side.mean, side.covariance)]
+    assert found == pytest.approx(float(metrics._compute_fid(*moments)), rel=1e-4)
