@@ -1,14 +1,16 @@
-"""Whether a benchmark survives being killed: runs a protocol unbroken, and again with SIGKILL at random moments.
+"""Whether a benchmark survives being killed: runs a protocol with SIGKILL at random moments, and again unbroken.
 
-    scripts/check_benchmark.py benchmarks/gaming.toml --kills 5 -- --seeds 3 --jobs 2
+    scripts/check_benchmark.py benchmarks/gaming.toml --kills 5 --within 1 -- --seeds 3 --jobs 2
 
 What follows ``--`` goes to both. The verdict: the broken one's file has every run exactly once, and equals the unbroken
-one's but for times and order; and no process outlives the one that was killed.
+one's but for times and order; and no process outlives the one that was killed. With ``--keep FOLDER`` both stay, and
+are gone on with.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import subprocess
@@ -58,17 +60,12 @@ def count(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def kill_once(command: list[str], results: Path, total: int, rng: random.Random) -> str:
-    """Start the benchmark, and kill it a random while after it has written a random number of lines."""
-    there = count(results)
-    target = rng.randint(there, max(there, total - 1))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def kill_once(command: list[str], results: Path, seconds: float) -> str:
+    """Start the benchmark and kill it after so many seconds."""
     began = time.monotonic()
-    # Without a line to wait for, some moment from the start of Python to the middle of the first task.
-    earliest = began + (rng.uniform(0.0, 8.0) if target == there else 0.0)
-    while process.poll() is None and (count(results) < target or time.monotonic() < earliest):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and time.monotonic() - began < seconds:
         time.sleep(0.01)
-    time.sleep(rng.uniform(0.0, 0.3))
     family = children(process.pid)
     process.kill()
     process.wait()
@@ -78,7 +75,45 @@ def kill_once(command: list[str], results: Path, total: int, rng: random.Random)
     if left := [pid for pid in family if alive(pid)]:
         raise SystemExit(f"FAILED: processes {left} outlived the one that was killed")
     how = "killed" if process.returncode < 0 else "ended before the kill"
-    return f"{how} after {time.monotonic() - began:.1f} s, {count(results)} of {total} runs written"
+    return f"{how} after {time.monotonic() - began:.1f} s, {count(results)} runs written"
+
+
+def run(command: list[str]) -> None:
+    """Run the benchmark to its end."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"FAILED: {done.stderr.strip().splitlines()[-1]}")
+
+
+def check(command: list[str], folder: Path, kills: int, within: float, rng: random.Random) -> str:
+    """Run broken and unbroken in ``folder``, and compare.
+
+    Args:
+        command: The benchmark's, but for its folder, which comes last.
+        folder: Where both go.
+        kills: How often.
+        within: Minutes of the broken run's time within which they happen.
+        rng: Draws the moments.
+    """
+    whole, broken = folder / "whole", folder / "broken"
+    moments = [0.0, *sorted(rng.uniform(0.0, 60.0 * within) for _ in range(kills))]
+    began = time.monotonic()
+    for number, (last, moment) in enumerate(itertools.pairwise(moments), start=1):
+        said = kill_once([*command, str(broken)], broken / "results.jsonl", moment - last)
+        print(f"kill {number}: {said}", flush=True)
+    run([*command, str(broken)])
+    found = lines_of(broken / "results.jsonl")
+    print(f"broken: {len(found)} runs, {(time.monotonic() - began) / 60.0:.1f} minutes in all", flush=True)
+    began = time.monotonic()
+    run([*command, str(whole)])
+    expected = lines_of(whole / "results.jsonl")
+    print(f"unbroken: {len(expected)} runs, {(time.monotonic() - began) / 60.0:.1f} minutes", flush=True)
+    if found != expected:
+        missing = sum(line not in found for line in expected)
+        raise SystemExit(
+            f"FAILED: {len(found)} lines where {len(expected)} were expected; {missing} of these differ or are missing"
+        )
+    return f"OK: after {kills} kills every run is there once, and equal to the unbroken one's"
 
 
 def main() -> None:
@@ -88,33 +123,20 @@ def main() -> None:
     )
     parser.add_argument("protocol", type=Path)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--within", type=float, default=1.0, metavar="MINUTES", help="when the kills happen")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where both runs stay")
     given, options = sys.argv[1:], list[str]()
     if "--" in given:
         given, options = given[: given.index("--")], given[given.index("--") + 1 :]
     words = parser.parse_args(given)
     rng = random.Random(words.seed)
+    command = [sys.executable, "-m", "schedrl", "benchmark", str(words.protocol), *options, "-f"]
+    if words.keep is not None:
+        print(check(command, words.keep, words.kills, words.within, rng))
+        return
     with tempfile.TemporaryDirectory() as name:
-        whole, broken = Path(name, "whole"), Path(name, "broken")
-        command = [sys.executable, "-m", "schedrl", "benchmark", str(words.protocol), *options, "-f"]
-        done = subprocess.run([*command, str(whole)], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"the unbroken run failed: {done.stderr.strip().splitlines()[-1]}")
-        expected = lines_of(whole / "results.jsonl")
-        print(f"unbroken: {len(expected)} runs", flush=True)
-        results = broken / "results.jsonl"
-        for number in range(1, words.kills + 1):
-            said = kill_once([*command, str(broken)], results, len(expected), rng)
-            print(f"kill {number}: {said}", flush=True)
-        subprocess.run([*command, str(broken)], check=True, capture_output=True)
-        found = lines_of(results)
-    if found != expected:
-        missing = [line for line in expected if line not in found]
-        raise SystemExit(
-            f"FAILED: {len(found)} lines where {len(expected)} were expected; {len(missing)} of these differ or are "
-            "missing"
-        )
-    print(f"OK: after {words.kills} kills every run is there once, and equal to the unbroken one's")
+        print(check(command, Path(name), words.kills, words.within, rng))
 
 
 if __name__ == "__main__":

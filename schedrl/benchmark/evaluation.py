@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from schedrl.benchmark.store import Quality
 from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies.baselines import Policy, State
+
+if TYPE_CHECKING:
+    from schedrl.metrics.quality import SampleQuality
 
 __all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate", "picture"]
 
@@ -34,6 +40,8 @@ class RunResult:
         optimizer_steps: Spent.
         seconds: Wall-clock time, this run's share of the population's.
         schedule: The schedule of every phase, as plain data.
+        test_bins: The diffusion part of ``test_bound`` by cell of λ, bits/dim.
+        quality: Of its samples, if they were asked for.
     """
 
     seed: int
@@ -44,6 +52,8 @@ class RunResult:
     optimizer_steps: int
     seconds: float
     schedule: list[dict[str, Any]]
+    test_bins: tuple[float, ...] = ()
+    quality: Quality | None = None
 
 
 def chunks(seeds: Sequence[int]) -> list[list[int]]:
@@ -52,7 +62,12 @@ def chunks(seeds: Sequence[int]) -> list[list[int]]:
 
 
 def evaluate(
-    policy: Policy, variant: TrainingVariant, seeds: Sequence[int], *, device: str = "cpu"
+    policy: Policy,
+    variant: TrainingVariant,
+    seeds: Sequence[int],
+    *,
+    device: str = "cpu",
+    samples: SampleSpec | None = None,
 ) -> list[RunResult]:
     """One episode per seed, the policy acting without exploration.
 
@@ -65,18 +80,33 @@ def evaluate(
         variant: The environment.
         seeds: Seeds of ``reset``.
         device: Torch device of the networks.
+        samples: Also draw samples from every network and measure them.
 
     Returns:
         One result per seed, in order.
 
     Raises:
-        SchedrlError: The data is missing or does not fit.
+        SchedrlError: The data is missing or does not fit, or samples cannot be measured.
     """
-    return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device)]
+    if samples is not None:
+        from schedrl.benchmark.samples import resolved
+
+        samples = resolved(samples, variant.data)
+    return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device, samples)]
 
 
-def _evaluate(policy: Policy, variant: TrainingVariant, seeds: list[int], device: str) -> list[RunResult]:
-    env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device)
+def _evaluate(
+    policy: Policy, variant: TrainingVariant, seeds: list[int], device: str, samples: SampleSpec | None
+) -> list[RunResult]:
+    qualities: dict[int, Quality] = {}
+
+    def at_end(runs: TrainingRuns, survivors: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
+        if samples is not None:
+            rows = [run for run in np.flatnonzero(survivors).tolist() if run not in qualities]
+            qualities.update(_qualities(runs, variant, samples, seeds, rows))
+        return {}
+
+    env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device, at_end=at_end)
     try:
         observation, _ = env.reset(seed=seeds)
         state: State | None = None
@@ -94,7 +124,37 @@ def _evaluate(policy: Policy, variant: TrainingVariant, seeds: list[int], device
                 results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run)
     finally:
         env.close()
-    return [results[run] for run in range(len(seeds))]
+    if samples is None:
+        return [results[run] for run in range(len(seeds))]
+    lost = _quality(samples, None)
+    return [
+        replace(results[run], quality=lost if results[run].diverged else qualities[run])
+        for run in range(len(seeds))
+    ]
+
+
+def _qualities(
+    runs: TrainingRuns, variant: TrainingVariant, samples: SampleSpec, seeds: list[int], rows: list[int]
+) -> dict[int, Quality]:
+    from schedrl.benchmark.samples import population_quality
+
+    limits = variant.test_bound or variant.bound
+    found = population_quality(runs.population, variant.data, limits, samples, seeds, rows)
+    return {run: _quality(samples, quality) for run, quality in found.items()}
+
+
+def _quality(spec: SampleSpec, found: SampleQuality | None) -> Quality:
+    assert spec.features is not None
+    content: dict[str, Any] = {"features": spec.features, "samples": spec.count, "steps": spec.steps}
+    if found is not None:
+        content |= {
+            "reference_samples": found.reference_samples,
+            "frechet": found.frechet.value,
+            "kid": found.kid.value,
+            "precision": found.precision_recall.precision,
+            "recall": found.precision_recall.recall,
+        }
+    return Quality(**content, sampler=spec.sampler)
 
 
 def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str = "cpu") -> NDArray[np.uint8]:
@@ -129,4 +189,5 @@ def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) 
         optimizer_steps=int(final["optimizer_steps"][run]),
         seconds=float(final["seconds"][run]),
         schedule=json.loads(str(final["schedule"][run])),
+        test_bins=tuple(final["test_bins"][run].tolist()) if measured else (),
     )

@@ -16,6 +16,7 @@ from schedrl.benchmark.store import RESULTS, Result, read_results
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_text
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies.agents import TrainedAgent
 
 __all__ = [
@@ -64,6 +65,7 @@ class Manifest(Spec):
         results: Where the results are; relative to the manifest when inside its folder.
         notes: What was left out, and why.
         overrides: Changes that made the variant out of the registered one.
+        samples: What was drawn from every trained network and measured.
     """
 
     format: Literal[1] = 1
@@ -74,6 +76,7 @@ class Manifest(Spec):
     results: str = RESULTS
     notes: tuple[str, ...] = ()
     overrides: dict[str, Any] = Field(default_factory=dict)
+    samples: SampleSpec | None = None
 
 
 def write_manifest(
@@ -108,6 +111,7 @@ def write_manifest(
         results=relative(results, folder, within),
         notes=tuple(plan.notes),
         overrides=dict(overrides or {}),
+        samples=plan.samples,
     )
     write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))
     return manifest
@@ -189,6 +193,7 @@ def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
         if (result.agent, result.form, result.agent_hash) == (row.agent, row.form, row.agent_hash)
         and result.fingerprint == fingerprint
         and result.seed in seeds
+        and (None if result.quality is None else result.quality.spec) == manifest.samples
     ]
 
 

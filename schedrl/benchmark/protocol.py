@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies.agents import Agent, AVADSCAgent, PPOAgent, SequenceAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
 from schedrl.policies.sequences import SEARCH_SEEDS
@@ -99,16 +100,22 @@ class Plan:
         seeds: Held-out seeds.
         measurements: The rows.
         notes: What was left out, and why, for people.
+        samples: What is drawn from every trained network and measured; None draws nothing.
     """
 
     variant: TrainingVariant
     seeds: list[int]
     measurements: list[Measurement]
     notes: list[str] = field(default_factory=list)
+    samples: SampleSpec | None = None
 
 
 def make_plan(
-    variant: TrainingVariant, entries: Sequence[Entry], seeds: Sequence[int], forms: Sequence[Form]
+    variant: TrainingVariant,
+    entries: Sequence[Entry],
+    seeds: Sequence[int],
+    forms: Sequence[Form],
+    samples: SampleSpec | None = None,
 ) -> Plan:
     """Check everything that can be checked before any work, and lay the work out.
 
@@ -117,13 +124,18 @@ def make_plan(
         entries: The agents.
         seeds: Held-out seeds.
         forms: Forms asked for; an agent without an exact form acts in any case.
+        samples: What to draw from every trained network and measure.
 
     Raises:
-        SchedrlError: Data is missing, an agent's files are damaged or do not fit, two rows share a label, a seed was
-            used in training, there is no test bound, or nothing is left to measure.
+        SchedrlError: Data is missing, samples cannot be measured, an agent's files are damaged or do not fit, two rows
+            share a label, a seed was used in training, there is no test bound, or nothing is left to measure.
     """
     if (problem := data.missing(variant.data)) is not None:
         raise MissingDataError(problem)
+    if samples is not None:
+        from schedrl.benchmark.samples import resolved
+
+        samples = resolved(samples, variant.data)
     # "ppo" stands for the policy that is shipped for the environment.
     entries = [
         Entry(entry.label, find(entry.agent.name, variant.id)) if isinstance(entry.agent, PPOAgent) else entry
@@ -148,7 +160,7 @@ def make_plan(
     notes = [f"no form `action` for {', '.join(names)}: {reason}" for reason, names in skipped.items()]
     if not measurements:
         raise SchedrlError("; ".join(["nothing to measure", *notes]))
-    return Plan(variant, list(seeds), measurements, notes)
+    return Plan(variant, list(seeds), measurements, notes, samples)
 
 
 def run_plan(
@@ -178,8 +190,8 @@ def work_of(plan: Plan, device: str = "cpu") -> list[Work]:
     """A plan's rows as something to be done."""
     return [
         Work(
-            {seed: _key(row, plan.variant, seed) for seed in plan.seeds},
-            partial(MeasureTask, row, plan.variant, device),
+            {seed: _key(row, plan, seed) for seed in plan.seeds},
+            partial(MeasureTask, row, plan.variant, device, plan.samples),
             MAX_RUNS,
         )
         for row in plan.measurements
@@ -194,12 +206,14 @@ class MeasureTask:
         row: The row.
         variant: The environment that the comparison is about.
         device: Torch device of the networks.
+        samples: What to draw and measure.
         seeds: One run each.
     """
 
     row: Measurement
     variant: TrainingVariant
     device: str
+    samples: SampleSpec | None
     seeds: Sequence[int]
 
     @property
@@ -209,7 +223,7 @@ class MeasureTask:
 
     def run(self) -> list[Result]:
         """Train and measure."""
-        return measure(self.row, self.variant, self.seeds, device=self.device)
+        return measure(self.row, self.variant, self.seeds, device=self.device, samples=self.samples)
 
 
 def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Sequence[int] = ()) -> Measurement:
@@ -253,7 +267,12 @@ def _unseen(entry: Entry, seeds: Sequence[int]) -> None:
 
 
 def measure(
-    row: Measurement, variant: TrainingVariant, seeds: Sequence[int], *, device: str = "cpu"
+    row: Measurement,
+    variant: TrainingVariant,
+    seeds: Sequence[int],
+    *,
+    device: str = "cpu",
+    samples: SampleSpec | None = None,
 ) -> list[Result]:
     """Run a row's episodes.
 
@@ -262,17 +281,25 @@ def measure(
         variant: The environment that it is about.
         seeds: One episode each.
         device: Torch device of the networks.
+        samples: What to draw from every trained network and measure.
     """
     runs = [
         run
         for part in chunks(seeds)
-        for run in evaluate(make_policy(row.entry.agent, row.variant, part), row.variant, part, device=device)
+        for run in evaluate(
+            make_policy(row.entry.agent, row.variant, part),
+            row.variant,
+            part,
+            device=device,
+            samples=samples,
+        )
     ]
     return [_as_result(row, variant, run, device) for run in runs]
 
 
-def _key(row: Measurement, variant: TrainingVariant, seed: int) -> tuple[str, str, str, str, str, int]:
-    return row.entry.label, row.agent_hash, row.form, variant.id, variant.fingerprint(), seed
+def _key(row: Measurement, plan: Plan, seed: int) -> Hashable:
+    variant = plan.variant
+    return row.entry.label, row.agent_hash, row.form, variant.id, variant.fingerprint(), plan.samples, seed
 
 
 def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, device: str) -> Result:
@@ -294,6 +321,8 @@ def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, devic
         "search_steps": row.search_steps,
         "seconds": round(run.seconds, 3),
         "schedule": run.schedule,
+        "test_bins": run.test_bins,
+        "quality": run.quality,
         **provenance(device),
     }
     return Result.model_validate(fields)

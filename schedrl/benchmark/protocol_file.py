@@ -18,6 +18,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies.agents import ScheduleSearchAgent, find, slug
 
 __all__ = [
@@ -92,6 +93,7 @@ class Protocol(Spec):
         reference: Label of the agent that the others are compared with; when absent the learned one, else the best.
         budget: What a run may cost.
         set: Fields to change in every environment.
+        quality: Samples to draw from every trained network and measure; none when absent.
     """
 
     format: Literal[1] = 1
@@ -104,6 +106,7 @@ class Protocol(Spec):
     reference: str | None = None
     budget: Budget = Budget()
     set: dict[str, Any] = Field(default_factory=dict)
+    quality: SampleSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,8 @@ def _comparison(
             raise SchedrlError(
                 f"{prefix}reference: sampling agents are compared with the optimum and the learned one"
             )
+        if protocol.quality is not None:
+            raise SchedrlError(f"{prefix}quality: nothing is trained in {variant.id}")
         seeds = held_out_seeds(protocol.seeds or NUM_SOURCES, protocol.first_seed)
         if chosen is None:
             chosen, notes = sampling_entries(variant, seeds)
@@ -252,7 +257,11 @@ def _comparison(
         known = [item for item in chosen if not isinstance(item.agent, ScheduleSearchAgent)]
         if len(known) < len(chosen):
             check_searches(variant, chosen)
-        plan = make_plan(variant, known, seeds, protocol.forms) if known else Plan(variant, seeds, [])
+        plan = (
+            make_plan(variant, known, seeds, protocol.forms, protocol.quality)
+            if known
+            else Plan(variant, seeds, [])
+        )
     labels = [item.label for item in chosen]
     searches = tuple(item.label for item in chosen if isinstance(item.agent, ScheduleSearchAgent))
     reference = protocol.reference if protocol.reference in labels else None
@@ -271,7 +280,7 @@ def with_found(comparison: Comparison, protocol: Protocol, entries: list[Entry])
         SchedrlError: Something that was found cannot be measured.
     """
     variant = of_family(comparison.plan.variant, TrainingVariant)
-    plan = make_plan(variant, entries, comparison.plan.seeds, protocol.forms)
+    plan = make_plan(variant, entries, comparison.plan.seeds, protocol.forms, protocol.quality)
     return replace(comparison, plan=plan, searches=())
 
 

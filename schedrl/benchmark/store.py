@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from schedrl.benchmark.forms import Form
 from schedrl.errors import SchedrlError, Spec
+from schedrl.metrics.spec import SampleSpec
 
-__all__ = ["FORMAT", "RESULTS", "Line", "Result", "ResultStore", "read_results"]
+__all__ = ["FORMAT", "RESULTS", "Line", "Quality", "Result", "ResultStore", "read_results"]
 
 RESULTS = "results.jsonl"
 
@@ -49,6 +50,38 @@ class Line(Spec, ABC):
 LineT = TypeVar("LineT", bound=Line)
 
 
+class Quality(Spec):
+    """Samples of a trained network against the training images, over one feature network.
+
+    Attributes:
+        features: Name of the feature network.
+        samples: Images drawn.
+        steps: Of the sampler.
+        sampler: Which.
+        reference_samples: Images compared with.
+        frechet: Fréchet distance; called FID only where the features are ``inception``. None for a run that diverged,
+            as the others.
+        kid: Kernel distance, unbiased.
+        precision: Share of samples that lie among the data.
+        recall: Share of the data that lies among samples.
+    """
+
+    features: str
+    samples: int
+    steps: int
+    sampler: Literal["ddim", "ddpm"]
+    reference_samples: int | None = None
+    frechet: float | None = None
+    kid: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+
+    @property
+    def spec(self) -> SampleSpec:
+        """How it was measured."""
+        return SampleSpec(count=self.samples, steps=self.steps, sampler=self.sampler, features=self.features)
+
+
 class Result(Line):
     """One training run.
 
@@ -64,6 +97,8 @@ class Result(Line):
         seed: Of ``reset``.
         test_bound: Bits/dim on test images.
         bound: Bits/dim on validation images.
+        test_bins: The diffusion part of ``test_bound`` by cell of λ, from λ_max on, bits/dim; empty in older files.
+        quality: Of its samples, where the comparison asks for it.
         episode_return: Sum of rewards. Written ``return``.
         diverged: Whether the run diverged; its bounds then are those at which a run counts as diverged.
         optimizer_steps: Spent in the run.
@@ -93,15 +128,18 @@ class Result(Line):
     search_steps: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0.0)]
     schedule: tuple[dict[str, Any], ...]
+    test_bins: tuple[float, ...] = ()
+    quality: Quality | None = None
     versions: dict[str, str]
     hardware: str
     created: str
     revision: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, int]:
-        """Agent, form, environment and seed."""
-        return self.agent, self.agent_hash, self.form, self.env_id, self.fingerprint, self.seed
+    def key(self) -> tuple[str, str, str, str, str, SampleSpec | None, int]:
+        """Agent, form, environment, samples asked for, and seed."""
+        asked = self.quality.spec if self.quality is not None else None
+        return self.agent, self.agent_hash, self.form, self.env_id, self.fingerprint, asked, self.seed
 
 
 class ResultStore(Generic[LineT]):

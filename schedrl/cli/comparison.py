@@ -119,6 +119,10 @@ def benchmark(
         str | None,
         typer.Option(help="Agent that the others are compared with. [the learned one, else the best]"),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=2, help="Draw so many images from every trained network and measure them. [none]"),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes that measure side by side. [this one]")
     ] = None,
@@ -148,7 +152,15 @@ def benchmark(
             if given is not None:
                 raise SchedrlError(f"--{option}: is what {protocol_file} says; give one of them")
         protocol, prefix = read_protocol(protocol_file), f"protocol file {protocol_file}: "
-    changes = {"seeds": seeds, "first_seed": first_seed, "set": {**protocol.set, **overrides}}
+    changes: dict[str, object] = {
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "set": {**protocol.set, **overrides},
+    }
+    if samples is not None:
+        from schedrl.metrics.spec import SampleSpec
+
+        changes["quality"] = (protocol.quality or SampleSpec()).model_copy(update={"count": samples})
     protocol = protocol.model_copy(update={k: value for k, value in changes.items() if value is not None})
     engine = _engine(jobs, ray or ray_address is not None, ray_address, device)
     checked_device(device)

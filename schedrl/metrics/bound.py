@@ -56,9 +56,7 @@ class BoundValue:
     @property
     def diffusion(self) -> NDArray[np.float64]:
         """Bits/dim of each cell of the λ grid, from λ_max on, ``[runs, levels]``: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
-        cell = (self.spec.logsnr_max - self.spec.logsnr_min) / self.spec.levels
-        bits: NDArray[np.float64] = 0.5 * cell * self.mse / math.log(2.0)
-        return bits
+        return self.spec.cell_bits(self.mse)
 
     @property
     def edges(self) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 
 from schedrl.errors import Spec
 
-__all__ = ["BoundSpec"]
+__all__ = ["BoundSpec", "SampleSpec"]
 
 
 class BoundSpec(Spec):
@@ -46,3 +47,25 @@ class BoundSpec(Spec):
         """
         places = (np.arange(self.levels) + 0.5) / self.levels
         return self.logsnr_max + places * (self.logsnr_min - self.logsnr_max)
+
+    def cell_bits(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bits/dim that errors ``[..., levels]`` cost in each cell of the grid: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
+        cell = (self.logsnr_max - self.logsnr_min) / self.levels
+        bits: NDArray[np.float64] = 0.5 * cell * mse / math.log(2.0)
+        return bits
+
+
+class SampleSpec(Spec):
+    """The samples by which a trained network is measured.
+
+    Attributes:
+        count: Images drawn from each network. Fréchet distances are biased in it: compare only equal counts.
+        steps: Of the sampler, even in λ between the ends of the bound.
+        sampler: Which.
+        features: Feature network whose features are compared; the image set's own when absent.
+    """
+
+    count: Annotated[int, Field(ge=2)] = 500
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 20
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    features: str | None = None

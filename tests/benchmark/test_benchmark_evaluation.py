@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from schedrl.benchmark.forms import measured_variant
 from schedrl.benchmark.replay import replay
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
+from schedrl.errors import SchedrlError
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies import find, make_policy
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.baselines import State
 from schedrl.schedules import from_dict
+
+SHORT = {"episode.steps_per_phase": 10}
 
 SEEDS = [1_000_000, 1_000_001, 1_000_002]
 
@@ -148,3 +153,51 @@ def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> Non
     assert again.samples.shape == (2, 3, 1, 8, 8)
     assert np.abs(again.samples).max() <= 1.0
     assert not np.array_equal(again.samples[0], again.samples[1])
+
+
+def test_test_bins_add_up_to_the_part_of_the_bound_that_training_moves() -> None:
+    variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
+    policy = make_policy(find("cosine", variant.id), variant)
+    results = evaluate(policy, variant, [1, 2])
+    constants = [result.test_bound - sum(result.test_bins) for result in results if result.test_bound]
+    assert constants[0] == pytest.approx(constants[1], abs=1e-9)
+    assert constants[0] > 0.0
+    assert variant.test_bound is not None
+    assert len(results[0].test_bins) == variant.test_bound.levels
+
+
+def test_samples_are_measured_the_same_in_any_company_and_leave_the_rest_alone() -> None:
+    variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
+    policy, asked = make_policy(find("cosine", variant.id), variant), SampleSpec(count=80, steps=3)
+    together = evaluate(policy, variant, [1, 2, 3], samples=asked)
+    alone = evaluate(policy, variant, [2], samples=asked)[0]
+    assert alone.quality == together[1].quality
+    assert together[0].quality != together[1].quality
+    plain = evaluate(policy, variant, [2])[0]
+    assert replace(alone, quality=None, seconds=0.0) == replace(plain, seconds=0.0)
+    quality = alone.quality
+    assert quality is not None
+    assert quality.spec == asked.model_copy(update={"features": "digits-cnn"})
+    assert quality.frechet is not None
+    assert quality.frechet > 0.0
+    assert quality.reference_samples == 1297
+
+
+def test_a_run_that_diverged_has_no_sample_quality_and_the_worst_bins() -> None:
+    overrides = {**SHORT, "training.optimizer.learning_rate": 10.0}
+    variant = training_variant("schedrl/DigitsKnots-v0", overrides)
+    policy = make_policy(find("cosine", variant.id), variant)
+    result = evaluate(policy, variant, [1], samples=SampleSpec(count=80, steps=2))[0]
+    assert result.diverged
+    assert result.quality is not None
+    assert result.quality.frechet is None
+    assert len(set(result.test_bins)) == 1
+
+
+def test_too_few_samples_for_the_features_are_refused_before_any_training() -> None:
+    variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
+    policy = make_policy(find("cosine", variant.id), variant)
+    with pytest.raises(
+        SchedrlError, match=r"quality.count: must be more than the \d+ features of 'digits-cnn'"
+    ):
+        evaluate(policy, variant, [1], samples=SampleSpec(count=10))

@@ -191,3 +191,16 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)
+
+
+def test_samples_are_part_of_what_is_measured(write: Callable[..., Path]) -> None:
+    path = write(agents='["cosine"]', quality="{ count = 100 }")
+    plan = laid_out(path)[0].plan
+    assert isinstance(plan, Plan)
+    assert plan.samples is not None
+    assert plan.samples.features == "digits-cnn"
+    assert plan.samples.steps == 20
+    with pytest.raises(SchedrlError, match="unknown feature extractor 'digit-cnn'; did you mean"):
+        laid_out(write(agents='["cosine"]', quality='{ features = "digit-cnn" }'))
+    with pytest.raises(SchedrlError, match="quality: nothing is trained in schedrl/GaussianSampling-v0"):
+        laid_out(write('["schedrl/GaussianSampling-v0"]', quality="{ count = 100 }"))

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.store import Line, Result, ResultStore, read_results
+from schedrl.benchmark.store import Line, Quality, Result, ResultStore, read_results
 from schedrl.errors import SchedrlError
 
 MakeResult = Callable[..., Result]
@@ -233,3 +233,12 @@ def test_processes_that_write_at_once_lose_and_repeat_nothing(
         91: "b",
         92: "c",
     }
+
+
+def test_a_run_measured_with_samples_is_another_than_one_without(make_result: MakeResult) -> None:
+    quality = Quality(features="digits-cnn", samples=100, steps=5, sampler="ddim")
+    plain, sampled = (make_result("cosine", 0, 3.0, quality=asked) for asked in (None, quality))
+    assert plain.key != sampled.key
+    measured, more = (quality.model_copy(update=change) for change in ({"frechet": 1.0}, {"samples": 101}))
+    assert sampled.key == make_result("cosine", 0, 3.0, quality=measured).key
+    assert sampled.key != make_result("cosine", 0, 3.0, quality=more).key

@@ -8,26 +8,19 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl import data
 from schedrl.benchmark.experiments.watch import Trained
+from schedrl.benchmark.samples import BATCH, draw_samples
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
-from schedrl.diffusion.prediction import network_denoiser
-from schedrl.diffusion.samplers import ddim, ddpm
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
-from schedrl.metrics.spec import BoundSpec
-from schedrl.schedules import grid
 
-__all__ = ["check_quality", "draw_samples", "sampled_quality"]
-
-_BATCH = 100
-"""Images of a run that are sampled at once."""
+__all__ = ["check_quality", "sampled_quality"]
 
 
 def sampled_quality(
@@ -84,41 +77,9 @@ def check_quality(variant: TrainingVariant, features_of: str, count: int) -> Non
 
 def _probe(population: Population) -> tuple[Tensor, Tensor]:
     runs, shape = population.num_runs, population.image_shape
-    return torch.zeros(runs, _BATCH, *shape, device=population.device), torch.zeros(
-        runs, _BATCH, device=population.device
+    return torch.zeros(runs, BATCH, *shape, device=population.device), torch.zeros(
+        runs, BATCH, device=population.device
     )
-
-
-def draw_samples(
-    population: Population,
-    limits: BoundSpec,
-    count: int,
-    steps: int,
-    seeds: Sequence[int],
-    sampler: str = "ddim",
-) -> NDArray[np.float32]:
-    """Images ``[runs, count, C, H, W]`` from the averaged networks, clipped to [−1, 1].
-
-    Steps lie evenly in log-SNR between the ends of the bound, and a last one goes to the clean image.
-    """
-    ends = {"logsnr_max": limits.logsnr_max, "logsnr_min": limits.logsnr_min}
-    sigmas = grid("uniform-logsnr", steps, **ends).sigma_array.tolist()
-    shape, streams = population.image_shape, [np.random.default_rng([seed, 1]) for seed in seeds]
-
-    def noise(images: int) -> Tensor:
-        drawn = np.stack([rng.standard_normal((images, *shape), dtype=np.float32) for rng in streams])
-        return torch.from_numpy(drawn).to(population.device)
-
-    parts = []
-    for begin in range(0, count, _BATCH):
-        size = min(_BATCH, count - begin)
-        denoise = network_denoiser(population.predict_epsilon, population.spec, sigmas)
-        if sampler == "ddim":
-            made = ddim(denoise, noise(size), sigmas)
-        else:
-            made = ddpm(denoise, noise(size), sigmas, (noise(size) for _ in range(steps)))
-        parts.append(made.cpu().numpy())
-    return np.concatenate(parts, axis=1).clip(-1.0, 1.0)
 
 
 @lru_cache(maxsize=4)

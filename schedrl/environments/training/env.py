@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,12 @@ from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
+from schedrl.metrics.bound import BoundValue
 
-__all__ = ["TrainingEnv", "TrainingVectorEnv"]
+__all__ = ["AtEnd", "TrainingEnv", "TrainingVectorEnv"]
+
+AtEnd = Callable[[TrainingRuns, NDArray[np.bool_]], Mapping[int, Mapping[str, Any]]]
+"""``at_end(runs, survivors)``: more of the last info, by the run's number, while its network is there."""
 
 
 class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
@@ -45,6 +49,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         autoreset_mode: ``SAME_STEP`` or ``DISABLED``.
         timing: Put ``seconds`` of the training into the last info. Off by default: wall-clock time is the one thing a
             seed does not fix.
+        at_end: Measures the networks of episodes that have ended without divergence, for their last info.
         overrides: Fields of the variant to change; see :func:`schedrl.environments.variants.apply_overrides`.
 
     Raises:
@@ -66,13 +71,14 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         device: str = "cpu",
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
         timing: bool = False,
+        at_end: AtEnd | None = None,
         **overrides: Any,
     ) -> None:
         definition = variant.model_dump(mode="json") if isinstance(variant, TrainingVariant) else variant
         self.variant = of_family(apply_overrides(definition, overrides), TrainingVariant)
         checked_render_mode(render_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
-        self.num_envs, self.render_mode, self.timing = num_envs, render_mode, timing
+        self.num_envs, self.render_mode, self.timing, self._at_end = num_envs, render_mode, timing, at_end
         self.runs = TrainingRuns(self.variant, num_envs, device)
         self.single_action_space = self.variant.action_space()
         self.single_observation_space = self.variant.observation_space()
@@ -177,8 +183,10 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Add the last infos of the runs that ended, and begin their next episodes."""
         survivors = ended & ~diverged
         tests = self.runs.test_bounds() if survivors.any() else None
+        more = self._at_end(self.runs, survivors) if self._at_end is not None and survivors.any() else {}
         finals = {
-            int(run): self._final_info(int(run), bool(diverged[run]), tests) for run in np.flatnonzero(ended)
+            int(run): {**self._final_info(int(run), bool(diverged[run]), tests), **more.get(int(run), {})}
+            for run in np.flatnonzero(ended)
         }
         if not self._autoreset:
             for run, final in finals.items():
@@ -189,7 +197,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
             infos.update(self._add_info(infos, {"final_obs": last[run], "final_info": final}, run))
             self._begin(run)
 
-    def _final_info(self, run: int, diverged: bool, tests: NDArray[np.float64] | None) -> dict[str, Any]:
+    def _final_info(self, run: int, diverged: bool, tests: BoundValue | None) -> dict[str, Any]:
         import json
 
         runs = self.runs
@@ -201,10 +209,19 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         }
         if self.variant.test_bound is not None:
             # A run without a finite bound is reported at the bound that counts as diverged.
-            info["test_bound"] = runs.worst_bound if diverged or tests is None else float(tests[run])
+            if diverged or tests is None:
+                info["test_bound"], info["test_bins"] = runs.worst_bound, self._worst_bins()
+            else:
+                info["test_bound"] = float(tests.bits_per_dim[run])
+                info["test_bins"] = tests.diffusion[run]
         if self.timing:
             info["seconds"] = float(runs.seconds[run])
         return info
+
+    def _worst_bins(self) -> NDArray[np.float64]:
+        spec = self.variant.test_bound
+        assert spec is not None
+        return spec.cell_bits(np.full(spec.levels, self.runs.worst_error))
 
 
 class TrainingEnv(SingleEnv):
@@ -240,8 +257,9 @@ class TrainingEnv(SingleEnv):
     ``info["diverged"]`` is true. ``truncated`` is always False.
 
     ### Info
-    After a phase ``bound`` and ``diverged``; at the end also ``test_bound``, ``schedule`` (a JSON list, one entry per
-    phase), ``optimizer_steps`` and, with ``timing=True``, ``seconds``.
+    After a phase ``bound`` and ``diverged``; at the end also ``test_bound``, ``test_bins`` (its diffusion part by cell
+    of λ, from λ_max on), ``schedule`` (a JSON list, one entry per phase), ``optimizer_steps`` and, with
+    ``timing=True``, ``seconds``.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``; ``device``; ``timing``.

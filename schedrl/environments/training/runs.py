@@ -19,7 +19,7 @@ from schedrl.diffusion.spec import DSCCoefficients
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.metrics.bound import Bound, LawLoss
+from schedrl.metrics.bound import Bound, BoundValue, LawLoss
 from schedrl.schedules import Schedule, conversions
 
 __all__ = ["Phase", "PhaseOutcome", "TrainingRuns", "untrained_mse", "worst_error"]
@@ -209,14 +209,14 @@ class TrainingRuns:
             self.losses[run].append(record.loss[:, run])
         return PhaseOutcome(earned, diverged | (self.phase >= episode.phases), diverged)
 
-    def test_bounds(self) -> Array | None:
-        """Bounds on test images in bits/dim ``[runs]``, or None when the variant leaves them out."""
+    def test_bounds(self) -> BoundValue | None:
+        """Bounds on test images, or None when the variant leaves them out."""
         spec = self.variant.test_bound
         if spec is None:
             return None
         if self._test is None:
             self._test = Bound(spec, self.images.test, self.images.levels, self.population.device)
-        return self._test.evaluate(self.population.predict_epsilon, self.num_runs).bits_per_dim
+        return self._test.evaluate(self.population.predict_epsilon, self.num_runs)
 
     def law(self, schedules: list[Schedule]) -> NoiseLaw:
         """Training noise of each run under its schedule."""
