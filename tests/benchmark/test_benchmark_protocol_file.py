@@ -181,7 +181,10 @@ def test_a_killed_benchmark_goes_on_to_the_same_results(tiny: dict[str, Any], tm
     )
     script = str(ROOT / "scripts" / "check_benchmark.py")
     done = subprocess.run(
-        [sys.executable, script, str(path), "--kills", "1"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, script, str(path), "--kills", "1", "--within", "0.1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     assert "OK: after 1 kills every run is there once" in done.stdout
