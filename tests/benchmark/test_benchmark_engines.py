@@ -22,6 +22,7 @@ from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import Line, Result, ResultStore, read_results
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
+from schedrl.metrics.spec import SampleSpec
 from schedrl.policies import find
 
 ROOT = Path(__file__).parents[2]
@@ -69,13 +70,13 @@ def test_a_run_does_not_depend_on_its_engine(tiny: dict[str, Any], trained: Path
         Entry(Path(name).name, find(name, variant.id)) for name in (str(trained), "random", "ava-prose")
     ]
     engines: list[Engine] = [InProcess(), LocalProcesses(2)]
-    found = []
+    samples, found = SampleSpec(count=70, steps=2), []
     for place, engine in enumerate(engines):
-        plan = make_plan(variant, entries, held_out_seeds(3), ("exact",))
+        plan = make_plan(variant, entries, held_out_seeds(3), ("exact",), samples)
         found.append(run_plan(plan, ResultStore(tmp_path / f"{place}.jsonl", Result), engine=engine))
     alone = ResultStore(tmp_path / "alone.jsonl", Result)
     for seed in held_out_seeds(3)[::-1]:
-        run_plan(make_plan(variant, entries, [seed], ("exact",)), alone)
+        run_plan(make_plan(variant, entries, [seed], ("exact",), samples), alone)
     assert len(found[0]) == 9
     assert numbers(found[0]) == numbers(found[1]) == numbers(alone.results)
 

@@ -122,6 +122,14 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
         {"environments": '["schedrl/MixtureSampling-v0"]', "budget": "{ optimizer_steps = 9 }"},
         "budget.optimizer_steps: nothing is trained",
     ),
+    "no weights": (
+        {"quality": '{ features = "inception", count = 3000 }'},
+        "feature extractor 'inception': no weights at",
+    ),
+    "too few samples": (
+        {"quality": "{ count = 20 }"},
+        "quality.count: must be more than the 64 features of 'digits-cnn' (got 20)",
+    ),
 }
 
 
