@@ -72,7 +72,7 @@ def test_a_report_is_whole(comparison: Path) -> None:
     path = write_report(comparison, said.append)
     assert path == comparison / "report.html"
     assert said
-    names = ["bounds", "schedules", "noise-levels", "learning-ppo", "samples"]
+    names = ["bounds", "schedules", "noise-levels", "densities", "learning-ppo", "samples"]
     markdown = (comparison / "report.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((figures/[^)]+)\)", markdown) == [f"figures/{name}.png" for name in names]
     page = path.read_text(encoding="utf-8")
@@ -82,8 +82,10 @@ def test_a_report_is_whole(comparison: Path) -> None:
     assert embedded == files
     # One file that needs nothing beside it: no link leads out of it.
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "url(" not in page
+    assert "<script" not in page
     for text in (markdown, page):
-        assert "ppo has a better test bound than every hand-made row" in text
+        assert "ppo has a better test bound than every row that is not learned" in text
         assert "a note" in text
         assert "stranger" not in text
         for agent in ("cosine", "linear", "edm", "vp", "ve", "printed-linear", "ava-prose"):
@@ -154,7 +156,7 @@ def test_a_document_says_the_same_in_both_forms() -> None:
         Paragraph("**bold** and `code`"),
         Bullets(("one",)),
         Code("a | b"),
-        Table(["agent", "form", "x|y"], [["a", "exact", "1"]]),
+        Table(["agent", "form", "x|y"], [["a", "exact", "1"]], caption="Numbers."),
         Image("figures/a.png", PNG, "a picture", "What it shows."),
     ]
     markdown, page = as_markdown(blocks), as_html(blocks, "A < B")
@@ -162,7 +164,10 @@ def test_a_document_says_the_same_in_both_forms() -> None:
     assert "![a picture](figures/a.png)\n\nWhat it shows." in markdown
     assert "<title>A &lt; B</title>" in page
     assert "<strong>bold</strong> and <code>code</code>" in page
-    assert '<th class="number">x|y</th>' in page
+    assert '<th scope="col" class="number">x|y</th>' in page
+    assert '<th scope="row">a</th>' in page
+    assert "<caption>Numbers.</caption>" in page
+    assert "Numbers.\n\n| agent" in markdown
     assert base64.b64encode(PNG).decode() in page
 
 

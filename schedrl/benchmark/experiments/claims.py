@@ -45,5 +45,5 @@ def verdicts(made: Sequence[Claim], reading: str) -> list[Block]:
     lines = [[claim.text, f"**{claim.verdict}**", claim.measured] for claim in made]
     return [
         Paragraph(f"What the paper claims, at this scale. {reading}"),
-        Table(("claim", "verdict", "measured"), lines, left=3),
+        Table(("claim", "verdict", "measured"), lines, left=3, caption="Claims, verdicts and measurements."),
     ]
