@@ -160,13 +160,18 @@ def _rows(
             role=role_of(kinds[name]),
             # Lower bounds are better, so the base comes first.
             score=paired_aggregate(bounds[base], values, rng),
-            gap=aggregate(scores[name] - best[:, None], rng, optimality_gap(0.0)),
+            gap=_not_negative(aggregate(scores[name] - best[:, None], rng, optimality_gap(0.0))),
             probability=None if name == reference else improvement(-bounds[reference], -values, rng),
             profile=performance_profile(scores[name], thresholds, rng),
         )
         for name, values in bounds.items()
     ]
     return tuple(sorted(rows, key=lambda row: -row.score.value))
+
+
+def _not_negative(gap: Interval) -> Interval:
+    """No run misses a target by less than nothing, though an interval of few seeds may say so."""
+    return Interval(gap.value, max(gap.low, 0.0), gap.high)
 
 
 def _answers(chosen: Mapping[str, Sequence[Sequence[Result]]]) -> tuple[Answer, ...]:

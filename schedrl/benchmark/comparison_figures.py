@@ -139,7 +139,8 @@ def scores_figure(total: Aggregate) -> Figure:
     axes = figure.subplots()
     values = np.array([row.score.value for row in rows])
     # Laws that are bad beyond any common scale are cut off, and their number written at the edge.
-    floor = float(np.median(values) - 2.0 * (values.max() - np.median(values)))
+    quarter = float(np.quantile(values, 0.25))
+    floor, reach_up = quarter - 0.25 * (float(values.max()) - quarter), float(values.max()) - quarter
     for place, row in enumerate(rows):
         if row.score.value < floor:
             axes.annotate(
@@ -156,6 +157,7 @@ def scores_figure(total: Aggregate) -> Figure:
     axes.axvline(0.0, color="0.3", linewidth=0.9)
     axes.set_yticks(np.arange(len(rows)), [row.name for row in rows])
     axes.set(
+        xlim=(floor, float(values.max()) + max(0.25 * reach_up, 1e-6)),
         ylim=(-0.6, len(rows) - 0.4),
         xlabel=f"bits/dim better than {total.base}, interquartile mean over environments and seeds",
         title=f"Ranking over {len(total.environments)} environments, 95 % intervals",

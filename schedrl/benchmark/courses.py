@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from schedrl.benchmark.manifest import Manifest
 from schedrl.benchmark.searches import SEARCHES
 from schedrl.benchmark.store import Result
 from schedrl.benchmark.table import Summary, named_groups
+from schedrl.environments.base import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.intervals import Interval, paired_difference
@@ -152,7 +154,7 @@ def _course(
     if training is None or not progress:
         return f"The training curve of {name} is not at hand."
     trained = read_description(training).variant
-    if trained.fingerprint() != manifest.variant.fingerprint():
+    if _returns_of(trained) != _returns_of(manifest.variant):
         return f"{name} was trained in another environment, `{trained.id}`, whose returns are others."
     a_step = manifest.variant.optimizer_steps / manifest.variant.episode_steps
     return Course(
@@ -161,6 +163,11 @@ def _course(
         np.array([point.timesteps * a_step for point in progress]),
         np.array([point.return_mean - zero for point in progress]),
     )
+
+
+def _returns_of(variant: Variant) -> dict[str, Any]:
+    """What decides returns: all of an environment but its name and what is measured on test images."""
+    return variant.model_dump(mode="json", exclude={"id", "description", "test_bound"})
 
 
 def _search(folder: Path, manifest: Manifest, digest: str) -> SequenceAgent | None:

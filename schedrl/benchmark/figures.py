@@ -71,7 +71,7 @@ def png(figure: Figure) -> bytes:
 
 def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
     """log-SNR against u. ``limits``: measured range, (data end, noise end)."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     axes = figure.subplots()
     u = np.linspace(0.0, 1.0, 501)
     for curve, style in _styled(curves):
@@ -86,7 +86,7 @@ def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Fi
         xlim=(0.0, 1.0),
         ylim=(limits[1] - 4.0, limits[0] + 4.0),
     )
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     return figure
 
 
@@ -166,9 +166,8 @@ def bounds_figure(summary: Summary) -> Figure:
     right.axvline(0.0, color="0.4", linewidth=0.8)
     right.set(
         xlabel=f"row minus {summary.reference} (bits/dim)",
-        title=f"Paired difference and 95 % interval; right of 0, {summary.reference} is better",
+        title=f"Paired difference; right of 0, {summary.reference} is better",
     )
-    right.title.set_fontsize(10)
     return figure
 
 

@@ -95,9 +95,7 @@ def _trainings(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _commands(manifest: Manifest, summary: Summary) -> list[str]:
-    agents = dict.fromkeys(
-        row.agent if row.folder is None else f"{row.agent}={row.folder}" for row in manifest.rows
-    )
+    agents = dict.fromkeys(_word(row) for row in manifest.rows)
     words = ["schedrl", "benchmark", "--env", summary.env_id, "--seeds", str(len(manifest.seeds))]
     words += ["--first-seed", str(manifest.seeds[0]), "--agents", ",".join(agents), *_form(manifest.rows)]
     if manifest.reference is not None:
@@ -107,6 +105,15 @@ def _commands(manifest: Manifest, summary: Summary) -> list[str]:
     for key, value in manifest.overrides.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     return [shlex.join([*words, "-f", "FOLDER"]), "schedrl report FOLDER"]
+
+
+def _word(row: ManifestRow) -> str:
+    """How the command line names a row's agent."""
+    if row.folder is None:
+        return row.agent
+    # A policy that is shipped has its name, wherever the package lies.
+    shipped = row.agent == "ppo" and Path(row.folder).parts[-3:-1] == ("agents", "trained")
+    return row.agent if shipped else f"{row.agent}={row.folder}"
 
 
 def _form(rows: Sequence[ManifestRow]) -> list[str]:

@@ -276,7 +276,7 @@ def _samples(manifest: Manifest, results: Sequence[Result], summary: Summary) ->
 
 def _claims(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
     made = paper_claims(manifest.variant, results, summary)
-    return [Heading("What the papers claim"), *verdicts(made, READING)]
+    return [Heading("What the papers claim"), *verdicts(made, READING, "the papers claim")]
 
 
 def image(name: str, figure: Figure, caption: str, alt: str = "") -> Image:

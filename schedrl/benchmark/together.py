@@ -34,7 +34,7 @@ def together_blocks(folders: Sequence[Path]) -> list[Block]:
     total = aggregate_environments([results for _, results in loaded], reference)
     lines = []
     if total is not None and total.answers:
-        lines += [f"Over all {len(loaded)} environments: {answer.text()}" for answer in total.answers]
+        lines += [f"Over {len(loaded)} environments: {answer.text()}" for answer in total.answers]
     for manifest, results in loaded:
         summary = summarise(results, manifest.reference, manifest.notes)
         lines += [f"`{summary.env_id}`: {line}" for line in show.answers(summary)]
@@ -51,7 +51,7 @@ def _ranking(total: Aggregate) -> list[Block]:
     drawn = _chosen(total)
     first, last = total.rows[0], total.rows[-1]
     caption = (
-        f"Rows that all {len(total.environments)} environments have, on {total.num_seeds} seeds each, with 95 % "
+        f"Rows that each of {len(total.environments)} environments has, on {total.num_seeds} seeds each, with 95 % "
         "intervals."
     )
     shares = "; ".join(f"{row.name} {_share(row):.0%}" for row in drawn)
