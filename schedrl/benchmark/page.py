@@ -100,7 +100,8 @@ p, ul { max-width: 50rem; } h1, h2, h3, p, li, figcaption { overflow-wrap: anywh
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); padding-bottom: 0.4rem; }
 th, td { padding: 0.25rem 0.55rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { font-weight: 600; } tbody th { font-weight: 400; } thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid var(--strong-line); }
+th { font-weight: 600; } tbody th { font-weight: 400; }
+thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid var(--strong-line); }
 .number { text-align: right; } td.number, .short { white-space: nowrap; }
 td:not(.number, .short), th:not(.number, .short) { min-width: 8rem; max-width: 30rem; }
 figure { margin: 1.5rem 0; } figcaption { font-size: 0.9rem; color: var(--quiet); max-width: 50rem; }
