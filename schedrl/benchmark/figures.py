@@ -65,7 +65,7 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"optimize": True})
+    figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
