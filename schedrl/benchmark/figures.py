@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from schedrl.benchmark.answers import Role
 from schedrl.benchmark.table import Row, Summary
 from schedrl.environments.training.rendering import tile
 from schedrl.metrics.intervals import Interval
@@ -22,18 +23,27 @@ from schedrl.schedules import Schedule
 __all__ = [
     "Curve",
     "bounds_figure",
+    "densities_figure",
     "learning_figure",
+    "line_style",
     "noise_figure",
     "png",
     "samples_figure",
     "schedules_figure",
 ]
 
-# Okabe & Ito 2008. Vermillion is kept for what was learned.
+# Okabe & Ito 2008. Vermillion is kept for what was learned, violet for what was searched.
 LEARNED = "#D55E00"
+SEARCHED = "#5B2A86"
 HAND_MADE = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FAINT = "0.8"
+
+_DPI = 150
+"""Enough for paper."""
+
+_COLUMNS = 5
+"""Panels side by side."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +53,25 @@ class Curve:
     Attributes:
         label: Its name; None draws it faintly, without one.
         schedule: The law.
-        learned: Whether an agent chose it.
+        role: What the row is that it belongs to.
     """
 
     label: str | None
     schedule: Schedule
-    learned: bool = False
+    role: Role = "hand-made"
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
 def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
     """log-SNR against u. ``limits``: measured range, (data end, noise end)."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     axes = figure.subplots()
     u = np.linspace(0.0, 1.0, 501)
     for curve, style in _styled(curves):
@@ -76,7 +86,33 @@ def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Fi
         xlim=(0.0, 1.0),
         ylim=(limits[1] - 4.0, limits[0] + 4.0),
     )
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    return figure
+
+
+def densities_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
+    """One panel per schedule: the density of its training noise over λ, with the first learned one as a line."""
+    rows = -(-len(curves) // _COLUMNS)
+    figure = Figure(figsize=(10.0, 0.6 + 1.35 * rows), layout="constrained")
+    panels = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+    edges, width = _cells(limits)
+    made = [np.diff(curve.schedule.fraction_above(edges)) / width for curve in curves]
+    chosen = next((place for place, curve in enumerate(curves) if curve.role == "learned"), None)
+    # A law that puts all its noise into a few cells would flatten the others.
+    top = 1.5 * float(np.median([density.max() for density in made]))
+    for axes, curve, density in zip(panels, curves, made, strict=False):
+        colour = {"learned": LEARNED, "searched": SEARCHED}.get(curve.role, HAND_MADE[0])
+        axes.stairs(density, edges, fill=True, color=colour, alpha=0.45, linewidth=0.0)
+        axes.axvspan(limits[1], limits[0], color="0.95", zorder=0)
+        if chosen is not None:
+            axes.stairs(made[chosen], edges, color=LEARNED, linewidth=1.1)
+        axes.set_title(curve.label or "", fontsize=8)
+        axes.tick_params(labelsize=7)
+    panels[0].set(xlim=(edges[0], edges[-1]), ylim=(0.0, top))  # data on the left
+    for axes in panels[len(curves) :]:
+        axes.set_axis_off()
+    figure.supxlabel("log-SNR λ (measured range shaded)", fontsize=9)
+    figure.supylabel("density", fontsize=9)
     return figure
 
 
@@ -84,9 +120,7 @@ def noise_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure
     """Where training noise lies: density over log-SNR, and shares below each noise level."""
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    # Twenty cells of the measured range, and as wide ones beyond it: they show the cells of an agent's own density.
-    width = (limits[0] - limits[1]) / 20.0
-    edges = np.linspace(limits[0] + 6.0 * width, limits[1] - 6.0 * width, 33)
+    edges, width = _cells(limits)
     middles = 0.5 * (edges[:-1] + edges[1:])
     fine = np.linspace(edges[0], edges[-1], 401)
     for curve, style in _styled(curves):
@@ -124,17 +158,16 @@ def bounds_figure(summary: Summary) -> Figure:
     left.set_ylim(-0.6, len(rows) - 0.4)
     left.set_yticks(places, [row.name for row in rows])
     for text, row in zip(left.get_yticklabels(), rows, strict=True):
-        if row.learned:
-            text.set_color(LEARNED)
+        if row.role in ("learned", "searched"):
+            text.set_color(LEARNED if row.learned else SEARCHED)
             text.set_fontweight("bold")
     differences = [row.difference if row.difference is not None else Interval(0.0, 0.0, 0.0) for row in rows]
     _forest(right, places, rows, differences, "{:+.3f}")
     right.axvline(0.0, color="0.4", linewidth=0.8)
     right.set(
         xlabel=f"row minus {summary.reference} (bits/dim)",
-        title=f"Paired difference and 95 % interval; right of 0, {summary.reference} is better",
+        title=f"Paired difference; right of 0, {summary.reference} is better",
     )
-    right.title.set_fontsize(10)
     return figure
 
 
@@ -171,22 +204,33 @@ def samples_figure(named: Sequence[tuple[str, NDArray[np.float32]]]) -> Figure:
     return figure
 
 
+def _cells(limits: tuple[float, float]) -> tuple[NDArray[np.float64], float]:
+    """Edges from data to noise, and their distance.
+
+    Twenty cells of the measured range, and as wide ones beyond it: they show the cells of an agent's own density.
+    """
+    width = (limits[0] - limits[1]) / 20.0
+    return np.linspace(limits[0] + 6.0 * width, limits[1] - 6.0 * width, 33), width
+
+
+def line_style(role: Role, index: int) -> dict[str, Any]:
+    """Colour, dashes and width of the row of that number among those of its role: learned ones boldest and on top."""
+    dashes = STYLES[(index + index // 6) % 6]
+    if role == "learned":
+        return {"color": LEARNED, "linestyle": dashes, "linewidth": 2.6, "zorder": 4}
+    if role == "searched":
+        return {"color": SEARCHED, "linestyle": dashes, "linewidth": 1.8, "zorder": 3}
+    return {"color": HAND_MADE[index % 6], "linestyle": dashes, "linewidth": 1.4, "zorder": 2}
+
+
 def _styled(curves: Sequence[Curve]) -> list[tuple[Curve, dict[str, Any]]]:
-    """Line styles: learned ones bold, named hand-made ones in their own colours, the others faint and below."""
-    named = [curve for curve in curves if curve.label is not None and not curve.learned]
-    learned = [curve for curve in curves if curve.learned]
+    """Curves without a name first, faint and below; then hand-made ones, searched ones, learned ones."""
     styled: list[tuple[Curve, dict[str, Any]]] = [
-        (curve, {"color": FAINT, "linewidth": 0.9, "zorder": 1})
-        for curve in curves
-        if curve.label is None and not curve.learned
+        (curve, {"color": FAINT, "linewidth": 0.9, "zorder": 1}) for curve in curves if curve.label is None
     ]
-    for index, curve in enumerate(named):
-        style = {"color": HAND_MADE[index % 6], "linestyle": STYLES[index % 6], "linewidth": 1.4, "zorder": 2}
-        styled.append((curve, style))
-    for index, curve in enumerate(learned):
-        styled.append(
-            (curve, {"color": LEARNED, "linestyle": STYLES[index % 6], "linewidth": 2.6, "zorder": 3})
-        )
+    for role in ("hand-made", "searched", "learned"):
+        named = [curve for curve in curves if curve.label is not None and curve.role == role]
+        styled += [(curve, line_style(curve.role, index)) for index, curve in enumerate(named)]
     return styled
 
 
@@ -201,8 +245,10 @@ def _forest(
     cut = float(np.median(middle) + 2.0 * (np.median(middle) - middle.min()) + reach.max())
     inside = middle <= max(cut, float(np.sort(middle)[len(middle) // 2]))
     for place, row, value, half, fits in zip(places, rows, middle, reach, inside, strict=True):
-        colour = LEARNED if row.learned else HAND_MADE[0] if row.form == "exact" else HAND_MADE[1]
-        marker = "D" if row.learned else "o" if row.form == "exact" else "s"
+        colour = HAND_MADE[0] if row.form == "exact" else HAND_MADE[1]
+        marker = "o" if row.form == "exact" else "s"
+        if row.role in ("learned", "searched"):
+            colour, marker = (LEARNED, "D") if row.learned else (SEARCHED, "^")
         if fits:
             axes.errorbar(
                 value, place, xerr=half, fmt=marker, color=colour, markersize=4, capsize=2, linewidth=1.2

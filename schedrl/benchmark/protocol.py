@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +19,15 @@ from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.metrics.spec import SampleSpec
-from schedrl.policies.agents import Agent, AVADSCAgent, PPOAgent, SequenceAgent, TrainedAgent, find
+from schedrl.policies.agents import (
+    Agent,
+    AVADSCAgent,
+    PPOAgent,
+    SequenceAgent,
+    TrainedAgent,
+    definition_hash,
+    find,
+)
 from schedrl.policies.factory import make_policy
 from schedrl.policies.sequences import SEARCH_SEEDS
 
@@ -245,9 +252,8 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
     if not isinstance(entry.agent, TrainedAgent):
         if isinstance(entry.agent, SequenceAgent):
             _unseen(entry, seeds)
-        definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
         search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent | SequenceAgent) else 0
-        return Measurement(entry, form, measured, _hash(definition.encode()), search)
+        return Measurement(entry, form, measured, definition_hash(entry.agent), search)
     from schedrl.policies.agent_files import WEIGHTS, read_description
 
     folder = Path(entry.agent.path)
@@ -256,7 +262,9 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
     if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
         raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
     weights = (folder / WEIGHTS).read_bytes()
-    return Measurement(entry, form, measured, _hash(weights), description.optimizer_steps)
+    return Measurement(
+        entry, form, measured, hashlib.sha256(weights).hexdigest(), description.optimizer_steps
+    )
 
 
 def _unseen(entry: Entry, seeds: Sequence[int]) -> None:
@@ -326,10 +334,6 @@ def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, devic
         **provenance(device),
     }
     return Result.model_validate(fields)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _reason(text: str, entry: Entry) -> str:

@@ -99,10 +99,15 @@ def write_several_report(folder: Path, listen: Callable[[str], None] | None = No
     """
     from schedrl.benchmark.report import report_blocks
     from schedrl.benchmark.sampling.report import sampling_report_blocks
+    from schedrl.benchmark.together import together_blocks
 
     parts = read_json_model(folder, Several).parts
     ensure_folder(folder, "report folder")
-    blocks: list[Block] = [Heading(f"{folder.resolve().name}: {len(parts)} environments", 1)]
+    ensure_folder(folder / "figures", "report folder")
+    blocks: list[Block] = [
+        Heading(f"{folder.resolve().name}: {len(parts)} environments", 1),
+        *together_blocks([folder / part for part in parts if family_of(folder / part) == "training"]),
+    ]
     for part in parts:
         sampling = family_of(folder / part) == "sampling"
         made = (sampling_report_blocks if sampling else report_blocks)(folder / part, listen)

@@ -10,7 +10,17 @@ from schedrl.benchmark.table import Row, Summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["COLUMNS", "WIDTH", "cells", "explanation", "findings", "print_summary", "report_table", "title"]
+__all__ = [
+    "COLUMNS",
+    "WIDTH",
+    "answers",
+    "cells",
+    "explanation",
+    "findings",
+    "print_summary",
+    "report_table",
+    "title",
+]
 
 WIDTH = 100
 """Columns that the printed table keeps to."""
@@ -79,6 +89,13 @@ def explanation(summary: Summary) -> str:
     )
 
 
+def answers(summary: Summary) -> list[str]:
+    """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
+    if not summary.answers:
+        return ["**Whether learning was worth it is not answered**: no learned agent is in this comparison."]
+    return [answer.text() for answer in summary.answers]
+
+
 def findings(summary: Summary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
     lines = [verdict.text() for verdict in summary.verdicts]
@@ -123,8 +140,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print()
     console.print(Text(explanation(summary), style="dim"), width=width)
     console.print()
-    for line in findings(summary):
-        console.print(Text(line), width=width)
+    for line in [*answers(summary), *findings(summary)]:
+        console.print(Text(line.replace("**", "")), width=width)
 
 
 def report_table(summary: Summary) -> tuple[list[str], list[list[str]]]:

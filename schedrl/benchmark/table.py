@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from schedrl.benchmark.answers import Answer, Role, answers_of, paired_by_seed, role_of
 from schedrl.benchmark.store import Result
 from schedrl.errors import SchedrlError
 from schedrl.metrics.intervals import (
     Interval,
     interquartile_mean,
     mean,
-    paired_difference,
     probability_of_improvement,
 )
 
-__all__ = ["Row", "Summary", "Verdict", "summarise"]
+__all__ = ["Row", "Summary", "Verdict", "named_groups", "summarise"]
 
 _SEED = 5
 """Of the bootstrap: the same results give the same table."""
@@ -38,6 +38,7 @@ class Row:
         kind: Kind of agent.
         num_seeds: Runs.
         test_bound: Mean over seeds with its t interval, bits/dim.
+        validation: Mean bound on validation images, bits/dim, by which a best row is chosen.
         iqm: Interquartile mean with the t interval of a trimmed mean, bits/dim.
         difference: This row minus the reference, paired by seed; None for the reference itself.
         probability: That a run of the reference beats a run of this row; None for the reference itself.
@@ -53,6 +54,7 @@ class Row:
     kind: str
     num_seeds: int
     test_bound: Interval
+    validation: float
     iqm: Interval
     difference: Interval | None
     probability: Interval | None
@@ -62,9 +64,14 @@ class Row:
     search_steps: int
 
     @property
+    def role(self) -> Role:
+        """Learned, hand-made, searched or random."""
+        return role_of(self.kind)
+
+    @property
     def learned(self) -> bool:
         """Whether it was trained."""
-        return self.kind == "trained"
+        return self.role == "learned"
 
 
 @dataclass(frozen=True)
@@ -86,12 +93,12 @@ class Verdict:
     def text(self) -> str:
         """What it comes to, in one or two sentences."""
         if not (self.clear or self.open or self.worse_than):
-            return f"{self.name}: there is no hand-made row to compare it with."
+            return f"{self.name}: there is no other row to compare it with."
         if not (self.open or self.worse_than):
             name, least = min(self.clear.items(), key=lambda item: item[1].low)
             return (
-                f"{self.name} has a better test bound than every hand-made row: each paired difference has a 95 % "
-                f"interval clear of zero (the closest: {name}, {least:+.4f})."
+                f"{self.name} has a better test bound than every row that is not learned: each paired difference "
+                f"has a 95 % interval clear of zero (the closest: {name}, {least:+.4f})."
             )
         parts = []
         if self.worse_than:
@@ -101,7 +108,9 @@ class Verdict:
                 f"{self.name} is not shown to be better than {_listed(self.open)}: the interval holds zero."
             )
         parts.append(
-            f"It is better, clear of zero, than {len(self.clear)} hand-made rows." if self.clear else ""
+            f"It is better, clear of zero, than {len(self.clear)} rows that are not learned."
+            if self.clear
+            else ""
         )
         return " ".join(part for part in parts if part)
 
@@ -118,6 +127,7 @@ class Summary:
         reference: Name of the row that the others are compared with.
         rows: By mean test bound, the best first.
         verdicts: One per learned agent.
+        answers: Whether learning was worth it: two per learned agent.
         notes: What else to say under the table.
     """
 
@@ -128,16 +138,17 @@ class Summary:
     reference: str
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
+    answers: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def row(self, name: str) -> Row:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
-    @property
-    def best_hand_made(self) -> Row | None:
-        """The best row that is not learned, if there is one."""
-        return next((row for row in self.rows if not row.learned), None)
+    def best(self, role: Role) -> Row | None:
+        """The best row of a role by its validation bound, if there is one."""
+        rows = [row for row in self.rows if row.role == role]
+        return min(rows, key=lambda row: row.validation, default=None)
 
     @property
     def ranking_by_reward(self) -> list[tuple[str, float]]:
@@ -162,54 +173,61 @@ def summarise(results: Sequence[Result], reference: str | None = None, notes: Se
     for what in ("env_id", "fingerprint", "protocol"):
         if len({getattr(result, what) for result in results}) > 1:
             raise SchedrlError(f"results of different {what} cannot be compared in one table")
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result.agent, result.form), []).append(result)
+    groups = named_groups(results)
     chosen = _reference(groups, reference)
     rng = np.random.default_rng(_SEED)
-    labels = [label for label, _ in groups]
-    names = {key: f"{key[0]} ({key[1]})" if labels.count(key[0]) > 1 else key[0] for key in groups}
     rows = [
-        _row(names[key], group, None if key == chosen else groups[chosen], rng)
-        for key, group in groups.items()
+        _row(name, group, None if name == chosen else groups[chosen], rng) for name, group in groups.items()
     ]
     rows.sort(key=lambda row: row.test_bound.value)
-    learned = [key for key, group in groups.items() if group[0].kind == "trained"]
-    others = {names[key]: group for key, group in groups.items() if key not in learned}
+    learned = [name for name, group in groups.items() if group[0].kind == "trained"]
+    others = {name: group for name, group in groups.items() if name not in learned}
     said = list(notes)
     if not learned:
-        said.append(f"No agent here is learned; differences are to the best row, {names[chosen]}.")
+        said.append(f"No agent here is learned; differences are to the best row, {chosen}.")
     return Summary(
         env_id=results[0].env_id,
         reward=results[0].reward,
         optimizer_steps=max(result.optimizer_steps for result in results),
         seeds=tuple(sorted({result.seed for result in results})),
-        reference=names[chosen],
+        reference=chosen,
         rows=tuple(rows),
-        verdicts=tuple(_verdict(names[key], groups[key], others) for key in learned),
+        verdicts=tuple(_verdict(name, groups[name], others) for name in learned),
+        answers=tuple(answer for name in learned for answer in answers_of(name, groups[name], others)),
         notes=tuple(said),
     )
 
 
-def _reference(groups: dict[tuple[str, str], list[Result]], label: str | None) -> tuple[str, str]:
+def named_groups(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Runs of each row by its name: the agent's, with its form where the agent has two rows."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.agent, result.form), []).append(result)
+    labels = [label for label, _ in groups]
+    return {
+        f"{label} ({form})" if labels.count(label) > 1 else label: group
+        for (label, form), group in groups.items()
+    }
+
+
+def _reference(groups: dict[str, list[Result]], label: str | None) -> str:
     if label is not None:
-        named = [key for key in groups if key[0] == label]
+        named = [name for name, group in groups.items() if group[0].agent == label]
         if not named:
-            raise SchedrlError(
-                f"reference: '{label}' is not among the agents {', '.join(k[0] for k in groups)}"
-            )
+            agents = ", ".join(group[0].agent for group in groups.values())
+            raise SchedrlError(f"reference: '{label}' is not among the agents {agents}")
         return named[0]
-    learned = [key for key, group in groups.items() if group[0].kind == "trained"]
+    learned = [name for name, group in groups.items() if group[0].kind == "trained"]
     if learned:
         return learned[0]
-    return min(groups, key=lambda key: float(np.mean([result.test_bound for result in groups[key]])))
+    return min(groups, key=lambda name: float(np.mean([result.test_bound for result in groups[name]])))
 
 
 def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np.random.Generator) -> Row:
     bounds = [result.test_bound for result in group]
     difference = probability = None
     if reference is not None:
-        difference = _difference(group, reference)
+        difference = paired_by_seed(group, reference)
         # Bounds are better when lower: the row's exceeding the reference's is the reference's win.
         probability = probability_of_improvement(bounds, [r.test_bound for r in reference], rng)
     first = group[0]
@@ -220,6 +238,7 @@ def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np
         kind=first.kind,
         num_seeds=len(group),
         test_bound=mean(bounds),
+        validation=float(np.mean([result.bound for result in group])),
         iqm=interquartile_mean(bounds),
         difference=difference,
         probability=probability,
@@ -230,21 +249,12 @@ def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np
     )
 
 
-def _difference(group: list[Result], reference: list[Result]) -> Interval | None:
-    ours = {result.seed: result.test_bound for result in group}
-    theirs = {result.seed: result.test_bound for result in reference}
-    shared = sorted(ours.keys() & theirs.keys())
-    if not shared:
-        return None
-    return paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
-
-
 def _verdict(name: str, learned: list[Result], others: dict[str, list[Result]]) -> Verdict:
     clear: dict[str, Interval] = {}
     unclear: dict[str, Interval] = {}
     worse_than: dict[str, Interval] = {}
     for other, group in others.items():
-        difference = _difference(group, learned)
+        difference = paired_by_seed(group, learned)
         if difference is None:
             continue
         side = clear if difference.low > 0.0 else worse_than if difference.high < 0.0 else unclear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -37,6 +38,7 @@ __all__ = [
     "TrainedAgent",
     "acts_in",
     "catalogue",
+    "definition_hash",
     "find",
     "slug",
 ]
@@ -217,6 +219,12 @@ def acts_in(agent: Agent, variant: Variant) -> bool:
     if isinstance(agent, AVADSCAgent):
         return isinstance(variant, TrainingVariant) and variant.action.kind == "dsc"
     return _FAMILY.get(agent.kind, variant.family) == variant.family
+
+
+def definition_hash(agent: Agent) -> str:
+    """SHA-256 of everything that an agent's definition says but its description; a trained one has its weights'."""
+    definition = json.dumps(agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
+    return hashlib.sha256(definition.encode()).hexdigest()
 
 
 def parse_agent(definition: Mapping[str, Any], source: str) -> Agent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import shutil
@@ -27,6 +28,7 @@ from schedrl.benchmark.document import (
 from schedrl.benchmark.figures import Curve, noise_figure, png
 from schedrl.benchmark.manifest import MANIFEST, Manifest, ManifestRow, load_comparison, read_manifest
 from schedrl.benchmark.report import write_report
+from schedrl.benchmark.several import write_several_report
 from schedrl.benchmark.store import RESULTS, Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
@@ -72,7 +74,7 @@ def test_a_report_is_whole(comparison: Path) -> None:
     path = write_report(comparison, said.append)
     assert path == comparison / "report.html"
     assert said
-    names = ["bounds", "schedules", "noise-levels", "learning-ppo", "samples"]
+    names = ["bounds", "schedules", "noise-levels", "densities", "learning-ppo", "samples"]
     markdown = (comparison / "report.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((figures/[^)]+)\)", markdown) == [f"figures/{name}.png" for name in names]
     page = path.read_text(encoding="utf-8")
@@ -82,12 +84,88 @@ def test_a_report_is_whole(comparison: Path) -> None:
     assert embedded == files
     # One file that needs nothing beside it: no link leads out of it.
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "url(" not in page
+    assert "<script" not in page
     for text in (markdown, page):
-        assert "ppo has a better test bound than every hand-made row" in text
+        assert "ppo has a better test bound than every row that is not learned" in text
         assert "a note" in text
         assert "stranger" not in text
         for agent in ("cosine", "linear", "edm", "vp", "ve", "printed-linear", "ava-prose"):
             assert agent in text
+
+
+def test_a_report_begins_with_the_answers(comparison: Path) -> None:
+    path = write_report(comparison)
+    lines = [line for line in (comparison / "report.md").read_text(encoding="utf-8").split("\n") if line]
+    assert lines[0].startswith("# ")
+    assert lines[1].startswith("- **ppo is better than the best hand-made schedule, cosine**")
+    assert "over 3 paired seeds" in lines[1]
+    assert "is not answered**: no search is in this comparison" in lines[2]
+    page = path.read_text(encoding="utf-8")
+    assert page.index("ppo is better than the best") < page.index("<h2>")
+    assert path.stat().st_size < 5e6
+
+
+def test_figures_and_headings_can_be_read_without_eyes(comparison: Path) -> None:
+    page = write_report(comparison).read_text(encoding="utf-8")
+    alts = re.findall(r'<img alt="([^"]*)"', page)
+    captions = re.findall(r"<figcaption>([^<]*)", page)
+    assert len(alts) == len(captions) == page.count("<img")
+    assert all(len(alt) > 40 for alt in alts)
+    assert not set(alts) & set(captions)
+    levels = [int(level) for level in re.findall(r"<h(\d)>", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_cells_of_the_bound_have_a_figure(comparison: Path) -> None:
+    path = comparison / RESULTS
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["test_bins"] = [line["test_bound"] / 7.0] * 7
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    write_report(comparison)
+    text = (comparison / "report.md").read_text()
+    assert "## Where the bounds differ" in text
+    assert "cosine differs most at λ" in text
+    assert (comparison / "figures" / "bins.png").is_file()
+
+
+def test_environments_are_answered_together_and_one_by_one(comparison: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    for part in ("one", "two"):
+        shutil.copytree(comparison, whole / part)
+    (whole / MANIFEST).write_text(dump_json({"format": 1, "family": "several", "parts": ["one", "two"]}))
+    path = write_several_report(whole)
+    text = (whole / "report.md").read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n") if line]
+    assert lines[0] == "# whole: 2 environments"
+    assert lines[1].startswith(
+        "- Over 2 environments: **ppo is better than the best hand-made schedule, cosine**"
+    )
+    assert "`schedrl/DigitsKnots-v0`: **ppo is better than" in lines[3]
+    assert "| **ppo** |" in text
+    assert "are the same runs there" in text
+    for name in (
+        "figures/ranking.png",
+        "figures/profiles.png",
+        "one/figures/bounds.png",
+        "two/figures/bounds.png",
+    ):
+        assert f"]({name})" in text
+        assert (whole / name).is_file()
+    levels = [int(level) for level in re.findall(r"<h(\d)>", path.read_text(encoding="utf-8"))]
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(levels))
+
+
+def test_the_command_does_the_same_again(comparison: Path) -> None:
+    write_report(comparison)
+    text = (comparison / "report.md").read_text()
+    assert "# ppo: schedrl train --env schedrl/DigitsKnots-v0 --algo ppo -n 6 --seed 0" in text
+    agents = "ppo=agent,cosine,linear,edm,vp,ve,printed-linear,ava-prose"
+    assert f"--seeds 3 --first-seed 0 --agents {agents} --form exact --reference ppo -f FOLDER" in text
 
 
 def test_a_report_can_be_written_again(comparison: Path) -> None:
@@ -154,7 +232,7 @@ def test_a_document_says_the_same_in_both_forms() -> None:
         Paragraph("**bold** and `code`"),
         Bullets(("one",)),
         Code("a | b"),
-        Table(["agent", "form", "x|y"], [["a", "exact", "1"]]),
+        Table(["agent", "form", "x|y"], [["a", "exact", "1"]], caption="Numbers."),
         Image("figures/a.png", PNG, "a picture", "What it shows."),
     ]
     markdown, page = as_markdown(blocks), as_html(blocks, "A < B")
@@ -162,7 +240,10 @@ def test_a_document_says_the_same_in_both_forms() -> None:
     assert "![a picture](figures/a.png)\n\nWhat it shows." in markdown
     assert "<title>A &lt; B</title>" in page
     assert "<strong>bold</strong> and <code>code</code>" in page
-    assert '<th class="number">x|y</th>' in page
+    assert '<th scope="col" class="number">x|y</th>' in page
+    assert '<th scope="row" class="short">a</th>' in page
+    assert "<caption>Numbers.</caption>" in page
+    assert "Numbers.\n\n| agent" in markdown
     assert base64.b64encode(PNG).decode() in page
 
 

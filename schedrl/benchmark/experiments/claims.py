@@ -33,17 +33,18 @@ def by_interval(difference: Interval) -> str:
     return "holds" if difference.high < 0.0 else "does not hold"
 
 
-def verdicts(made: Sequence[Claim], reading: str) -> list[Block]:
+def verdicts(made: Sequence[Claim], reading: str, whose: str = "the paper claims") -> list[Block]:
     """The claims as a report's first table.
 
     Args:
         made: The claims.
         reading: How to read them.
+        whose: Who claims it.
     """
     if not made:
         return [Paragraph("The rows that the paper's claims are about are not among these.")]
     lines = [[claim.text, f"**{claim.verdict}**", claim.measured] for claim in made]
     return [
-        Paragraph(f"What the paper claims, at this scale. {reading}"),
-        Table(("claim", "verdict", "measured"), lines, left=3),
+        Paragraph(f"What {whose}, at this scale. {reading}"),
+        Table(("claim", "verdict", "measured"), lines, left=3, caption="Claims, verdicts and measurements."),
     ]
