@@ -79,11 +79,11 @@ def _diffusers(file: ScheduleFile, out: Path, scheduler: str | None, prediction_
     grid = {"scheduler": name, "argument": argument, argument: given}
     files.write_text(out / "scheduler_config.json", files.dump_json(config))
     files.write_text(out / "grid.json", files.dump_json(grid))
-    return [
+    used = (
         f"diffusers.{name}.from_pretrained('{out}') has the training law; the grid is in {out / 'grid.json'}: "
-        f"set_timesteps({argument}=...), or the pipeline's argument {argument}.",
-        *placement_notes(placed),
-    ]
+        f"set_timesteps({argument}=...), or the pipeline's argument {argument}."
+    )
+    return [used, *placement_notes(placed)]
 
 
 def _array(dtype: Any, used: str) -> Callable[[ScheduleFile, Path], list[str]]:

@@ -18,7 +18,17 @@ from schedrl.export.placement import Placed
 __all__ = ["GRID_CLASSES"]
 
 if TYPE_CHECKING:
-    _Base = Any
+
+    class _Base:
+        """What a scheduler has, for the type checker."""
+
+        alphas_cumprod: Any
+        config: Any
+
+        def set_timesteps(self, *values: Any, **fields: Any) -> None: ...
+
+        def step(self, *values: Any, **fields: Any) -> Any: ...
+
 else:
     _Base = object
 
@@ -87,7 +97,8 @@ class GridDDIMScheduler(_OnGrid, diffusers.DDIMScheduler):  # type: ignore[misc,
         if len(place) == 0:
             raise SchedrlError(f"timestep: must be one of the schedule's (got {int(timestep)})")
         count = len(self.timesteps)
-        trained, steps = self.alphas_cumprod, self.num_inference_steps
+        trained: torch.Tensor = self.alphas_cumprod
+        steps = self.num_inference_steps
         self.alphas_cumprod = trained[self.timesteps.flip(0).to(trained.device)]
         self.num_inference_steps = self.config.num_train_timesteps
         try:

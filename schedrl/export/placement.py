@@ -58,7 +58,7 @@ def on_training_law(file: ScheduleFile, *, whole: bool) -> Placed:
         >>> from schedrl.schedules import Provenance, get, grid
         >>> file = ScheduleFile.of(grid("tangent", 4), "ddim", Provenance(method="tangent"), get("linear"))
         >>> on_training_law(file, whole=True).timesteps
-        array([999., 437., 257., 122.])
+        array([999., 433., 258., 121.])
     """
     law = required_law(file)
     if file.sigmas[-1] != 0.0:
@@ -72,6 +72,8 @@ def on_training_law(file: ScheduleFile, *, whole: bool) -> Placed:
     wanted = file.grid.sigma_array[:-1]
     inside = (wanted >= known[0] * (1.0 - 1e-12)) & (wanted <= known[-1] * (1.0 + 1e-12))
     timesteps = np.clip(np.array(file.timesteps or ())[:-1] - 1.0, 0.0, steps - 1.0)
+    nearest = np.rint(timesteps)  # a whole step that interpolation missed by a rounding error is meant whole
+    timesteps = np.where(np.abs(timesteps - nearest) < 1e-6, nearest, timesteps)
     notes = [] if inside.all() else [_beyond(wanted[~inside], known)]
     if whole:
         timesteps = _distinct(np.rint(timesteps))

@@ -55,7 +55,7 @@ def sigma_text(file: ScheduleFile) -> str:
     Examples:
         >>> from schedrl.schedules import Provenance, grid
         >>> sigma_text(ScheduleFile.of(grid("karras", 3), "ddim", Provenance(method="karras")))
-        '80, 2.51521907, 0.002, 0'
+        '80, 2.51521898, 0.002, 0'
     """
     return ", ".join(f"{sigma:.9g}" for sigma in sigma_array(file).tolist())
 

@@ -107,8 +107,8 @@ class Provenance(Spec):
     count: Annotated[int, Field(ge=2)] | None = None
     image_shape: tuple[int, int, int] | None = None
     floor: Annotated[float, Field(gt=0.0)] | None = None
-    measured: dict[str, float] = {}
-    versions: dict[str, str] = {}
+    measured: dict[str, float] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
     revision: str = ""
 
 
@@ -238,6 +238,12 @@ class ScheduleFile(Spec):
             SchedrlError: The place cannot be written.
         """
         files.write_text(Path(path), self.to_json())
+
+    @classmethod
+    def schema_text(cls) -> str:
+        """The format's JSON Schema, as ``docs/schedule.schema.json`` publishes it."""
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
+        return files.dump_json(schema)
 
     @property
     def grid(self) -> Grid:
