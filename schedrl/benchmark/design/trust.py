@@ -48,7 +48,8 @@ def trust(measurement: Measurement) -> list[str]:
     if m.approximate > 0.0:
         said.append(
             f"{100.0 * m.approximate:.2g} % of the variance is in cosine coefficients that are taken to be "
-            f"uncorrelated; their correlation with the others is {m.residual_correlation:.2g} on average."
+            f"uncorrelated; their correlation with the others is {m.residual_correlation:.2g} on average. Small "
+            f"eigenvalues are evened out by that, and the KL with them: trust the order of the grids, not its value."
         )
     if len(m.kurtosis):
         low, middle, high = np.quantile(m.kurtosis, [0.1, 0.5, 0.9]).tolist()
