@@ -153,14 +153,17 @@ def compare(
             f"exact KL under the Gaussian with the spectrum of {where}, in nats, with each file's own sampler"
         )
     table = Table("file", "method", "sampler", "N", "calls", "first σ", "last σ > 0", "KL", box=None)
-    for path, one in zip(files, read, strict=True):
+    names = [path.name for path in files]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in files]
+    for name, one in zip(names, read, strict=True):
         positive = [sigma for sigma in one.sigmas if sigma > 0.0]
         error = ""
         if judge is not None:
             error = _number(errors(np.array(judge.eigenvalues), one.grid, (one.sampler,))[one.sampler])
         ends = f"{positive[0]:.4g}", f"{positive[-1]:.4g}"
         counts = str(one.num_steps), str(one.evaluations)
-        table.add_row(str(path), one.provenance.method, one.sampler, *counts, *ends, error)
+        table.add_row(name, one.provenance.method, one.sampler, *counts, *ends, error)
     console().print(table)
 
 

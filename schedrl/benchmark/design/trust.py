@@ -43,7 +43,11 @@ def trust(measurement: Measurement) -> list[str]:
         said.append(
             f"{m.count / m.dimension:.2g} images per dimension are few: the largest eigenvalues come out too "
             f"large, the smallest too small"
-            + (f", and at most {m.count - 1} are not 0." if m.count <= m.dimension else ".")
+            + (
+                f", and at most {m.count - 1} are not 0."
+                if m.count <= m.dimension and m.approximate == 0.0
+                else "."
+            )
         )
     if m.approximate > 0.0:
         said.append(
