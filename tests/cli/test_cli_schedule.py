@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from schedrl.errors import SchedrlError
 from schedrl.schedules import Provenance, ScheduleFile, get, grid
 from schedrl.sources import Gaussian
 
@@ -107,6 +108,15 @@ def test_convert_writes(run: Run, two: tuple[Path, Path], surrounding: Path, to:
         config = json.loads((surrounding / "made" / "out" / "scheduler_config.json").read_text())
         assert config["_class_name"] == "HeunDiscreteScheduler"
         assert len(config["trained_betas"]) == 1000
+
+
+def test_training_takes_the_law_in_a_file(two: tuple[Path, Path]) -> None:
+    from schedrl.cli.fit import schedule_named
+
+    assert schedule_named(str(two[0])) == get("linear").model_dump(mode="json")
+    ScheduleFile.of(grid("karras", 3), "ddim", Provenance(method="karras")).write(two[0])
+    with pytest.raises(SchedrlError, match="no training law"):
+        schedule_named(str(two[0]))
 
 
 @pytest.mark.parametrize(
