@@ -160,3 +160,30 @@ def test_without_diffusers_the_error_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SchedrlError, match=r"pip install 'schedrl\[export\]'"):
         to_diffusers(make())
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
+def test_a_pipeline_calls_its_network_at_the_grids_steps(make: Make, name: str) -> None:
+    import torch
+
+    network = diffusers.UNet2DModel(
+        sample_size=4,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
+    seen = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
+    kind = getattr(diffusers, name.replace("Scheduler", "Pipeline"))
+    pipeline = kind(network, getattr(diffusers, name)())
+    pipeline.scheduler = to_diffusers(make("linear", 6), name)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    images = pipeline(num_inference_steps=6, output_type="np", generator=generator).images
+    assert images.shape == (1, 4, 4, 1)
+    assert seen == diffusers_placement(make("linear", 6), name).timesteps.tolist()
+    with pytest.raises(SchedrlError, match="must be 6"):
+        pipeline(num_inference_steps=7)

@@ -55,6 +55,10 @@ def place(
             return _best_above(values, weights, _within(levels, low, high)[0], sampler)
     elif method.startswith("agent:"):
         levels = _by_agent(method.removeprefix("agent:"), values, weights, n)
+        made, notes = _within(levels, low, high)
+        if sampler != "ddim":
+            notes.append(f"the agent was trained for ddim; its grid is used for {sampler} as it is")
+        return made, notes
     else:
         raise unknown_name("method", method, (*METHODS, "agent:NAME"))
     return _within(levels, low, high)

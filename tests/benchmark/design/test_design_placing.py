@@ -57,6 +57,10 @@ def test_a_trained_agent_places_every_step_within_the_law(law: str, n: int) -> N
     assert least <= found < 2.0 * least
 
 
+def test_an_agent_for_another_sampler_is_said() -> None:
+    assert "trained for ddim" in place("agent:ppo", SPECTRUM, 10, "heun", ENDS["linear"])[1][-1]
+
+
 def test_wrong_methods() -> None:
     with pytest.raises(SchedrlError, match=r"unknown method 'optimum'; did you mean 'optimal'"):
         place("optimum", SPECTRUM, 4, "ddim", ENDS["linear"])
