@@ -224,6 +224,11 @@ def schedule_named(text: str) -> dict[str, Any]:
             raise SchedrlError(f"--schedule {text}: is not JSON: {error}") from None
         if not isinstance(content, dict):
             raise SchedrlError(f"--schedule {text}: must hold one schedule as a JSON object")
+        if "format" in content:  # a file of `schedrl schedule`: the law in it
+            law = schedules.ScheduleFile.read(text).training
+            if law is None:
+                raise SchedrlError(f"--schedule {text}: has a sampler's grid but no training law")
+            return law.schedule.model_dump(mode="json")
         return schedules.from_dict(content).model_dump(mode="json")
     name, colon, number = text.partition(":")
     if not colon:

@@ -18,10 +18,10 @@ from schedrl.data.base import ImageData
 from schedrl.data.splits import Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 
-__all__ = ["ImageFolder", "Npz"]
+__all__ = ["FORMATS", "SUFFIXES", "ImageFolder", "Npz", "picture_files"]
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 class _OwnData(ImageData):
@@ -70,16 +70,16 @@ class ImageFolder(_OwnData):
         folder = self._resolve("folder")
         if not folder.is_dir():
             raise SchedrlError(f"{self.name}: {folder} is a file; path must be a folder of pictures")
-        if next(_pictures(folder), None) is None:
+        if next(picture_files(folder), None) is None:
             raise MissingDataError(
-                f"{self.name}: no pictures in {folder}; looked for files {' '.join(_SUFFIXES)}"
+                f"{self.name}: no pictures in {folder}; looked for files {' '.join(SUFFIXES)}"
             )
         return (folder,)
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
         """Read, scale and crop every picture."""
         (folder,) = paths
-        pictures = sorted(_pictures(folder), key=lambda picture: picture.relative_to(folder).as_posix())
+        pictures = sorted(picture_files(folder), key=lambda picture: picture.relative_to(folder).as_posix())
         images = np.empty((len(pictures), self.channels, self.size, self.size), dtype=np.uint8)
         for image, picture in zip(images, pictures, strict=True):
             image[:] = self._picture(picture)
@@ -90,7 +90,7 @@ class ImageFolder(_OwnData):
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(path, formats=_FORMATS) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 if picture.mode.startswith(("I", "F")):
                     raise SchedrlError(
                         f"{self.name}: picture {path} has more than 8 bits per channel (mode {picture.mode})"
@@ -106,7 +106,7 @@ class ImageFolder(_OwnData):
         return array.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def picture_files(folder: Path) -> Iterator[Path]:
     """Paths of the picture files below a folder, in no particular order; hidden files are left out."""
 
     def fail(error: OSError) -> None:
@@ -114,7 +114,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
     for parent, _, names in os.walk(folder, onerror=fail):
         for name in names:
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 yield Path(parent, name)
 
 

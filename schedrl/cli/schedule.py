@@ -1,0 +1,267 @@
+"""``schedrl schedule``: schedules as files: designed for data, shown, compared, converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from schedrl.cli.common import DownloadOption, Group, console, note, writable_file
+from schedrl.errors import SchedrlError
+
+if TYPE_CHECKING:
+    from schedrl.data.streams import ImageStream
+    from schedrl.schedules import ScheduleFile, TrainingLaw
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="schedule",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Design a sampler's grid for your data, and show, compare and convert schedule files.",
+)
+
+DESIGN_EXAMPLES = """
+**Examples**
+
+`schedrl schedule design --data pictures/ --steps 10 --sampler ddim -o schedule.json --plot`
+
+`schedrl schedule design --data mine.npz --steps 20 --sampler heun --schedule scaled-linear -o schedule.json`
+
+`schedrl schedule design --data digits --steps 8 --method agent:ppo -o schedule.json`
+"""
+
+CONVERT_EXAMPLES = """
+**Examples**
+
+`schedrl schedule convert schedule.json --to comfyui -o sigmas.txt`
+
+`schedrl schedule convert schedule.json --to diffusers -o scheduler/`
+"""
+
+
+@app.command(epilog=DESIGN_EXAMPLES)
+def design(
+    data: Annotated[
+        str, typer.Option(help="A folder of pictures, an .npz file, or an image set (digits, cifar10, …).")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The schedule file to write.")] = Path(
+        "schedule.json"
+    ),
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampler steps N.")] = 10,
+    sampler: Annotated[
+        Literal["ddim", "ddpm", "heun"], typer.Option(help="Sampler; ddim is Euler in sigma, too.")
+    ] = "ddim",
+    method: Annotated[
+        str, typer.Option(help="tangent, geodesic, optimal, or agent:NAME of AnyGaussianSampling-v0.")
+    ] = "optimal",
+    schedule: Annotated[
+        str, typer.Option(help="What the network was trained on: a name, NAME:NUMBER, JSON, or a .json file.")
+    ] = "linear",
+    train_steps: Annotated[
+        int, typer.Option("-T", "--train-steps", min=2, max=100_000, help="Its training steps T.")
+    ] = 1000,
+    floor: Annotated[
+        float, typer.Option(help="Least standard deviation that counts; pixels lie in [-1, 1].")
+    ] = 0.01,
+    size: Annotated[
+        int | None, typer.Option(help="Side of a folder's images in pixels. [their own, at most 128]")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="1 or 3, for a folder. [as the pictures]")] = None,
+    images: Annotated[int | None, typer.Option(help="Measure at most so many images. [all]")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it, as a .png beside the file.")] = False,
+    download: DownloadOption = False,
+) -> None:
+    """Measure images, place a sampler's steps for them, and compare with what tools do by themselves."""
+    from schedrl.benchmark.design.design import design as make
+    from schedrl.benchmark.design.design import measure
+    from schedrl.benchmark.design.placing import METHODS
+    from schedrl.benchmark.design.trust import trust
+    from schedrl.errors import unknown_name
+
+    if method not in METHODS and not method.startswith("agent:"):
+        raise unknown_name("method", method, (*METHODS, "agent:NAME"))
+    if not 1e-6 <= floor <= 1e6:
+        raise SchedrlError(f"--floor: must be a standard deviation between 1e-6 and 1e6 (got {floor})")
+    law = _law(schedule, train_steps)
+    if steps > train_steps:
+        raise SchedrlError(f"--steps: must be at most the training steps T = {train_steps} (got {steps})")
+    writable_file(out, "-o")
+    stream = _stream(data, size, channels, images, download)
+    channel_count, height, width = stream.shape
+    note(f"measuring {stream.name} at {channel_count} x {height} x {width}")
+    measurement = measure(stream, floor)
+    for line in stream.report.sentences():
+        note(line)
+    made = make(stream, measurement, method, sampler, steps, law)
+    made.file.write(out)
+    _print_design(made.rows, sampler, steps)
+    for line in [*made.notes, *trust(measurement)]:
+        typer.echo(line)
+    if plot:
+        from schedrl.benchmark.design.figure import design_figure
+        from schedrl.benchmark.figures import png
+        from schedrl.files import write_bytes
+
+        picture = out.with_suffix(".png")
+        write_bytes(picture, png(design_figure(made.rows, sampler)))
+        typer.echo(f"drawn in {picture}")
+    typer.echo(
+        f"the schedule is in {out}; `schedrl schedule convert {out} --to …` writes it for another tool"
+    )
+
+
+@app.command()
+def show(file: Annotated[Path, typer.Argument(help="A schedule file.")]) -> None:
+    """Print a schedule file: its levels, and where it comes from."""
+    from rich.table import Table
+
+    read = _read(file)
+    typer.echo(f"{read.sampler}, {read.num_steps} steps, {read.evaluations} network evaluations")
+    for line in _origin(read):
+        typer.echo(line)
+    table = Table("step", "σ", "log-SNR", "ᾱ", "timestep", box=None)
+    for k, sigma in enumerate(read.sigmas):
+        step = "" if read.timesteps is None else f"{read.timesteps[k]:.2f}"
+        table.add_row(str(k), f"{sigma:.6g}", f"{read.logsnr[k]:.4f}", f"{read.alphas_cumprod[k]:.6g}", step)
+    console().print(table)
+
+
+@app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(help="Schedule files; errors are on the first one's data.")],
+) -> None:
+    """Exact errors of several schedule files on the data of the first that has any."""
+    import numpy as np
+    from rich.table import Table
+
+    from schedrl.benchmark.design.baselines import errors
+
+    if len(files) < 2:
+        raise SchedrlError(f"compare: needs at least two schedule files (got {len(files)})")
+    read = [_read(path) for path in files]
+    judge = next((one for one in read if one.eigenvalues), None)
+    if judge is None:
+        typer.echo("none of the files has a spectrum, so there are no errors to compare")
+    else:
+        where = judge.provenance.data or "its data"
+        typer.echo(
+            f"exact KL under the Gaussian with the spectrum of {where}, in nats, with each file's own sampler"
+        )
+    table = Table("file", "method", "sampler", "N", "calls", "first σ", "last σ > 0", "KL", box=None)
+    names = [path.name for path in files]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in files]
+    for name, one in zip(names, read, strict=True):
+        positive = [sigma for sigma in one.sigmas if sigma > 0.0]
+        error = ""
+        if judge is not None:
+            error = _number(errors(np.array(judge.eigenvalues), one.grid, (one.sampler,))[one.sampler])
+        ends = f"{positive[0]:.4g}", f"{positive[-1]:.4g}"
+        counts = str(one.num_steps), str(one.evaluations)
+        table.add_row(name, one.provenance.method, one.sampler, *counts, *ends, error)
+    console().print(table)
+
+
+@app.command(epilog=CONVERT_EXAMPLES)
+def convert(
+    file: Annotated[Path, typer.Argument(help="A schedule file.")],
+    to: Annotated[
+        str,
+        typer.Option(help="diffusers (a folder), edm, k-diffusion (.npy), comfyui, a1111 (text), csv, npz."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it.")],
+    scheduler: Annotated[
+        str | None, typer.Option(help="Class of diffusers. [the one for the file's sampler]")
+    ] = None,
+    prediction_type: Annotated[
+        Literal["epsilon", "sample", "v_prediction"],
+        typer.Option(help="What the network predicts (diffusers)."),
+    ] = "epsilon",
+) -> None:
+    """Write a schedule file in another tool's format."""
+    from schedrl.export import convert as write
+
+    for line in write(_read(file), to, out, scheduler, prediction_type):
+        typer.echo(line)
+    typer.echo(f"written to {out}")
+
+
+def _read(path: Path) -> ScheduleFile:
+    from schedrl.schedules import ScheduleFile
+
+    return ScheduleFile.read(path)
+
+
+def _law(text: str, train_steps: int) -> TrainingLaw:
+    from schedrl.cli.fit import schedule_named
+    from schedrl.schedules import TrainingLaw, from_dict
+
+    return TrainingLaw.of(from_dict(schedule_named(text)), train_steps)
+
+
+def _stream(
+    text: str, size: int | None, channels: int | None, images: int | None, download: bool
+) -> ImageStream:
+    """The images that a user names; of a set with parts, its training images."""
+    from schedrl import data
+    from schedrl.cli.fit import data_named, ready_data
+    from schedrl.data.own import Npz
+    from schedrl.data.streams import ArrayStream, FolderStream
+
+    if Path(text).is_dir():
+        return FolderStream(text, size, channels, images)
+    if channels is not None:
+        raise SchedrlError(f"--channels: is for folders of pictures only (got '{text}')")
+    if ("/" in text or "\\" in text) and not text.lower().endswith(".npz"):
+        raise SchedrlError(f"--data: there is no folder {text}")
+    spec = data_named(text, size)
+    if isinstance(spec, Npz):
+        pixels = spec.read(spec.locate())
+        return ArrayStream(text, pixels.images, pixels.levels, images)
+    ready_data(spec, download)
+    return ArrayStream(text, data.load(spec).train, limit=images)
+
+
+def _print_design(rows: Any, sampler: str, steps: int) -> None:
+    from rich.table import Table
+
+    samplers = list(rows[0].by_sampler)
+    counts = sorted({count for row in rows for count in row.by_steps} - {steps})
+    table = Table(box=None)
+    table.add_column("exact KL, nats")
+    for name in samplers:
+        table.add_column(f"{name}, N={steps}", justify="right")
+    for count in counts:
+        table.add_column(f"{sampler}, N={count}", justify="right")
+    for place, row in enumerate(rows):
+        cells = [_number(row.by_sampler[name]) for name in samplers]
+        cells += [_number(row.by_steps[count]) if count in row.by_steps else "" for count in counts]
+        table.add_row(row.name, *cells, style="bold" if place == 0 else None)
+    console().print(table)
+
+
+def _origin(file: ScheduleFile) -> list[str]:
+    origin, law = file.provenance, file.training
+    lines = [f"method {origin.method}"]
+    if origin.data:
+        shape = " x ".join(map(str, origin.image_shape or ()))
+        lines.append(f"for {origin.data}: {origin.count} images of {shape}, floor {origin.floor:g}")
+    if origin.measured:
+        lines.append(", ".join(f"{name} {value:.4g}" for name, value in sorted(origin.measured.items())))
+    if law is not None:
+        lines.append(f"training law {law.schedule.model_dump_json()}, T = {law.num_train_timesteps}")
+    made = [f"{name} {version}" for name, version in sorted(origin.versions.items())]
+    if made or origin.revision:
+        lines.append(
+            "made with " + ", ".join([*made, *([f"revision {origin.revision}"] if origin.revision else [])])
+        )
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
