@@ -95,7 +95,7 @@ class TangentPlan(Spec):
         def place(part: SamplingProblems, n: int) -> FloatArray:
             if self.gamma == "best":
                 batch = _gaussian(part, self.name)
-                gamma = laws.best_gamma(batch.eigenvalues, n, batch.sampler, weights=batch.weights)
+                gamma = laws.best_gamma(batch.eigenvalues, n, part.variant.sampler, weights=batch.weights)
             elif self.gamma == "star":
                 gamma = part.batch.scales.near
             else:
@@ -134,7 +134,9 @@ class OptimumPlan(Spec):
 
         def place(part: SamplingProblems, n: int) -> FloatArray:
             batch = _gaussian(part, self.name)
-            return best_sigmas(batch.eigenvalues, n, batch.sampler, weights=batch.weights, sigma_max=first)
+            return best_sigmas(
+                batch.eigenvalues, n, part.variant.sampler, weights=batch.weights, sigma_max=first
+            )
 
         return _by_steps(problems, place)
 
@@ -226,9 +228,18 @@ def _by_row(problems: SamplingProblems, name: str, place: Callable[[int, float],
 
 
 def _gaussian(problems: SamplingProblems, name: str) -> Any:
-    """The problems' batch, if its sources are Gaussian."""
-    from schedrl.environments.sampling.gaussian import GaussianBatch
+    """The problems' batch, if its sources are Gaussian; the Gaussian of a network's data, a batch of one for all rows.
 
+    For a network a plan is then what would be right if the data were Gaussian and the network exact.
+    """
+    from schedrl.environments.sampling.gaussian import GaussianBatch
+    from schedrl.environments.sampling.network import NetworkBatch
+
+    if isinstance(problems.batch, NetworkBatch):
+        try:
+            return problems.batch.gaussian
+        except SchedrlError as error:
+            raise SchedrlError(f"plan '{name}': {error}") from None
     if not isinstance(problems.batch, GaussianBatch):
         raise SchedrlError(f"plan '{name}': needs a Gaussian source; {problems.variant.id} has another")
     return problems.batch

@@ -18,6 +18,7 @@ from schedrl.benchmark.provenance import provenance
 from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import ResultStore
+from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
@@ -203,6 +204,9 @@ class SolveTask:
 
 def optima(problems: SamplingProblems) -> list[float | None]:
     """The least error of each problem, where it is known."""
+    if not isinstance(problems.batch, GaussianBatch):
+        # The optimum of the Gaussian that stands for a network's data is not the network's.
+        return [None] * len(problems)
     try:
         grids = OptimumPlan().grids(problems)
     except SchedrlError:
