@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.errors import SchedrlError, Spec
-from schedrl.schedules import AnyGridLaw
+from schedrl.schedules import AnyGridLaw, Grid
 from schedrl.schedules.base import Sigma
 from schedrl.schedules.conversions import FloatArray
 
@@ -23,6 +23,7 @@ __all__ = [
     "GeodesicPlan",
     "InterpolantPlan",
     "LawPlan",
+    "LevelsPlan",
     "OptimumPlan",
     "Plan",
     "ReferencePlan",
@@ -76,6 +77,43 @@ class LawPlan(Spec):
                 f"plan 'law': grid '{self.grid.name}' must end at 0, as every other does (ends at {last:g})"
             )
         return _by_steps(problems, lambda part, n: np.tile(self.grid.grid(n).sigma_array, (len(part), 1)))
+
+
+class LevelsPlan(Spec):
+    """Given levels, one grid for each number of steps: what a search found once, for every source.
+
+    Attributes:
+        levels: Grids of different length that end at 0.
+    """
+
+    name: Literal["levels"] = "levels"
+    levels: Annotated[tuple[Grid, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_for_each_number(self) -> LevelsPlan:
+        numbers = [grid.num_steps for grid in self.levels]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"levels: one for each number of steps is needed (got {numbers})")
+        if any(grid.sigmas[-1] > 0.0 for grid in self.levels):
+            raise ValueError("levels: must end at 0")
+        return self
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """The same grid for every source.
+
+        Raises:
+            SchedrlError: There is none of as many steps.
+        """
+        known = {grid.num_steps: grid.sigma_array for grid in self.levels}
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            if n not in known:
+                raise SchedrlError(
+                    f"plan 'levels': has no grid of {n} steps; of {', '.join(map(str, sorted(known)))}"
+                )
+            return known[n][None]
+
+        return _by_steps(problems, place)
 
 
 class TangentPlan(Spec):
@@ -193,7 +231,14 @@ class DilationPlan(Spec):
 
 
 AnyPlan = Annotated[
-    ReferencePlan | LawPlan | TangentPlan | GeodesicPlan | OptimumPlan | InterpolantPlan | DilationPlan,
+    ReferencePlan
+    | LawPlan
+    | LevelsPlan
+    | TangentPlan
+    | GeodesicPlan
+    | OptimumPlan
+    | InterpolantPlan
+    | DilationPlan,
     Field(discriminator="name"),
 ]
 """Any plan, chosen by ``name``."""
