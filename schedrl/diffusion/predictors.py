@@ -31,7 +31,7 @@ NoisePredictor = Callable[[Tensor, Tensor], Tensor]
 BatchDenoiser = Callable[[Tensor, Tensor], Tensor]
 """``denoise(z, logsnr) -> x0``, likewise."""
 
-_LEAST_LOGSNR = -10.0
+_LEAST_LOGSNR = -12.0
 """Of an estimate that is made from a noise estimate: further out its rounding would be larger than the image."""
 
 _numbers = count()
@@ -129,6 +129,11 @@ def _from_noise(predict: NoisePredictor) -> BatchDenoiser:
     def denoise(z: Tensor, logsnr: Tensor) -> Tensor:
         level = logsnr.clamp(min=_LEAST_LOGSNR)
         alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(level.double(), z.ndim))
-        return to_x0("epsilon", predict(z, level), z, alpha, sigma)
+        noise = predict(z, level)
+        if noise.shape != z.shape:  # which might broadcast
+            raise SchedrlError(
+                f"predict: its answer must be shaped as the images, {tuple(z.shape)} (got {tuple(noise.shape)})"
+            )
+        return to_x0("epsilon", noise, z, alpha, sigma)
 
     return denoise
