@@ -20,6 +20,7 @@ from schedrl.schedules.conversions import FloatArray
 __all__ = [
     "AnyPlan",
     "DilationPlan",
+    "FlowOptimumPlan",
     "GeodesicPlan",
     "InterpolantPlan",
     "LawPlan",
@@ -179,6 +180,30 @@ class OptimumPlan(Spec):
         return _by_steps(problems, place)
 
 
+class FlowOptimumPlan(Spec):
+    """For a network: the DDIM grid that would come closest to the flow if its data were Gaussian with their spectrum.
+
+    What is least here is the distance that a network's images are scored by, and not the divergence.
+    """
+
+    name: Literal["flow-optimum"] = "flow-optimum"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """A quasi-Newton method, once for each number of steps."""
+        from schedrl.sources.gaussian.flow import best_flow_sigmas
+
+        variant = problems.variant
+        if variant.source.kind != "network" or variant.sampler != "ddim":
+            raise SchedrlError(
+                f"plan '{self.name}': needs a network sampled with ddim; {variant.id} has another source"
+            )
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            return best_flow_sigmas(_gaussian(part, self.name).eigenvalues[0], n)[None]
+
+        return _by_steps(problems, place)
+
+
 class InterpolantPlan(Spec):
     """Uniform steps in the time of a linear interpolant, with variance-preserving or exploding scaling.
 
@@ -237,6 +262,7 @@ AnyPlan = Annotated[
     | TangentPlan
     | GeodesicPlan
     | OptimumPlan
+    | FlowOptimumPlan
     | InterpolantPlan
     | DilationPlan,
     Field(discriminator="name"),

@@ -193,14 +193,16 @@ class SamplingEnv(SingleEnv):
     distance to the teacher's images or a Fréchet distance for networks, which pay ``final`` only.
 
     ### Starting State
-    ``reset(seed=s)`` alone decides the sources, or the noise, of all episodes that follow. The sampler stands at pure noise.
+    ``reset(seed=s)`` alone decides the sources, or the noise, of all episodes that follow. The sampler stands at pure
+    noise.
 
     ### Episode End
     ``terminated`` after N steps. ``truncated`` is always False.
 
     ### Info
     At the end ``error``, ``reference_error``, its parts (``kl`` and ``reverse_kl``, ``majority`` and
-    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the grid that was walked, padded with zeros.
+    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the grid that was walked,
+    padded with zeros.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``.

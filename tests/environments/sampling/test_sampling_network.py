@@ -287,3 +287,43 @@ assert "torch" not in sys.modules
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_given_levels_are_for_their_number_of_steps() -> None:
+    from schedrl.policies.plans import LevelsPlan
+
+    plan = LevelsPlan.model_validate(
+        {"levels": [{"sigmas": ["inf", 0.5, 0.0]}, {"sigmas": ["inf", 2.0, 1.0, 0.0]}]}
+    )
+    made = sampling_variant(ENV, {"steps": {"minimum": 2, "maximum": 3}, "source.teacher_steps": 2})
+    problems = SamplingProblems.drawn(made, range(6))
+    assert set(problems.total.tolist()) == {2, 3}
+    for n, row in zip(problems.total.tolist(), plan.grids(problems).tolist(), strict=True):
+        assert row == ([np.inf, 0.5, 0.0, 0.0] if n == 2 else [np.inf, 2.0, 1.0, 0.0])
+    more = SamplingProblems.drawn(sampling_variant(ENV, {"steps": {"minimum": 4, "maximum": 4}}), [0])
+    with pytest.raises(SchedrlError, match=r"has no grid of 4 steps; of 2, 3"):
+        plan.grids(more)
+    for levels, message in (
+        ([["inf", 1.0, 0.0], [3.0, 1.0, 0.0]], "one for each number of steps"),
+        ([["inf", 1.0]], "must end at 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LevelsPlan.model_validate({"levels": [{"sigmas": sigmas} for sigmas in levels]})
+
+
+@pytest.mark.usefixtures("exact")
+def test_the_flow_optimum_is_best_on_a_gaussian() -> None:
+    """Scored by running the denoiser; no grid beside it is closer to the flow."""
+    from schedrl.policies.plans import FlowOptimumPlan, OptimumPlan
+
+    problems = problems_of(
+        (3,), steps={"minimum": 5, "maximum": 5}, **{"source.images": 4000, "source.teacher_steps": 100}
+    )
+    best = FlowOptimumPlan().grids(problems)
+    least = float(problems.error(best)[0])
+    for level in range(1, 5):
+        for factor in (0.9, 1.1):
+            other = best.copy()
+            other[0, level] *= factor
+            assert float(problems.error(other)[0]) > 0.99 * least
+    assert float(problems.error(OptimumPlan().grids(problems))[0]) > 1.02 * least
