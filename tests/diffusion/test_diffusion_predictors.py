@@ -15,6 +15,8 @@ from schedrl.diffusion import predictors
 from schedrl.diffusion.fitted import FittedModel
 from schedrl.diffusion.prediction import network_denoiser
 from schedrl.diffusion.predictors import find_model, register_predictor
+from schedrl.diffusion.spec import MSFISpec, UNetSpec
+from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
 FOLDER = Path(predictors.__file__).with_name("weights") / "digits"
@@ -42,6 +44,30 @@ def test_clean_images_are_those_of_the_sampler() -> None:
     for level in (-6.0, 0.0, 6.0):
         wanted = denoise(z, torch.tensor(level))[0]
         torch.testing.assert_close(model.denoise(z[0], torch.full((5,), level)), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [{"modulation": True}, {"msfi": MSFISpec()}])
+def test_clean_images_of_the_akod_papers_networks(parts: dict[str, Any]) -> None:
+    """As a measurement has them, where neighbours are predicted from the state alone."""
+    shipped = FittedModel.load(FOLDER).description
+    spec = UNetSpec(channels=(4, 8), embedding=8, groups=2, **parts)
+    training = shipped.training.model_copy(update={"network": spec, "prediction_type": "epsilon"})
+    network = UNet(spec, (1, 8, 8))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=generator)
+    model = FittedModel(network, shipped.model_copy(update={"training": training}))
+    z = torch.randn(4, 1, 8, 8, generator=generator)
+    level = torch.tensor([-3.0, -1.0, 1.0, 4.0])
+    alpha, sigma = (part.sqrt().view(-1, 1, 1, 1) for part in (level.sigmoid(), (-level).sigmoid()))
+    wanted = (z - sigma * model.predict_epsilon(z[None], level[None])[0]) / alpha
+    torch.testing.assert_close(model.denoise(z, level), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_denoiser_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictors, "_registered", {})
+    register_predictor("halves", image_shape=(1, 2, 2), denoise=lambda z, logsnr: 0.5 * z)
+    assert float(find_model("halves").denoise(torch.ones(1, 1, 2, 2), torch.zeros(1)).max()) == 0.5
 
 
 def test_a_folder_is_the_same_network(tmp_path: Path) -> None:
