@@ -88,6 +88,10 @@ SAMPLING: dict[str, tuple[str, dict[str, Any]]] = {
             "steps": {"minimum": 4, "maximum": 4},
         },
     ),
+    "network": (
+        "schedrl/NetworkSampling-v0",
+        {"source.images": 2, "source.teacher_steps": 4, "steps": {"minimum": 2, "maximum": 3}},
+    ),
     "curie-weiss": (
         "schedrl/CurieWeissSampling-v0",
         {

@@ -48,6 +48,8 @@ def test_wheel_has_package_and_catalogues(wheel: Path) -> None:
     assert {
         "schedrl/py.typed",
         "schedrl/diffusion/kernel.cpp",
+        "schedrl/diffusion/weights/digits/model.json",
+        "schedrl/diffusion/weights/digits/model.safetensors",
         "schedrl/metrics/weights/digits-cnn.safetensors",
         "schedrl/metrics/weights/fashion-cnn.json",
         "schedrl/_catalogue/envs/digits-knots.toml",

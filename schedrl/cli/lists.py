@@ -55,7 +55,10 @@ def _columns(variant: TrainingVariant | SamplingVariant) -> tuple[str, str, str]
         steps = f"{variant.episode.phases} x {variant.episode.steps_per_phase}"
         return variant.action.kind, variant.data.name, steps
     low, high = variant.steps.minimum, variant.steps.maximum
-    on = variant.source.data.name if variant.source.kind == "images" else variant.source.kind
+    source = variant.source
+    on: str = source.data.name if source.kind == "images" else source.kind
+    if source.kind == "network":
+        on = f"{source.model} network"
     return "step", on, f"{low}" if low == high else f"{low} to {high}"
 
 

@@ -210,6 +210,11 @@ def _check_fit(path: Path, description: AgentFile, variant: Variant | None) -> N
 
 def _cost(description: AgentFile) -> str:
     variant = description.variant
+    if variant.family == "sampling" and variant.source.kind == "network":
+        images = variant.source.images
+        return (
+            f"Each shows a trained network the {images} images of an episode; no network was trained inside."
+        )
     if variant.family == "sampling":
         return "Each is one step of a sampler whose denoiser is exact; no network was trained inside."
     runs = description.optimizer_steps / variant.optimizer_steps

@@ -9,20 +9,22 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.errors import SchedrlError, Spec
-from schedrl.schedules import AnyGridLaw
+from schedrl.schedules import AnyGridLaw, Grid
 from schedrl.schedules.base import Sigma
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = [
     "AnyPlan",
     "DilationPlan",
+    "FlowOptimumPlan",
     "GeodesicPlan",
     "InterpolantPlan",
     "LawPlan",
+    "LevelsPlan",
     "OptimumPlan",
     "Plan",
     "ReferencePlan",
@@ -78,6 +80,43 @@ class LawPlan(Spec):
         return _by_steps(problems, lambda part, n: np.tile(self.grid.grid(n).sigma_array, (len(part), 1)))
 
 
+class LevelsPlan(Spec):
+    """Given levels, one grid for each number of steps: what a search found once, for every source.
+
+    Attributes:
+        levels: Grids of different length that end at 0.
+    """
+
+    name: Literal["levels"] = "levels"
+    levels: Annotated[tuple[Grid, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_for_each_number(self) -> LevelsPlan:
+        numbers = [grid.num_steps for grid in self.levels]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError(f"levels: one for each number of steps is needed (got {numbers})")
+        if any(grid.sigmas[-1] > 0.0 for grid in self.levels):
+            raise ValueError("levels: must end at 0")
+        return self
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """The same grid for every source.
+
+        Raises:
+            SchedrlError: There is none of as many steps.
+        """
+        known = {grid.num_steps: grid.sigma_array for grid in self.levels}
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            if n not in known:
+                raise SchedrlError(
+                    f"plan 'levels': has no grid of {n} steps; of {', '.join(map(str, sorted(known)))}"
+                )
+            return known[n][None]
+
+        return _by_steps(problems, place)
+
+
 class TangentPlan(Spec):
     """The tangent law from infinity to 0.
 
@@ -95,7 +134,7 @@ class TangentPlan(Spec):
         def place(part: SamplingProblems, n: int) -> FloatArray:
             if self.gamma == "best":
                 batch = _gaussian(part, self.name)
-                gamma = laws.best_gamma(batch.eigenvalues, n, batch.sampler, weights=batch.weights)
+                gamma = laws.best_gamma(batch.eigenvalues, n, part.variant.sampler, weights=batch.weights)
             elif self.gamma == "star":
                 gamma = part.batch.scales.near
             else:
@@ -134,7 +173,33 @@ class OptimumPlan(Spec):
 
         def place(part: SamplingProblems, n: int) -> FloatArray:
             batch = _gaussian(part, self.name)
-            return best_sigmas(batch.eigenvalues, n, batch.sampler, weights=batch.weights, sigma_max=first)
+            return best_sigmas(
+                batch.eigenvalues, n, part.variant.sampler, weights=batch.weights, sigma_max=first
+            )
+
+        return _by_steps(problems, place)
+
+
+class FlowOptimumPlan(Spec):
+    """For a network: the DDIM grid that would come closest to the flow if its data were Gaussian with their spectrum.
+
+    What is least here is the distance that a network's images are scored by, and not the divergence.
+    """
+
+    name: Literal["flow-optimum"] = "flow-optimum"
+
+    def grids(self, problems: SamplingProblems) -> FloatArray:
+        """A quasi-Newton method, once for each number of steps."""
+        from schedrl.sources.gaussian.flow import best_flow_sigmas
+
+        variant = problems.variant
+        if variant.source.kind != "network" or variant.sampler != "ddim":
+            raise SchedrlError(
+                f"plan '{self.name}': needs a network sampled with ddim; {variant.id} has another source"
+            )
+
+        def place(part: SamplingProblems, n: int) -> FloatArray:
+            return best_flow_sigmas(_gaussian(part, self.name).eigenvalues[0], n)[None]
 
         return _by_steps(problems, place)
 
@@ -191,7 +256,15 @@ class DilationPlan(Spec):
 
 
 AnyPlan = Annotated[
-    ReferencePlan | LawPlan | TangentPlan | GeodesicPlan | OptimumPlan | InterpolantPlan | DilationPlan,
+    ReferencePlan
+    | LawPlan
+    | LevelsPlan
+    | TangentPlan
+    | GeodesicPlan
+    | OptimumPlan
+    | FlowOptimumPlan
+    | InterpolantPlan
+    | DilationPlan,
     Field(discriminator="name"),
 ]
 """Any plan, chosen by ``name``."""
@@ -226,9 +299,18 @@ def _by_row(problems: SamplingProblems, name: str, place: Callable[[int, float],
 
 
 def _gaussian(problems: SamplingProblems, name: str) -> Any:
-    """The problems' batch, if its sources are Gaussian."""
-    from schedrl.environments.sampling.gaussian import GaussianBatch
+    """The problems' batch, if its sources are Gaussian; the Gaussian of a network's data, a batch of one for all rows.
 
+    For a network a plan is then what would be right if the data were Gaussian and the network exact.
+    """
+    from schedrl.environments.sampling.gaussian import GaussianBatch
+    from schedrl.environments.sampling.network import NetworkBatch
+
+    if isinstance(problems.batch, NetworkBatch):
+        try:
+            return problems.batch.gaussian
+        except SchedrlError as error:
+            raise SchedrlError(f"plan '{name}': {error}") from None
     if not isinstance(problems.batch, GaussianBatch):
         raise SchedrlError(f"plan '{name}': needs a Gaussian source; {problems.variant.id} has another")
     return problems.batch

@@ -112,7 +112,7 @@ def _pictures(
         blocks += _against_steps(
             variant, manifest.seeds[:_FEW], {name: agents[name] for name in drawn}, learned
         )
-    else:
+    elif variant.source.kind != "network":
         blocks += _against_dimension(variant, {name: agents[name] for name in drawn}, learned)
     folders = {row.label: folder / row.agent.path for row in manifest.rows if row.agent.kind == "trained"}
     return [*blocks, *learning_blocks(folders)]
@@ -197,6 +197,16 @@ def _word(agent: Agent) -> str:
 
 def _accuracy(variant: SamplingVariant) -> str:
     source = variant.source
+    if source.kind == "network":
+        scored = (
+            "Fréchet distances to the training images"
+            if source.error == "frechet"
+            else "distances to its own flow"
+        )
+        return (
+            f"The network `{source.model}` is run; errors are {scored}, of {source.images} images an episode, the same "
+            "noise for every agent."
+        )
     if source.kind != "curie-weiss":
         return "Errors are exact: no samples are drawn."
     return (

@@ -7,7 +7,7 @@ of how it would end, and the evaluation of a given grid.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schedrl.environments.sampling.references import Scales
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SourceBatch", "State", "at_rows", "moved_rows", "run_grids"]
+__all__ = ["RemembersOutcomes", "SourceBatch", "State", "at_rows", "moved_rows", "run_grids"]
 
 State = tuple[FloatArray, ...]
 """Where samplers stand; environments are the last axis of every array."""
@@ -62,6 +62,17 @@ class SourceBatch(Protocol):
 
     def parameters(self) -> dict[str, FloatArray]:
         """Parameters of the sources by name, each ``[B, ...]``, for infos and records."""
+
+
+@runtime_checkable
+class RemembersOutcomes(Protocol):
+    """A batch whose samplers are dear to run, and which keeps what grids came to."""
+
+    def errors_of(self, grids: FloatArray) -> FloatArray:
+        """Errors ``[B]`` of grids ``[B, M + 1]``."""
+
+    def outcomes(self, grids: FloatArray) -> dict[str, FloatArray]:
+        """What they are made of."""
 
 
 def at_rows(state: State, rows: NDArray[np.int64]) -> State:

@@ -1,4 +1,4 @@
-"""Gymnasium environments in which the steps of a sampler are placed on a source whose denoiser is exact."""
+"""Gymnasium environments in which the steps of a sampler are placed on an exact source or a trained network."""
 
 from __future__ import annotations
 
@@ -171,8 +171,9 @@ class SamplingEnv(SingleEnv):
 
     ### Description
     A diffusion sampler turns noise into samples of a source in N steps; where it steps decides how well. The source's
-    denoiser is known in closed form, so the error of the result is exact. An episode draws a source (and N, where it
-    is not fixed) and walks from noise to data. :func:`gymnasium.make_vec` runs thousands at once.
+    denoiser is known in closed form, so the error of the result is exact; or it is a trained network, whose samples are
+    held against its own fine-grid flow or real images. An episode draws a source, or starting noise for the network
+    (and N, where it is not fixed), and walks from noise to data. :func:`gymnasium.make_vec` runs many at once.
 
     ### Action Space
     Box(1) of [−1, 1]: the share of the remaining way that the next step takes, relative to an even one; see
@@ -182,23 +183,26 @@ class SamplingEnv(SingleEnv):
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the steps
     left, its log, the place along the reference, then what the source kind shows of itself and of the sampler's state
-    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian` and ``high_dimension``).
+    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian`, ``high_dimension`` and ``network``).
 
     ### Rewards
     ``predicted``: the drop, at each step, in the log of the final error that would follow if the reference took the
     rest. ``final``: the same return, paid at the end. The return is log(error of the reference / error of the agent):
     0 for the reference, positive for what is better. The error is the exact KL divergence in nats for a Gaussian, and
-    the relative error of the modes' balance plus that of their variance for mixtures and magnets.
+    the relative error of the modes' balance plus that of their variance for mixtures and magnets, and the mean squared
+    distance to the teacher's images or a Fréchet distance for networks, which pay ``final`` only.
 
     ### Starting State
-    ``reset(seed=s)`` alone decides the sources of all episodes that follow. The sampler stands at pure noise.
+    ``reset(seed=s)`` alone decides the sources, or the noise, of all episodes that follow. The sampler stands at pure
+    noise.
 
     ### Episode End
     ``terminated`` after N steps. ``truncated`` is always False.
 
     ### Info
-    At the end ``error``, ``reference_error``, its parts (``kl`` and ``reverse_kl``, or ``majority`` and
-    ``within_variance``), ``num_steps`` and ``sigmas``, the grid that was walked, padded with zeros.
+    At the end ``error``, ``reference_error``, its parts (``kl`` and ``reverse_kl``, ``majority`` and
+    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the grid that was walked,
+    padded with zeros.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``.

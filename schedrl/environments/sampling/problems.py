@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.environments.sampling.batches import SourceBatch, run_grids
+from schedrl.environments.sampling.batches import RemembersOutcomes, SourceBatch, run_grids
 from schedrl.environments.sampling.streams import UniformStreams
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.schedules.conversions import FloatArray
@@ -75,10 +75,14 @@ class SamplingProblems:
 
     def error(self, sigmas: FloatArray) -> FloatArray:
         """Exact final errors ``[B]`` of grids ``[B, M + 1]``; shorter ones repeat their last level."""
+        if isinstance(self.batch, RemembersOutcomes):
+            return self.batch.errors_of(sigmas)
         return self.batch.error(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
 
     def parts(self, sigmas: FloatArray) -> dict[str, FloatArray]:
         """What the errors are made of, by name, each ``[B]``."""
+        if isinstance(self.batch, RemembersOutcomes):
+            return self.batch.outcomes(sigmas)
         return self.batch.parts(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from schedrl import data
 from schedrl.data import AnyData
+from schedrl.environments.sampling.network_source import NetworkSource
 from schedrl.errors import Spec
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.families import AnySpectrumFamily
@@ -269,6 +270,7 @@ class CurieWeissSource(_Spans):
 
 
 AnySource = Annotated[
-    GaussianSource | ImageSource | MixtureSource | CurieWeissSource, Field(discriminator="kind")
+    GaussianSource | ImageSource | MixtureSource | CurieWeissSource | NetworkSource,
+    Field(discriminator="kind"),
 ]
 """Any source, chosen by ``kind``."""

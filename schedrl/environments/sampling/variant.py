@@ -51,8 +51,8 @@ class SamplingVariant(Variant):
         id: Gymnasium id, ``namespace/Name-vN``.
         description: One line for people.
         family: Always ``"sampling"``.
-        source: What is sampled; its denoiser is exact.
-        sampler: How. Mixtures and magnets are sampled with ``ddim``.
+        source: What is sampled; its denoiser is exact, or a trained network.
+        sampler: How. Mixtures and magnets are sampled with ``ddim``, networks with ``ddim`` or ``heun``.
         steps: How many steps.
         action: How a decision moves a step.
         reward: What it earns.
@@ -67,14 +67,23 @@ class SamplingVariant(Variant):
 
     @model_validator(mode="after")
     def _consistent(self) -> SamplingVariant:
-        exact = self.source.kind in ("gaussian", "images")
-        if not exact and self.sampler != "ddim":
+        network, gaussian = self.source.kind == "network", self.source.kind in ("gaussian", "images")
+        if network and self.sampler not in ("ddim", "heun"):
+            raise ValueError(
+                f"sampler: a network needs 'ddim' or 'heun', whose limit its teacher is (got '{self.sampler}')"
+            )
+        if network and self.reward.needs_prediction:
+            raise ValueError(
+                "reward.kind: must be 'final' for a source of kind 'network': predicting the end would run the network "
+                f"to the end at every step (got '{self.reward.kind}')"
+            )
+        if not gaussian and not network and self.sampler != "ddim":
             raise ValueError(
                 f"sampler: a source of kind '{self.source.kind}' needs 'ddim' (got '{self.sampler}')"
             )
         if self.sampler == "ddpm-exact":
             raise ValueError("sampler: 'ddpm-exact' has no error on any grid; there is nothing to learn")
-        if self.action.reference.name == "geodesic" and not exact:
+        if self.action.reference.name == "geodesic" and not gaussian and not network:
             raise ValueError("action.reference: 'geodesic' is for Gaussian sources")
         reference = self.action.reference
         if reference.name == "law" and (last := reference.grid.grid(1).sigmas[-1]) > 0.0:
@@ -86,7 +95,7 @@ class SamplingVariant(Variant):
             raise ValueError(
                 "action.reference: Heun starts from a finite level; name a law that does, as karras"
             )
-        if not exact and math.isfinite(first):
+        if not gaussian and not network and math.isfinite(first):
             raise ValueError(
                 f"action.reference: must start at infinity for a source of kind '{self.source.kind}'"
             )
@@ -109,8 +118,9 @@ class SamplingVariant(Variant):
 
     @property
     def image_sets(self) -> tuple[AnyData, ...]:
-        """The one whose spectrum is the source, if it is."""
-        return (self.source.data,) if self.source.kind == "images" else ()
+        """The one whose spectrum is the source, or what a network's source names."""
+        images = self.source.data if self.source.kind in ("images", "network") else None
+        return () if images is None else (images,)
 
     def observation_space(self) -> gym.spaces.Box:
         """Box of ±5, one entry per name."""

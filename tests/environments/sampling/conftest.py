@@ -23,6 +23,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     },
     "images": {"kind": "images", "data": {"name": "digits", "limit": 100, "validation": 30, "test": 30}},
     "mixture": {"kind": "mixture", "dimension": [1e2, 1e8], "quantiles": 64},
+    "network": {"kind": "network", "images": 2, "teacher_steps": 4},
     "curie-weiss": {"kind": "curie-weiss", "dimension": [200, 2000], "samples": 8, "strata": 8},
 }
 
@@ -38,6 +39,7 @@ def small(kind: str) -> dict[str, Any]:
         "source": SOURCES[kind],
         "steps": {"minimum": 3, "maximum": 6},
         "action": {"reference": {"name": "two-scale" if two_mode else "tangent"}, "scale": 3.0},
+        "reward": {"kind": "final" if kind == "network" else "predicted"},
     }
 
 
