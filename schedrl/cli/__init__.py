@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import schedrl
-from schedrl.cli import comparison, experiment, fit, lists, plan, schedule, search, show, training
+from schedrl.cli import comparison, experiment, fit, learn, lists, plan, schedule, search, show, training
 from schedrl.cli.common import Group
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ app.command(epilog=plan.PLAN_EXAMPLES)(plan.plan)
 app.command(epilog=training.TRAIN_EXAMPLES)(training.train)
 app.command(epilog=search.SEARCH_EXAMPLES)(search.search)
 app.command(epilog=fit.FIT_EXAMPLES)(fit.fit)
+schedule.app.command(epilog=learn.LEARN_EXAMPLES)(learn.learn)
 app.add_typer(schedule.app)
 app.command(epilog=show.EVALUATE_EXAMPLES)(show.evaluate)
 app.command(epilog=comparison.BENCHMARK_EXAMPLES)(comparison.benchmark)

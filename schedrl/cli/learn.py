@@ -1,0 +1,125 @@
+"""``schedrl schedule learn``: a training schedule for one's own images."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schedrl.cli.common import BarOption, DownloadOption, note, ticker
+from schedrl.errors import SchedrlError
+
+__all__ = ["LEARN_EXAMPLES", "learn"]
+
+LEARN_EXAMPLES = """
+**Examples**
+
+`schedrl schedule learn --data pictures/ --size 64 --budget 10min` : learns on small copies, writes schedule.json
+
+`schedrl schedule learn --data mine.npz -n 320 --seed 1` : from 320 training runs, however long they take
+
+`schedrl schedule convert runs/learn/pictures/schedule.json --to diffusers -o config.json` : for other tools
+
+The same command again goes on where it was stopped.
+"""
+
+
+def learn(
+    data: Annotated[
+        str,
+        typer.Option(help="A folder of pictures, an .npz file, or an image set's name."),
+    ],
+    budget: Annotated[
+        str, typer.Option(help="Time for learning and comparing: 10min, 90s, 1h, or minutes.")
+    ] = "10min",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The schedule. [FOLDER/schedule.json]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=4, help="Side of a folder's images, as they will be trained on.")
+    ] = None,
+    proxy: Annotated[int, typer.Option(min=4, max=64, help="Largest side of the small copies.")] = 16,
+    shift: Annotated[
+        bool, typer.Option("--shift/--no-shift", help="Move the law from the copies' size to the images'.")
+    ] = True,
+    runs: Annotated[
+        int | None,
+        typer.Option("-n", "--runs", min=16, help="Training runs to learn from. [what the budget allows]"),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of a training run.")] = 200,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of held-out seeds.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything random in the learning.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option("-f", "--folder", help="Where everything goes. [runs/learn/NAME]")
+    ] = None,
+    progress: BarOption = False,
+    download: DownloadOption = False,
+) -> None:
+    """Learn which noise to train on for your images, and compare it on images held out."""
+    from schedrl.benchmark.learning.export import write_law
+    from schedrl.benchmark.learning.job import (
+        Request,
+        comparison_of,
+        measure_job,
+        prepare,
+        train_job,
+    )
+    from schedrl.benchmark.report import write_report
+    from schedrl.benchmark.show import print_summary
+    from schedrl.benchmark.table import summarise
+    from schedrl.cli.common import console
+    from schedrl.cli.fit import data_named, ready_data
+    from schedrl.cli.training import progress_listener
+    from schedrl.errors import parse
+
+    images = data_named(data, size)
+    fields = {
+        "data": images.model_dump(mode="json"), "minutes": minutes_of(budget), "runs": runs, "steps": steps,
+        "proxy": proxy, "seeds": seeds, "seed": seed,
+    }  # fmt: skip
+    request = parse(Request, fields, "options")
+    ready_data(images, download)
+    target = folder or Path("runs", "learn", Path(data).stem or images.name)
+    note(f"1/3 small copies of the images, into {target}")
+    job = prepare(request, target)
+    comparison_of(job)
+    note(
+        f"    {job.proxy.count} images of {job.proxy.size} x {job.proxy.size}, each pixel the mean of "
+        f"{job.proxy.factor} x {job.proxy.factor}; {job.training.spec.total_timesteps} runs to learn from"
+    )
+    note(f"2/3 learning: PPO, {job.variant.optimizer_steps} optimizer steps a run")
+    try:
+        with ticker(job.training.spec.total_timesteps, "learning", every=2, force_bar=progress) as tick:
+            learned = train_job(job, progress_listener(tick))
+        note(f"3/3 comparing on {request.seeds} seeds and images held out")
+        total = request.seeds * len(comparison_of(job, learned).measurements)
+        with ticker(total, "measuring", every=1, force_bar=progress) as tick:
+            results = measure_job(job, learned, lambda step: tick(step.done, step.doing))
+    except KeyboardInterrupt:
+        note("interrupted; the same command goes on")
+        raise typer.Exit(130) from None
+    print_summary(summarise(results, "learned"), console())
+    path = write_law(job, results, output or target / "schedule.json", shift=shift)
+    typer.echo(f"\nschedule: {path}")
+    typer.echo(f"report:   {write_report(target, note)}")
+
+
+_UNITS = {"s": 1.0 / 60.0, "sec": 1.0 / 60.0, "": 1.0, "m": 1.0, "min": 1.0, "h": 60.0}
+
+
+def minutes_of(text: str) -> float:
+    """Minutes that a budget stands for.
+
+    Raises:
+        SchedrlError: It is no time.
+
+    Examples:
+        >>> minutes_of("10min"), minutes_of("90s"), minutes_of("1.5h"), minutes_of("3")
+        (10.0, 1.5, 90.0, 3.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    if found is None or found[2] not in _UNITS or float(found[1]) == 0.0:
+        raise SchedrlError(f"--budget: must be a time, as 10min, 90s or 1h (got '{text}')")
+    return float(found[1]) * _UNITS[found[2]]
