@@ -34,8 +34,8 @@ def learn(
     budget: Annotated[
         str, typer.Option(help="Time for learning and comparing: 10min, 90s, 1h, or minutes.")
     ] = "10min",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The schedule. [FOLDER/schedule.json]")
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The schedule file. [FOLDER/schedule.json]")
     ] = None,
     size: Annotated[
         int | None, typer.Option(min=4, help="Side of a folder's images, as they will be trained on.")
@@ -101,7 +101,7 @@ def learn(
         note("interrupted; the same command goes on")
         raise typer.Exit(130) from None
     print_summary(summarise(results, "learned"), console())
-    path = write_law(job, results, output or target / "schedule.json", shift=shift)
+    path = write_law(job, results, out or target / "schedule.json", shift=shift)
     typer.echo(f"\nschedule: {path}")
     typer.echo(f"report:   {write_report(target, note)}")
 
