@@ -59,15 +59,16 @@ def trust(measurement: Measurement) -> list[str]:
         low, middle, high = np.quantile(m.kurtosis, [0.1, 0.5, 0.9]).tolist()
         said.append(
             f"Kurtosis along principal directions: {middle:.2f} in the middle, {low:.2f} to {high:.2f} for most; a "
-            f"Gaussian has 3. {_meaning(low, middle, high)}"
+            f"Gaussian has 3. {_meaning(low, middle, high, m.approximate)}"
         )
     return said
 
 
-def _meaning(low: float, middle: float, high: float) -> str:
+def _meaning(low: float, middle: float, high: float, approximate: float) -> str:
     off = max(abs(middle - 3.0), 0.5 * (high - 3.0), 0.5 * (3.0 - low))
     if off < 0.5:
-        return "The images are close to Gaussian along these: KL and the order of the grids can be trusted."
+        sure = "the order of the grids" if approximate > 0.0 else "KL and the order of the grids"
+        return f"The images are close to Gaussian along these: {sure} can be trusted."
     if off < 3.0:
         return (
             "The images are not Gaussian, moderately: take the order of grids that differ clearly as a guide, and not "

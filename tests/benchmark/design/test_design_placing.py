@@ -110,5 +110,8 @@ def test_few_images_and_approximations_are_said() -> None:
     assert len(trust(measurement(3.0))) == 2
     assert "at most 49 are not 0" in trust(measurement(3.0, count=50))[1]
     assert "taken to be uncorrelated" in trust(measurement(3.0, approximate=0.02))[1]
+    # What is said of the KL there must not be taken back by what follows.
+    assert "KL and the order of the grids can be trusted" in trust(measurement(3.0))[-1]
+    assert ": the order of the grids can be trusted" in trust(measurement(3.0, approximate=0.02))[-1]
     # Coefficients that count by their variance alone are not 0, however few images there are.
     assert "not 0" not in " ".join(trust(measurement(3.0, count=50, approximate=0.02)))
