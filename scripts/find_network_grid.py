@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Search one grid for each number of steps for ``schedrl/NetworkSampling-v0``; writes benchmarks/network-found.toml.
+"""Search one grid for each number of steps of NetworkSampling; writes benchmarks/agents/network-found.toml.
 
 CMA-ES from the environment's reference, on one starting noise of many images, which no benchmark measures on. So what
 it finds stands for the network and not for the noise that it is compared on. About four minutes on one core.
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--evaluations", type=int, default=200)
-    default = Path(__file__).parents[1] / "benchmarks" / "network-found.toml"
+    default = Path(__file__).parents[1] / "benchmarks" / "agents" / "network-found.toml"
     parser.add_argument("-f", "--file", type=Path, default=default)
     options = parser.parse_args()
     spent = f"{options.evaluations} sampler runs of {options.images} images for each number of steps"

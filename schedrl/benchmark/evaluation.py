@@ -189,5 +189,5 @@ def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) 
         optimizer_steps=int(final["optimizer_steps"][run]),
         seconds=float(final["seconds"][run]),
         schedule=json.loads(str(final["schedule"][run])),
-        test_bins=tuple(final["test_bins"][run].tolist()) if measured else (),
+        test_bins=final["test_bins"][run] if measured else (),
     )

@@ -128,7 +128,7 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     ),
     "too few samples": (
         {"quality": "{ count = 20 }"},
-        "quality.count: must be more than the 64 features of 'digits-cnn' (got 20)",
+        "quality.count: must be more than the 32 features of 'digits-cnn' (got 20)",
     ),
 }
 

@@ -213,15 +213,15 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
                 info["test_bound"], info["test_bins"] = runs.worst_bound, self._worst_bins()
             else:
                 info["test_bound"] = float(tests.bits_per_dim[run])
-                info["test_bins"] = tests.diffusion[run]
+                info["test_bins"] = tuple(tests.diffusion[run].tolist())
         if self.timing:
             info["seconds"] = float(runs.seconds[run])
         return info
 
-    def _worst_bins(self) -> NDArray[np.float64]:
+    def _worst_bins(self) -> tuple[float, ...]:
         spec = self.variant.test_bound
         assert spec is not None
-        return spec.cell_bits(np.full(spec.levels, self.runs.worst_error))
+        return tuple(spec.cell_bits(np.full(spec.levels, self.runs.worst_error)).tolist())
 
 
 class TrainingEnv(SingleEnv):
