@@ -98,22 +98,30 @@ def ddpm(
 def heun(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Heun's second-order method on the probability-flow ODE in y = z/α (Karras et al. 2022, algorithm 1).
 
+    Between calls of the denoiser it computes in float64: where y is large, a long step leaves the difference of large
+    numbers.
+
     Args:
         denoise: The clean-image estimate.
         z: Start at ``sigmas[0]``, which must be finite.
         sigmas: N + 1 descending noise-to-signal ratios; a step to 0 is one Euler step.
     """
     alpha, _ = _amplitudes(sigmas)
-    y = z / float(alpha[0])
+    wide = torch.float32 if z.device.type == "mps" else torch.float64  # which has no more
+
+    def clean(y: Tensor, k: int) -> Tensor:
+        return denoise((float(alpha[k]) * y).to(z.dtype), _logsnr(float(sigmas[k]), z)).to(wide)
+
+    y = z.to(wide) / float(alpha[0])
     for k in range(len(sigmas) - 1):
         here, there = float(sigmas[k]), float(sigmas[k + 1])
-        slope = (y - denoise(float(alpha[k]) * y, _logsnr(here, z))) / here
+        slope = (y - clean(y, k)) / here
         ahead = y + (there - here) * slope
         if there > 0.0:
-            slope_ahead = (ahead - denoise(float(alpha[k + 1]) * ahead, _logsnr(there, z))) / there
+            slope_ahead = (ahead - clean(ahead, k + 1)) / there
             ahead = y + (there - here) * 0.5 * (slope + slope_ahead)
         y = ahead
-    return float(alpha[-1]) * y
+    return (float(alpha[-1]) * y).to(z.dtype)
 
 
 def sample(

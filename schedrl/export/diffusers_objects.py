@@ -76,9 +76,6 @@ def to_diffusers(
     ``pipe.scheduler = …``: some constructors make a plain scheduler from its settings. Not meant to be saved with a
     pipeline: keep the file.
 
-    Euler and Heun compute in y = x / α, in float32 in most pipelines. Where the law ends in nearly pure noise, as the
-    cosine law does at σ = 2·10⁴, that costs four digits; DDIM and DDPM compute in x and lose none.
-
     Args:
         file: The grid, with its training law.
         scheduler: Class of diffusers: one of ``SCHEDULERS``. None is the one for the file's sampler: Euler for DDIM,

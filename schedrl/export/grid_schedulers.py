@@ -2,15 +2,23 @@
 
 A pipeline calls ``set_timesteps(N)`` before it samples, which in diffusers spaces N steps evenly again. These classes
 put their grid back instead, and refuse any other number of steps, so that a grid is never lost in silence.
+
+Their steps are diffusers' own, but for the rounding. What depends on the levels alone is done in float64. Euler and
+Heun go through y = x / α, which is 2·10⁴ at the cosine law's end, and what a long step leaves is the difference of two
+such numbers; where the clean image is known without one (x0- and v-prediction), the step is written in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import diffusers
 import numpy as np
 import torch
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedulerOutput as EulerOutput
+from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteSchedulerOutput as HeunOutput
 
 from schedrl.errors import SchedrlError
 from schedrl.export.placement import Placed
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
 
         alphas_cumprod: Any
         config: Any
+        sigmas: Any
+        state_in_first_order: bool
+        step_index: Any
 
         def set_timesteps(self, *values: Any, **fields: Any) -> None: ...
 
@@ -72,6 +83,17 @@ class _OnGrid(_Base):
         """Put the levels where the scheduler's step looks for them."""
         raise NotImplementedError
 
+    @contextmanager
+    def _exactly(self, places: torch.Tensor | None = None) -> Iterator[None]:
+        """The law's ᾱ in float64, at some of its steps or at all: 1 − ᾱ has few digits in float32 near data."""
+        rounded = self.alphas_cumprod
+        exact = torch.from_numpy(np.cumprod(1.0 - np.array(self.config.trained_betas, dtype=np.float64)))
+        self.alphas_cumprod = exact if places is None else exact[places]
+        try:
+            yield
+        finally:
+            self.alphas_cumprod = rounded
+
     def _restart(self) -> None:
         self._step_index = None
         self._begin_index = None
@@ -79,6 +101,21 @@ class _OnGrid(_Base):
 
 def _float(values: Any, device: Any = None) -> torch.Tensor:
     return torch.tensor(np.asarray(values), dtype=torch.float32, device=device)
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """Half precision is for networks only."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _toward(clean: torch.Tensor, state: torch.Tensor, here: float, there: float) -> torch.Tensor:
+    """Euler's step in y = x / α without a difference of large numbers: y moves toward the clean image as σ falls."""
+    kept = there / here
+    return kept * _wide(state) + (1.0 - kept) * _wide(clean)
+
+
+def _output(kind: type[Any], ahead: torch.Tensor, clean: torch.Tensor, return_dict: bool) -> Any:
+    return kind(prev_sample=ahead, pred_original_sample=clean) if return_dict else (ahead, clean)
 
 
 class GridDDIMScheduler(_OnGrid, diffusers.DDIMScheduler):  # type: ignore[misc, unused-ignore]
@@ -93,18 +130,16 @@ class GridDDIMScheduler(_OnGrid, diffusers.DDIMScheduler):  # type: ignore[misc,
         if self.placed is None:
             return super().step(model_output, timestep, *more, **fields)
         # To the base class, N training steps of which every one is taken: the previous one is then the grid's next.
-        place = torch.nonzero(self.timesteps.cpu() == int(timestep))
+        steps = self.timesteps.cpu()
+        place = torch.nonzero(steps == int(timestep))
         if len(place) == 0:
             raise SchedrlError(f"timestep: must be one of the schedule's (got {int(timestep)})")
-        count = len(self.timesteps)
-        trained: torch.Tensor = self.alphas_cumprod
-        steps = self.num_inference_steps
-        self.alphas_cumprod = trained[self.timesteps.flip(0).to(trained.device)]
-        self.num_inference_steps = self.config.num_train_timesteps
+        count, self.num_inference_steps = self.num_inference_steps, self.config.num_train_timesteps
         try:
-            return super().step(model_output, count - 1 - int(place[0]), *more, **fields)
+            with self._exactly(steps.flip(0)):
+                return super().step(model_output, len(steps) - 1 - int(place[0]), *more, **fields)
         finally:
-            self.alphas_cumprod, self.num_inference_steps = trained, steps
+            self.num_inference_steps = count
 
 
 class GridDDPMScheduler(_OnGrid, diffusers.DDPMScheduler):  # type: ignore[misc, unused-ignore]
@@ -116,6 +151,11 @@ class GridDDPMScheduler(_OnGrid, diffusers.DDPMScheduler):  # type: ignore[misc,
         )
         self.num_inference_steps = len(placed.timesteps)
 
+    def step(self, *values: Any, **fields: Any) -> Any:
+        """One step of diffusers' ancestral sampling, its arguments and result those of the base class."""
+        with self._exactly():
+            return super().step(*values, **fields)
+
 
 class GridEulerDiscreteScheduler(_OnGrid, diffusers.EulerDiscreteScheduler):  # type: ignore[misc, unused-ignore]
     """Euler in sigma on the exact levels: DDIM, without rounding."""
@@ -125,6 +165,23 @@ class GridEulerDiscreteScheduler(_OnGrid, diffusers.EulerDiscreteScheduler):  # 
         self.sigmas = _float(placed.sigmas)
         self.timesteps = _float(placed.timesteps, device)
         self._restart()
+
+    def step(
+        self,
+        model_output: Any,
+        timestep: Any,
+        sample: Any,
+        *more: Any,
+        return_dict: bool = True,
+        **fields: Any,
+    ) -> Any:
+        """One step of diffusers' Euler, its arguments and result those of the base class."""
+        ahead, clean = super().step(model_output, timestep, sample, *more, return_dict=False, **fields)
+        stirred = bool(more or fields.get("s_churn"))
+        if self.placed is not None and self.config.prediction_type != "epsilon" and not stirred:
+            here, there = self.placed.sigmas[self.step_index - 1 : self.step_index + 1].tolist()
+            ahead = _toward(clean, sample, here, there).to(ahead.dtype)
+        return _output(EulerOutput, ahead, clean, return_dict)
 
 
 class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # type: ignore[misc, unused-ignore]
@@ -139,6 +196,22 @@ class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # ty
         self.prev_derivative = None
         self.dt = None
         self._restart()
+
+    def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
+        """One call's part of a step of diffusers' Heun, its arguments and result those of the base class."""
+        first = self.state_in_first_order
+        ahead, clean = super().step(model_output, timestep, sample, return_dict=False)
+        if self.placed is not None and self.config.prediction_type != "epsilon":
+            # Calls 2k and 2k + 1 belong to the step between levels k and k + 1.
+            step = (self.step_index - 1) // 2
+            here, there = self.placed.sigmas[step : step + 2].tolist()
+            if first:
+                self._clean = clean
+                made = _toward(clean, sample, here, there)
+            else:
+                made = _wide(sample) + 0.5 * (here / there - 1.0) * (_wide(clean) - _wide(self._clean))
+            ahead = made.to(ahead.dtype)
+        return _output(HeunOutput, ahead, clean, return_dict)
 
 
 class GridDPMSolverMultistepScheduler(_OnGrid, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc, unused-ignore]
