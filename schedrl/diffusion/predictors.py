@@ -23,7 +23,7 @@ __all__ = ["SHIPPED", "BatchDenoiser", "NoisePredictor", "SampledModel", "find_m
 _WEIGHTS = Path(__file__).with_name("weights")
 
 SHIPPED = ("digits",)
-"""Networks that come with the package, made by ``scripts/train_digits_network.py``."""
+"""Networks that come with the package, made by ``scripts/train_sampled_network.py``."""
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
 """``predict(z, logsnr) -> noise`` for states ``[n, C, H, W]``, each at its own log-SNR ``[n]``."""
