@@ -2,20 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from schedrl.benchmark.engines import Engine
 from schedrl.benchmark.protocol import Entry
+from schedrl.benchmark.store import Line
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import ScheduleSearchAgent
-from schedrl.policies.sequence_search import SearchProgress, check_search, ppo_budget, search
+from schedrl.policies.agents import SEQUENCE, ScheduleSearchAgent, SequenceAgent
+from schedrl.policies.sequence_search import PROGRESS, SearchProgress, check_search, ppo_budget, search
 
-__all__ = ["SEARCHES", "check_searches", "searched"]
+__all__ = ["SEARCHES", "SearchTask", "check_searches", "search_side_by_side", "search_tasks", "searched"]
 
 SEARCHES = "searches"
 """Folder of the searches, in that of the results."""
+
+_LOOK_EVERY = 2.0
+"""Seconds between two looks at how far other processes have searched."""
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """A search that any process of this machine can do. What it finds is in its folder, and what it measures is not.
+
+    Attributes:
+        label: What the comparison calls it.
+        variant: The environment.
+        agent: What is searched for.
+        budget: Optimizer steps.
+        folder: Of its state.
+        device: Torch device of the networks.
+    """
+
+    label: str
+    variant: TrainingVariant
+    agent: ScheduleSearchAgent
+    budget: int
+    folder: Path
+    device: str
+
+    @property
+    def doing(self) -> str:
+        """What it does, for people."""
+        return f"{self.label} in {self.variant.id}"
+
+    @property
+    def done(self) -> bool:
+        """Whether something has been found."""
+        return (self.folder / SEQUENCE).exists()
+
+    def find(self, listen: Callable[[SearchProgress], None] | None = None) -> SequenceAgent:
+        """Search, or go on, or read what was found."""
+        return search(
+            self.variant,
+            self.agent.search,
+            self.budget,
+            self.agent.seed,
+            self.folder,
+            listen,
+            device=self.device,
+        )
+
+    def run(self) -> list[Line]:
+        """Search; there are no results to be kept beside what is found."""
+        self.find()
+        return []
 
 
 def check_searches(variant: TrainingVariant, entries: Sequence[Entry]) -> dict[str, int]:
@@ -43,11 +99,41 @@ def check_searches(variant: TrainingVariant, entries: Sequence[Entry]) -> dict[s
     return budgets
 
 
+def search_tasks(
+    variant: TrainingVariant, entries: Sequence[Entry], folder: Path, *, device: str = "cpu"
+) -> dict[str, SearchTask]:
+    """The searches among the agents, by label.
+
+    Args:
+        variant: The environment.
+        entries: The agents, of any kind.
+        folder: Of the results.
+        device: Torch device of the networks.
+
+    Raises:
+        SchedrlError: As :func:`check_searches`.
+    """
+    budgets = check_searches(variant, entries)
+    # One folder may hold comparisons in several versions of an environment.
+    return {
+        entry.label: SearchTask(
+            entry.label,
+            variant,
+            entry.agent,
+            budgets[entry.label],
+            folder / SEARCHES / f"{entry.agent.name}-{variant.fingerprint()}",
+            device,
+        )
+        for entry in entries
+        if isinstance(entry.agent, ScheduleSearchAgent)
+    }
+
+
 def searched(
     variant: TrainingVariant,
     entries: Sequence[Entry],
     folder: Path,
-    listen: Callable[[str, SearchProgress], None] | None = None,
+    listen: Callable[[SearchTask, SearchProgress], None] | None = None,
     *,
     device: str = "cpu",
 ) -> list[Entry]:
@@ -57,26 +143,79 @@ def searched(
         variant: The environment.
         entries: The agents, of any kind.
         folder: Of the results. A search that is there already is not done again, one that was cut short goes on.
-        listen: Told the label and the progress of a search after each of its rounds.
+        listen: Told of a search's progress after each of its rounds.
         device: Torch device of the networks.
 
     Raises:
         SchedrlError: As :func:`check_searches`; nothing was done then.
     """
-    budgets = check_searches(variant, entries)
-    tell = listen or (lambda label, progress: None)
+    tasks = search_tasks(variant, entries, folder, device=device)
+    tell = listen or (lambda task, progress: None)
     made = []
     for entry in entries:
-        agent = entry.agent
-        if not isinstance(agent, ScheduleSearchAgent):
+        if (task := tasks.get(entry.label)) is None:
             made.append(entry)
             continue
 
-        def hear(progress: SearchProgress, label: str = entry.label) -> None:
-            tell(label, progress)
+        def hear(progress: SearchProgress, task: SearchTask = task) -> None:
+            tell(task, progress)
 
-        # One folder may hold comparisons in several versions of an environment.
-        target = folder / SEARCHES / f"{agent.name}-{variant.fingerprint()}"
-        found = search(variant, agent.search, budgets[entry.label], agent.seed, target, hear, device=device)
-        made.append(replace(entry, agent=found))
+        made.append(replace(entry, agent=task.find(hear)))
     return made
+
+
+def search_side_by_side(
+    tasks: Sequence[SearchTask],
+    engine: Engine,
+    listen: Callable[[SearchTask, SearchProgress], None] | None = None,
+) -> None:
+    """Do searches in several processes; :func:`searched` then finds them done.
+
+    Args:
+        tasks: The searches, whose budgets have been checked.
+        engine: Whose processes see the same files.
+        listen: Told now and then how far each is.
+
+    Raises:
+        SchedrlError: A search cannot be done, or its folder holds another one.
+    """
+    todo = list({task.folder: task for task in tasks if not task.done}.values())
+    with _watching(todo, listen or (lambda task, progress: None)):
+        for _ in engine.run(todo, lambda task: None):
+            pass
+
+
+@contextmanager
+def _watching(
+    tasks: Sequence[SearchTask], tell: Callable[[SearchTask, SearchProgress], None]
+) -> Iterator[None]:
+    """Tell what the searches' files say while others write them, and once at the end."""
+    ended, known = threading.Event(), dict[Path, SearchProgress]()
+
+    def look() -> None:
+        for task in tasks:
+            progress = _progress(task)
+            if progress is not None and progress != known.get(task.folder):
+                known[task.folder] = progress
+                tell(task, progress)
+
+    def keep_looking() -> None:
+        while not ended.wait(_LOOK_EVERY):
+            look()
+
+    watcher = threading.Thread(target=keep_looking, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        look()
+
+
+def _progress(task: SearchTask) -> SearchProgress | None:
+    try:
+        last = json.loads((task.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1])
+    except (OSError, IndexError):
+        return None
+    return SearchProgress(last["optimizer_steps"], task.budget, last["best"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from schedrl.cli.common import (
     DeviceOption,
     DownloadOption,
     SetOption,
-    Ticker,
     checked_device,
     console,
     note,
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from schedrl.benchmark.engines import Engine
     from schedrl.benchmark.protocol_file import Comparison, Protocol
     from schedrl.benchmark.running import Step
+    from schedrl.benchmark.searches import SearchTask
+    from schedrl.policies.sequence_search import SearchProgress
 
 __all__ = ["BENCHMARK_EXAMPLES", "DEMO_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "demo", "report"]
 
@@ -124,7 +124,8 @@ def benchmark(
         typer.Option(min=2, help="Draw so many images from every trained network and measure them. [none]"),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes that measure side by side. [this one]")
+        int | None,
+        typer.Option("--jobs", min=1, help="Processes that search and measure side by side. [this one]"),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Measure on a Ray cluster: $RAY_ADDRESS or here.")
@@ -172,7 +173,7 @@ def benchmark(
         from schedrl.files import ensure_folder
 
         target = ensure_folder(folder or Path(json_file or "").parent, "--folder")
-        plans = _searched(plans, protocol, target, progress, device)
+        plans = _searched(plans, protocol, target, progress, device, None if ray or ray_address else engine)
     _compare(plans, folder, json_file, force_bar=progress, device=device, engine=engine)
     if folder is not None:
         note(f"a report with figures: schedrl report {folder}")
@@ -335,42 +336,51 @@ def _protocol(
 
 
 def _searched(
-    comparisons: Sequence[Comparison], protocol: Protocol, folder: Path, force_bar: bool, device: str
+    comparisons: Sequence[Comparison],
+    protocol: Protocol,
+    folder: Path,
+    force_bar: bool,
+    device: str,
+    engine: Engine | None,
 ) -> list[Comparison]:
     """Search before measuring; all that can be checked has been checked before that."""
     from schedrl.benchmark.protocol_file import with_found
-    from schedrl.benchmark.searches import check_searches, searched
+    from schedrl.benchmark.searches import search_side_by_side, search_tasks, searched
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
-    from schedrl.policies.sequence_search import SearchProgress
 
-    made = []
+    places = []
     for comparison in comparisons:
-        if not comparison.searches:
-            made.append(comparison)
-            continue
-        variant = of_family(comparison.plan.variant, TrainingVariant)
-        entries = list(comparison.entries)
-        budgets = check_searches(variant, entries)
-        before = dict(zip(budgets, [0, *itertools.accumulate(budgets.values())], strict=False))
         own = folder / comparison.folder if len(comparisons) > 1 else folder
-        try:
-            with ticker(sum(budgets.values()), "searching", every=1, force_bar=force_bar) as tick:
+        variant = of_family(comparison.plan.variant, TrainingVariant) if comparison.searches else None
+        places.append((comparison, variant, own))
+    tasks = [
+        task
+        for comparison, variant, own in places
+        if variant is not None
+        for task in search_tasks(variant, comparison.entries, own, device=device).values()
+    ]
+    spent = {task.folder: task.budget if task.done else 0 for task in tasks}
+    budgets = {task.folder: task.budget for task in tasks}
+    try:
+        with ticker(sum(budgets.values()), "searching", every=1, force_bar=force_bar) as tick:
 
-                def listen(
-                    label: str, now: SearchProgress, before: dict[str, int] = before, tick: Ticker = tick
-                ) -> None:
-                    tick(
-                        before[label] + now.optimizer_steps,
-                        f"{label}, best so far {now.best:+.4f} on the reference",
-                    )
+            def listen(task: SearchTask, now: SearchProgress) -> None:
+                spent[task.folder] = now.optimizer_steps
+                tick(sum(spent.values()), f"{task.doing}, best so far {now.best:+.4f} on the reference")
 
-                made.append(
-                    with_found(comparison, protocol, searched(variant, entries, own, listen, device=device))
-                )
-        except KeyboardInterrupt:
-            note("interrupted; the same command goes on")
-            raise typer.Exit(130) from None
+            if engine is not None:
+                search_side_by_side(tasks, engine, listen)
+            made = []
+            for comparison, variant, own in places:
+                if variant is None:
+                    made.append(comparison)
+                    continue
+                found = searched(variant, comparison.entries, own, listen, device=device)
+                made.append(with_found(comparison, protocol, found))
+    except KeyboardInterrupt:
+        note("interrupted; the same command goes on")
+        raise typer.Exit(130) from None
     return made
 
 

@@ -1,4 +1,4 @@
-"""Networks that a sampler is run with, by name: the one that is shipped, a trained one's folder, or one's own."""
+"""Networks that a sampler is run with, by name: those that are shipped, a trained one's folder, or one's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SHIPPED", "BatchDenoiser", "NoisePredictor", "SampledModel", "find_m
 
 _WEIGHTS = Path(__file__).with_name("weights")
 
-SHIPPED = ("digits",)
+SHIPPED = ("digits", "fashion")
 """Networks that come with the package, made by ``scripts/train_sampled_network.py``."""
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
@@ -79,7 +79,7 @@ def register_predictor(
         eigenvalues: Spectrum of the data's covariance instead, for closed-form grids alone.
 
     Raises:
-        SchedrlError: The name is a shipped one's, or both or neither of the two estimates are given.
+        SchedrlError: The name is that of a shipped one, or both or neither of the two estimates are given.
 
     Examples:
         >>> register_predictor("nothing", lambda z, logsnr: 0.0 * z, (1, 2, 2), eigenvalues=[1.0, 0.25])
@@ -87,7 +87,7 @@ def register_predictor(
         (1, 2, 2)
     """
     if name in SHIPPED:
-        raise SchedrlError(f"name: '{name}' is the network that is shipped; choose another")
+        raise SchedrlError(f"name: '{name}' is a network that is shipped; choose another")
     if (predict is None) == (denoise is None):
         raise SchedrlError(f"network '{name}': give one of predict and denoise")
     if len(image_shape) != 3 or min(image_shape) < 1:
@@ -104,7 +104,7 @@ def register_predictor(
 
 
 def find_model(name: str) -> SampledModel:
-    """A network by name: ``digits``, a registered one, or the folder of a :class:`FittedModel`.
+    """A network by name: ``digits``, ``fashion``, a registered one, or the folder of a :class:`FittedModel`.
 
     Raises:
         SchedrlError: There is none, or its files are missing or damaged.

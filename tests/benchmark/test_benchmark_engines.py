@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 
 from schedrl.benchmark.engines import Engine, InProcess, LocalProcesses, Task
 from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
-from schedrl.benchmark.running import Work, run_work
 from schedrl.benchmark.sampling.comparison import make_sampling_plan, run_sampling_plan
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import Line, Result, ResultStore, read_results
@@ -24,6 +22,7 @@ from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.spec import SampleSpec
 from schedrl.policies import find
+from tests.benchmark.jobs import Job, run_jobs
 
 ROOT = Path(__file__).parents[2]
 MakeResult = Callable[..., Result]
@@ -33,35 +32,6 @@ def numbers(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """What may not depend on who measured, in an order of its own."""
     kept = [line.model_dump(exclude={"seconds", "created", "versions", "hardware"}) for line in lines]
     return sorted(kept, key=lambda line: (line["agent"], line.get("form", ""), line["seed"]))
-
-
-@dataclass(frozen=True)
-class Job:
-    """A task that does what its name says, in files that tests can see."""
-
-    doing: str
-    result: Result
-    folder: Path
-
-    def run(self) -> list[Result]:
-        with (self.folder / "log").open("a") as log:
-            log.write(f"{self.doing} {self.result.seed} {os.getpid()}\n")
-        once = self.folder / f"{self.result.seed}"
-        if self.doing == "refuse":
-            raise SchedrlError("no such thing")
-        if self.doing == "fail":
-            raise KeyError("a bug")
-        if self.doing == "die" or (self.doing == "die once" and not once.exists()):
-            once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.doing == "sleep":
-            time.sleep(60)
-        return [self.result]
-
-
-def run_jobs(engine: Engine, jobs: Sequence[Job], path: Path) -> list[Result]:
-    rows = [Work({job.result.seed: job.result.key}, lambda _, job=job: job, 1) for job in jobs]  # type: ignore[misc]
-    return run_work(rows, ResultStore(path, Result), engine=engine)
 
 
 def test_a_run_does_not_depend_on_its_engine(tiny: dict[str, Any], trained: Path, tmp_path: Path) -> None:
@@ -97,21 +67,17 @@ def test_a_sampling_problem_does_not_depend_on_its_engine(
     assert numbers(whole.results) == numbers(parts.results)
 
 
-@pytest.mark.parametrize("died", ["die once", "well"])
-def test_a_dead_workers_task_is_run_again_and_no_other(
-    died: str, tmp_path: Path, make_result: MakeResult
-) -> None:
+def test_a_dead_workers_task_is_run_again_and_no_other(tmp_path: Path, make_result: MakeResult) -> None:
     jobs = [
-        Job(died if seed in (1, 4) else "well", make_result("cosine", seed, 3.0), tmp_path)
+        Job("die once" if seed in (1, 4) else "well", make_result("cosine", seed, 3.0), tmp_path)
         for seed in range(6)
     ]
     results = run_jobs(LocalProcesses(2), jobs, tmp_path / "results.jsonl")
     assert sorted(result.seed for result in results) == list(range(6))
     assert len(read_results(tmp_path / "results.jsonl", Result)) == 6
     runs = [line.rsplit(" ", 2)[1] for line in (tmp_path / "log").read_text().splitlines()]
-    twice = {"1", "4"} if died == "die once" else set()
-    assert {seed for seed in runs if runs.count(seed) == 2} == twice
-    assert len(runs) == 6 + len(twice)
+    assert {seed for seed in runs if runs.count(seed) == 2} == {"1", "4"}
+    assert len(runs) == 8
 
 
 def test_a_task_that_always_kills_its_worker_is_given_up(tmp_path: Path, make_result: MakeResult) -> None:
@@ -130,6 +96,9 @@ def test_what_workers_say_is_passed_on(tmp_path: Path, make_result: MakeResult) 
             run_jobs(
                 LocalProcesses(1), [Job(doing, make_result("cosine", 1, 3.0), tmp_path)], tmp_path / "r.jsonl"
             )
+
+
+def test_at_least_one_process() -> None:
     with pytest.raises(SchedrlError, match="jobs: must be at least 1"):
         LocalProcesses(0)
 
@@ -140,38 +109,37 @@ def test_a_share_for_every_process() -> None:
 
 
 PARENT = """
-import pickle, sys
+import sys
 from pathlib import Path
-from tests_jobs import run_jobs
+from tests.benchmark.jobs import Job, run_jobs
 from schedrl.benchmark.engines import LocalProcesses
+from schedrl.benchmark.store import Result, read_results
 if __name__ == "__main__":
-    jobs = pickle.loads(Path("jobs").read_bytes())
-    run_jobs(LocalProcesses(2), jobs, Path("results.jsonl"))
+    lines = read_results(Path("sample.jsonl"), Result)
+    jobs = [Job("sleep" if line.seed else "well", line, Path(".")) for line in lines]
+    run_jobs(LocalProcesses(int(sys.argv[1])), jobs, Path("results.jsonl"))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGKILL, 2), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signals")
-def test_workers_end_with_their_parent(number: int, tmp_path: Path, make_result: MakeResult) -> None:
-    (tmp_path / "tests_jobs.py").write_text(Path(__file__).read_text())
-    make = (
-        "import pickle, sys; from pathlib import Path; from tests_jobs import Job; "
-        "from schedrl.benchmark.store import Result, read_results; "
-        "lines = read_results(Path('sample.jsonl'), Result); "
-        "Path('jobs').write_bytes(pickle.dumps("
-        "[Job('sleep' if line.seed else 'well', line, Path('.')) for line in lines]))"
-    )
+def test_workers_end_with_their_parent(
+    number: int, jobs: int, tmp_path: Path, make_result: MakeResult
+) -> None:
     ResultStore(tmp_path / "sample.jsonl", Result).append(
         make_result("cosine", seed, 3.0) for seed in range(4)
     )
     (tmp_path / "parent.py").write_text(PARENT)
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, env=env, check=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen(
-        [sys.executable, "parent.py"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "parent.py", str(jobs)],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     log, end = tmp_path / "log", time.monotonic() + 90
-    while not log.exists() or log.read_text().count("sleep") < 2:
+    while not log.exists() or log.read_text().count("sleep") < jobs:
         assert time.monotonic() < end
         assert parent.poll() is None, parent.communicate()
         time.sleep(0.05)

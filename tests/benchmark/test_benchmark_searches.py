@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from schedrl.benchmark.engines import LocalProcesses
 from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan
-from schedrl.benchmark.searches import check_searches, searched
+from schedrl.benchmark.searches import check_searches, search_side_by_side, search_tasks, searched
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
@@ -34,7 +35,7 @@ def test_a_search_is_done_once(
 ) -> None:
     entries = [Entry("cosine", find("cosine", variant.id)), small("halving"), small("random")]
     heard: list[str] = []
-    made = searched(variant, entries, tmp_path, lambda label, progress: heard.append(label))
+    made = searched(variant, entries, tmp_path, lambda task, progress: heard.append(task.label))
     assert [entry.label for entry in made] == ["cosine", "halving", "random"]
     assert set(heard) == {"halving", "random"}
     costs = [
@@ -45,6 +46,25 @@ def test_a_search_is_done_once(
     monkeypatch.setattr(TrainingVectorEnv, "step", None)
     assert searched(variant, entries, tmp_path) == made
     assert all(isinstance(entry.agent, SequenceAgent) for entry in made[1:])
+
+
+def test_searches_side_by_side_find_what_they_find_alone(
+    variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [small("halving"), small("random")]
+    alone = searched(variant, entries, tmp_path / "alone")
+    tasks = list(search_tasks(variant, entries, tmp_path / "together").values())
+    heard: dict[str, int] = {}
+    search_side_by_side(
+        tasks, LocalProcesses(2), lambda task, now: heard.update({task.label: now.optimizer_steps})
+    )
+    assert all(task.done for task in tasks)
+    monkeypatch.setattr(TrainingVectorEnv, "step", None)  # they are not done again
+    together = searched(variant, entries, tmp_path / "together")
+    assert together == alone
+    costs = [entry.agent.search_steps for entry in together if isinstance(entry.agent, SequenceAgent)]
+    assert [heard["halving"], heard["random"]] == costs
+    search_side_by_side(tasks, LocalProcesses(2), lambda task, now: pytest.fail("was done"))
 
 
 def test_what_cannot_be_searched_is_said_before_any_work(variant: TrainingVariant, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_comparison_searches_first(run: Run, tiny_options: list[str]) -> None:
     words = ["benchmark", *KNOTS, *tiny_options, "--agents", "mine.toml,cosine", "--seeds", "2", "-f", "out"]
     result = run(*words)
     assert result.exit_code == 0, result.stderr
-    assert "searching: 20/20, mine, best so far" in result.stderr
+    assert "searching: 20/20, mine in schedrl/DigitsKnots-v0, best so far" in result.stderr
     assert len(list(Path("out/searches").glob("mine-*/sequence.json"))) == 1
     again = run(*words)
     assert again.stdout == result.stdout

@@ -9,7 +9,7 @@ from schedrl.export.placement import exact_kl
 from schedrl.schedules import Grid, TrainingLaw, get, grid
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["baselines", "diffusers_steps", "errors"]
+__all__ = ["baselines", "diffusers_steps", "errors", "off_flow"]
 
 
 def baselines(law: TrainingLaw, n: int) -> dict[str, Grid]:
@@ -71,3 +71,18 @@ def errors(eigenvalues: FloatArray, made: Grid, samplers: tuple[str, ...]) -> di
         except SchedrlError:
             found[sampler] = float("inf")
     return found
+
+
+def off_flow(eigenvalues: FloatArray, made: Grid, sampler: str) -> float | None:
+    """How far a sampler's images are off the flow's from the same pure noise, as a share of the images' own spread.
+
+    The root of the expected squared distance over that of the variance. None for a sampler that follows no flow, or
+    for Heun's where it cannot start.
+    """
+    from schedrl.sources.gaussian.flow import flow_distance
+
+    levels = made.sigma_array
+    if sampler == "ddpm" or (sampler == "heun" and np.isinf(levels[0])):
+        return None
+    distance = flow_distance(eigenvalues, levels, sampler)  # type: ignore[arg-type]
+    return float(np.sqrt(distance / eigenvalues.mean()))

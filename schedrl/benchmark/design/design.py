@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedrl.benchmark.design.baselines import baselines, errors
+from schedrl.benchmark.design.baselines import baselines, errors, off_flow
 from schedrl.benchmark.design.placing import place
 from schedrl.benchmark.design.trust import measured_numbers
 from schedrl.data.streams import ImageStream
@@ -28,12 +28,15 @@ class Compared:
         grid: Its levels at the asked number of steps.
         by_sampler: KL in nats at that number of steps.
         by_steps: KL of the asked sampler by number of steps, each grid placed anew.
+        off_flow: Distance of the asked sampler's images to the flow's, as a share of the images' spread, at that number
+            of steps; None for a sampler that follows no flow.
     """
 
     name: str
     grid: Grid
     by_sampler: dict[str, float]
     by_steps: dict[int, float]
+    off_flow: float | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def design(
                 for count, made in grids.items()
                 if name in made
             },
+            off_flow(spectrum, grids[n][name], sampler),
         )
         for name in (method, *baselines(law, n))
     ]

@@ -14,7 +14,7 @@ from schedrl.sources.gaussian.recursions import output_variances
 
 __all__ = ["METHODS", "binned", "place", "tangent_between"]
 
-METHODS = ("tangent", "geodesic", "optimal")
+METHODS = ("tangent", "geodesic", "optimal", "flow")
 """Names of methods, beside ``agent:NAME``."""
 
 _BINS = 384
@@ -27,7 +27,8 @@ def place(
 
     Args:
         method: ``"tangent"`` (one scale, the best for this sampler and N), ``"geodesic"`` (best for many DDIM steps),
-            ``"optimal"`` (least exact divergence) or ``"agent:NAME"`` (a policy trained in AnyGaussianSampling-v0).
+            ``"optimal"`` (least exact divergence), ``"flow"`` (least distance to the flow, for DDIM and Heun) or
+            ``"agent:NAME"`` (a policy trained in AnyGaussianSampling-v0).
         eigenvalues: [E] of the data's covariance.
         n: Number of steps N.
         sampler: ``"ddim"``, ``"ddpm"`` or ``"heun"``.
@@ -37,7 +38,7 @@ def place(
         The grid, from the greatest level to 0, and what had to be changed, as sentences.
 
     Raises:
-        SchedrlError: No such method or agent, or the agent cannot take this many steps.
+        SchedrlError: No such method or agent, the agent cannot take this many steps, or the sampler has no flow.
     """
     low, high = ends
     values, weights = binned(eigenvalues)
@@ -53,6 +54,14 @@ def place(
         levels = best_sigmas(values[None], n, sampler, weights[None], high, 0.0)[0]  # type: ignore[arg-type]
         if n > 1 and levels[-2] < low:
             return _best_above(values, weights, _within(levels, low, high)[0], sampler)
+    elif method == "flow":
+        if sampler == "ddpm":
+            raise SchedrlError(
+                "method 'flow': is for samplers that follow it, ddim and heun (got ddpm, which adds noise)"
+            )
+        from schedrl.sources.gaussian.flow import best_flow_sigmas
+
+        levels = best_flow_sigmas(values, n, sampler, weights, first=high, least=low)  # type: ignore[arg-type]
     elif method.startswith("agent:"):
         levels = _by_agent(method.removeprefix("agent:"), values, weights, n)
         made, notes = _within(levels, low, high)

@@ -25,9 +25,10 @@ class NetworkSource(Spec):
     """A trained network, sampled from starting noise that is drawn anew each episode.
 
     Attributes:
-        model: ``"digits"``, the network that is shipped; the folder of a trained one, as ``schedrl fit`` writes it; or
-            a name given to :func:`schedrl.diffusion.predictors.register_predictor`. Results are kept under this name:
-            another network deserves another.
+        model: ``"digits"`` or ``"fashion"``, the networks that are shipped (the second needs Fashion-MNIST, for what
+            closed forms know of the data); the folder of a trained one, as ``schedrl fit`` writes it; or a name given
+            to :func:`schedrl.diffusion.predictors.register_predictor`. Results are kept under this name: another
+            network deserves another.
         error: What an episode is scored by: ``"teacher"``, the mean squared distance, pixel by pixel, to where the
             network's own deterministic flow takes the same noise on a fine grid; or ``"frechet"``, the Fréchet distance
             of the episode's images to the training images.

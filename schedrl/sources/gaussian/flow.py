@@ -8,55 +8,144 @@ its own variance that is lost. Directions that hardly vary count as much as any 
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import numpy as np
 
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.recursions import output_variances
 
-__all__ = ["best_flow_sigmas", "flow_distance"]
+__all__ = ["FlowSampler", "best_flow_sigmas", "flow_distance"]
+
+FlowSampler = Literal["ddim", "heun"]
+"""Samplers that are deterministic, as the flow is."""
 
 
-def flow_distance(eigenvalues: FloatArray, sigmas: FloatArray) -> float:
-    """Mean over directions of the expected squared distance between DDIM's images and the flow's.
+def flow_distance(
+    eigenvalues: FloatArray,
+    sigmas: FloatArray,
+    sampler: FlowSampler = "ddim",
+    weights: FloatArray | None = None,
+) -> float:
+    """Mean over directions of the expected squared distance between a sampler's images and the flow's.
 
     Args:
         eigenvalues: λ, ``[E]``.
-        sigmas: Descending levels ``[N + 1]`` that end at 0.
+        sigmas: Descending levels ``[N + 1]`` that end at 0. The sampler starts at the first in a state of variance 1,
+            the flow in pure noise: starting late counts.
+        sampler: Which sampler; Heun's first level must be finite.
+        weights: How often each direction counts, ``[E]``; once when absent.
 
     Examples:
         >>> flow_distance(np.array([1.0]), np.array([np.inf, 0.0]))  # one step from noise leaves the mean
         1.0
     """
-    variances = output_variances(eigenvalues, sigmas, "ddim")
-    return float(np.square(np.sqrt(variances) - np.sqrt(eigenvalues)).mean())
+    arrived = np.sqrt(output_variances(eigenvalues, sigmas, sampler))
+    return float(np.average(np.square(arrived - np.sqrt(eigenvalues)), weights=weights))
 
 
-def best_flow_sigmas(eigenvalues: FloatArray, num_steps: int) -> FloatArray:
-    """The levels ``[N + 1]`` from infinity to 0 of least :func:`flow_distance`, by a quasi-Newton method.
+def best_flow_sigmas(
+    eigenvalues: FloatArray,
+    num_steps: int,
+    sampler: FlowSampler = "ddim",
+    weights: FloatArray | None = None,
+    *,
+    first: float = math.inf,
+    least: float = 0.0,
+) -> FloatArray:
+    """The levels ``[N + 1]`` of least :func:`flow_distance`, by a quasi-Newton method.
 
     Args:
         eigenvalues: λ, ``[E]``, positive.
         num_steps: N, at least 1.
+        sampler: Which sampler; Heun's first level must be finite.
+        weights: How often each direction counts, ``[E]``.
+        first: The first level.
+        least: No positive level lies below it.
+
+    Returns:
+        The levels, from ``first`` to 0.
 
     Examples:
         >>> found = best_flow_sigmas(np.array([0.25]), 4)  # one spread: the tangent law through it
         >>> bool(np.allclose(found[1:-1], 0.5 * np.tan(np.pi / 8.0 * np.array([3, 2, 1])), rtol=1e-3))
         True
     """
-    from scipy.optimize import minimize
+    counts = np.ones_like(eigenvalues) if weights is None else weights
+    free = _Levels(eigenvalues, counts, num_steps, sampler, first, 0.0).best()
+    if num_steps == 1 or free[-2] >= least:
+        return free
+    return _Levels(eigenvalues, counts, num_steps, sampler, first, least).best()
 
-    scale = float(np.sqrt(np.sqrt(eigenvalues.max() * eigenvalues.mean())))
 
-    def levels(logits: FloatArray) -> FloatArray:
-        # Shares of a right angle, which keeps the levels apart and in order.
+class _Levels:
+    """Levels as shares of an angle, which keeps them apart and in order.
+
+    With a ``least`` above 0 that is the last positive level, and what is looked for lies above it.
+    """
+
+    def __init__(
+        self,
+        eigenvalues: FloatArray,
+        weights: FloatArray,
+        num_steps: int,
+        sampler: FlowSampler,
+        first: float,
+        least: float,
+    ) -> None:
+        self.values, self.weights, self.sampler = eigenvalues, weights / weights.sum(), sampler
+        self.first, self.least = first, least
+        self.scale = math.sqrt(math.sqrt(eigenvalues.max() * np.average(eigenvalues, weights=weights)))
+        self.top, self.bottom = math.atan(first / self.scale), math.atan(least / self.scale)
+        self.shares = num_steps if least == 0.0 else num_steps - 1
+        # Where the flow would take a state of variance 1 from the first level.
+        late = 1.0 if math.isinf(first) else np.sqrt((1.0 + first**2) / (eigenvalues + first**2))
+        self.flow = np.sqrt(eigenvalues) * late
+
+    def best(self) -> FloatArray:
+        """The best there are from evenly spaced angles on."""
+        from scipy.optimize import minimize
+
+        start = np.zeros(self.shares)
+        if self.sampler == "ddim":
+            return self.levels(minimize(self.error_and_slope, start, jac=True, method="L-BFGS-B").x)
+        return self.levels(minimize(self.error, start, method="L-BFGS-B").x)
+
+    def angles(self, logits: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Of the levels between the two ends, and the shares."""
         shares = np.exp(logits - logits.max())
-        angles = np.cumsum(shares / shares.sum())[:-1]
-        inside = scale * np.tan(0.5 * np.pi * (1.0 - angles))
-        return np.concatenate([[np.inf], inside, [0.0]])
+        shares /= shares.sum()
+        return self.top - (self.top - self.bottom) * np.cumsum(shares)[:-1], shares
 
-    found = minimize(
-        lambda logits: np.log(flow_distance(eigenvalues, levels(logits))),
-        np.zeros(num_steps),
-        method="L-BFGS-B",
-    )
-    return levels(found.x)
+    def levels(self, logits: FloatArray) -> FloatArray:
+        """All of them."""
+        inside = self.scale * np.tan(self.angles(logits)[0])
+        end = [self.least, 0.0] if self.least > 0.0 else [0.0]
+        return np.concatenate([[self.first], inside, end])
+
+    def error(self, logits: FloatArray) -> float:
+        """Logarithm of the distance."""
+        return math.log(flow_distance(self.values, self.levels(logits), self.sampler, self.weights))
+
+    def error_and_slope(self, logits: FloatArray) -> tuple[float, FloatArray]:
+        """The same for DDIM, whose step multiplies a direction by the cosine of the angle that it takes there."""
+        levels, spreads = self.levels(logits), np.sqrt(self.values)
+        theta = np.arctan2(levels[:, None], spreads)
+        turns = theta[:-1] - theta[1:]
+        kept = np.cos(turns).prod(axis=0)
+        miss = self.flow * kept - spreads
+        distance = float(self.weights @ np.square(miss))
+        # d log(kept) / d theta_k = tan(turn before k) - tan(turn after k), for the levels between the ends.
+        inside = slice(1, self.shares)
+        tangents = np.tan(turns)
+        pull = (tangents[:-1] - tangents[1:])[: self.shares - 1]
+        by_level = (pull * spreads / (self.values + np.square(levels[inside, None]))) @ (
+            2.0 * self.weights * miss * self.flow * kept
+        )
+        angles, shares = self.angles(logits)
+        by_angle = by_level * self.scale / np.square(np.cos(angles))
+        # An angle falls by all shares before it: the slope of a share sums over the angles after it.
+        by_share = -(self.top - self.bottom) * np.append(np.cumsum(by_angle[::-1])[::-1], 0.0)
+        by_logit = shares * (by_share - shares @ by_share)
+        return math.log(distance), by_logit / distance
