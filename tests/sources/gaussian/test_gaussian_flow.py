@@ -36,7 +36,7 @@ def test_distance_is_that_of_a_sampler_that_is_run(sampler: FlowSampler) -> None
     assert flow_distance(SPECTRUM, np.array(levels), sampler) == pytest.approx(float(distance), rel=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.floats(1e-3, 5.0), min_size=1, max_size=6),
     st.integers(2, 8),
