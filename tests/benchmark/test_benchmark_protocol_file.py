@@ -42,12 +42,21 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_protocols_can_be_laid_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if path.stem == "network-fashion" and (problem := data.missing(data.get("fashion-mnist"))) is not None:
+        pytest.skip(problem)  # the closed forms' grids are tried
     monkeypatch.setattr(data, "missing", lambda spec: None)  # no images are needed for that
     assert all(comparison.plan for comparison in laid_out(path))
 
 
 def test_what_is_shipped() -> None:
-    assert {path.stem for path in SHIPPED} >= {"digits", "exact", "fashion", "gaming", "transfer"}
+    assert {path.stem for path in SHIPPED} >= {
+        "digits",
+        "exact",
+        "fashion",
+        "gaming",
+        "transfer",
+        "transfer-dsc",
+    }
     knots, kernel = laid_out(ROOT / "benchmarks" / "digits.toml")
     for comparison in (knots, kernel):
         assert isinstance(comparison.plan, Plan)

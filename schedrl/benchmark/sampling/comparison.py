@@ -19,6 +19,7 @@ from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.sampling.gaussian import GaussianBatch
+from schedrl.environments.sampling.network_source import NetworkSource
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
@@ -216,6 +217,12 @@ def optima(problems: SamplingProblems) -> list[float | None]:
 
 def _probe(variant: SamplingVariant, seeds: Sequence[int]) -> SamplingProblems:
     """A few of the problems, such that what applies to them applies to all: the least N, an odd one, an even one."""
+    if isinstance(variant.source, NetworkSource):
+        variant.source.batch(
+            1, variant.sampler
+        )  # raises what there is to be raised about images and features
+        fewer = {"images": 2, "teacher_steps": 2, "features": None, "error": "teacher"}
+        variant = variant.model_copy(update={"source": variant.source.model_copy(update=fewer)})
     blocks = dict.fromkeys(seed // _BLOCK for seed in seeds)
     problems = SamplingProblems.drawn(variant, [seed for block in blocks for seed in _seeds(block)])
     odd = problems.total % 2

@@ -25,7 +25,7 @@ from schedrl.environments.sampling.network_steps import ddim_step, heun_step, me
 from schedrl.environments.sampling.references import Scales
 from schedrl.environments.sampling.sources import image_spectrum
 from schedrl.errors import SchedrlError
-from schedrl.metrics.features import extractor
+from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
 from schedrl.metrics.reference import Reference
 from schedrl.schedules.conversions import FloatArray
@@ -87,7 +87,7 @@ class Laboratory:
         self._teacher: _Kept[int, FloatArray] = _Kept(room)
         self.outcomes: _Kept[tuple[int, bytes], dict[str, float]] = _Kept(_OUTCOMES)
         self.scales = Scales(np.ones(1), np.ones(1)) if self.gaussian is None else self.gaussian.scales
-        self._reference = self._reference_features()
+        self._features = self._feature_network()
 
     @cached_property
     def gaussian(self) -> GaussianBatch | None:
@@ -161,7 +161,7 @@ class Laboratory:
     def measure(self, images: FloatArray, numbers: NDArray[np.int64]) -> dict[str, FloatArray]:
         """What samples ``[images, pixels, rows]`` are worth, each ``[rows]``."""
         parts = {"teacher_mse": mean_square(images - self.teacher(numbers))}
-        if self._reference is not None:
+        if self._features is not None:
             parts["frechet"] = np.array([self._frechet(images[..., row]) for row in range(images.shape[-1])])
         return parts
 
@@ -186,14 +186,28 @@ class Laboratory:
         return z
 
     def _frechet(self, images: FloatArray) -> float:
-        assert self._reference is not None
         shaped = images.reshape(-1, *self.model.image_shape).clip(-1.0, 1.0).astype(np.float32)
         own = FeatureStatistics.of(self._reference.extractor.features(shaped))
         return frechet_distance(own, self._reference.statistics)
 
-    def _reference_features(self) -> Reference | None:
+    @cached_property
+    def _reference(self) -> Reference:
+        """Features of the training images: computed when the first distance is asked for, and not to check a plan."""
+        assert self._features is not None
+        return Reference.of(self._training_images(), self._features)
+
+    def _feature_network(self) -> FeatureExtractor | None:
         if self.source.features is None:
             return None
+        network = extractor(self.source.features, self._training_images())
+        if self.size <= network.dimension:
+            raise SchedrlError(
+                f"source.images: the {network.dimension} features of '{network.name}' need at least "
+                f"{network.dimension + 1} images an episode (got {self.size})"
+            )
+        return network
+
+    def _training_images(self) -> NDArray[np.float32]:
         images = self.source.data or self.model.data
         if images is None:
             raise SchedrlError(
@@ -206,13 +220,7 @@ class Laboratory:
                 f"source.data: images of '{images.name}' are {train.shape[1:]}, those of network "
                 f"'{self.source.model}' {self.model.image_shape}"
             )
-        network = extractor(self.source.features, train)
-        if self.size <= network.dimension:
-            raise SchedrlError(
-                f"source.images: the {network.dimension} features of '{network.name}' need at least "
-                f"{network.dimension + 1} images an episode (got {self.size})"
-            )
-        return Reference.of(train, network)
+        return train
 
 
 _laboratories: _Kept[tuple[NetworkSource, str], Laboratory] = _Kept(8)
