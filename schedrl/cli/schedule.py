@@ -58,11 +58,12 @@ def design(
         Literal["ddim", "ddpm", "heun"], typer.Option(help="Sampler; ddim is Euler in sigma, too.")
     ] = "ddim",
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="optimal (least KL), flow (closest to the flow), tangent, geodesic, or agent:NAME."
+            help="flow (closest to the sampler's own flow), optimal (least KL), tangent, geodesic, or agent:NAME. "
+            "[flow; optimal for ddpm]"
         ),
-    ] = "optimal",
+    ] = None,
     schedule: Annotated[
         str, typer.Option(help="What the network was trained on: a name, NAME:NUMBER, JSON, or a .json file.")
     ] = "linear",
@@ -87,6 +88,7 @@ def design(
     from schedrl.benchmark.design.trust import trust
     from schedrl.errors import unknown_name
 
+    method = method or ("optimal" if sampler == "ddpm" else "flow")
     if method not in METHODS and not method.startswith("agent:"):
         raise unknown_name("method", method, (*METHODS, "agent:NAME"))
     if not 1e-6 <= floor <= 1e6:

@@ -40,12 +40,12 @@ def test_design_on_a_folder(run: Run, pictures: Path, surrounding: Path) -> None
                  "41 images of 192 numbers", "are few"):  # fmt: skip
         assert said in result.output
     file = ScheduleFile.read(surrounding / "schedule.json")
-    assert (file.num_steps, file.sampler, file.provenance.method) == (6, "ddim", "optimal")
+    assert (file.num_steps, file.sampler, file.provenance.method) == (6, "ddim", "flow")
     assert (file.provenance.count, file.provenance.image_shape) == (41, (3, 8, 8))
     assert file.provenance.floor == 0.05
     assert file.provenance.versions["schedrl"]
     # The printed error is that of the file, on the spectrum in the file.
-    printed = next(line for line in result.output.splitlines() if line.strip().startswith("optimal"))
+    printed = next(line for line in result.output.splitlines() if line.strip().startswith("flow"))
     assert float(printed.split()[1]) == pytest.approx(Gaussian(file.eigenvalues).kl(file.grid), rel=1e-3)
     assert (surrounding / "schedule.png").read_bytes().startswith(b"\x89PNG")
 
@@ -68,6 +68,12 @@ def test_design_on_sets_and_arrays(run: Run, surrounding: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "200 images of 64 numbers" in result.output
+    result = run(
+        "schedule", "design", "--data", "mine.npz", "--steps", "3", "--sampler", "ddpm", "-o", "a.json"
+    )
+    assert result.exit_code == 0, result.output
+    assert ScheduleFile.read("a.json").provenance.method == "optimal"  # noise has no flow to be close to
+    assert "off flow" not in result.output
 
 
 @pytest.fixture
