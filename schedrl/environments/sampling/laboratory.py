@@ -199,7 +199,9 @@ class Laboratory:
     def _feature_network(self) -> FeatureExtractor | None:
         if self.source.features is None:
             return None
-        network = extractor(self.source.features, self._training_images())
+        train = self._training_images()
+        network = extractor(self.source.features, train)
+        network.features(train[:1])  # raises where the images are not what it is for
         if self.size <= network.dimension:
             raise SchedrlError(
                 f"source.images: the {network.dimension} features of '{network.name}' need at least "
