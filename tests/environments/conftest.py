@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
+from schedrl.environments.sampling.sources import image_spectrum
 from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
@@ -154,7 +155,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing to be found anywhere: no data folder, an empty working directory and cache."""
+    """Nothing to be found anywhere: no data folder, an empty working directory and cache, nothing known of before."""
+    image_spectrum.cache_clear()
     monkeypatch.delenv("SCHEDRL_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     work = tmp_path / "work"
