@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
         def step(self, *values: Any, **fields: Any) -> Any: ...
 
+        def _place(self, placed: Placed, device: Any) -> None:
+            """Put the levels where the scheduler's step looks for them: each class its own way."""
+
 else:
     _Base = object
 
@@ -78,10 +81,6 @@ class _OnGrid(_Base):
                 f"(got {num_inference_steps})"
             )
         self._place(self.placed, device)
-
-    def _place(self, placed: Placed, device: Any) -> None:
-        """Put the levels where the scheduler's step looks for them."""
-        raise NotImplementedError
 
     @contextmanager
     def _exactly(self, places: torch.Tensor | None = None) -> Iterator[None]:
