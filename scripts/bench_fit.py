@@ -29,12 +29,12 @@ from torch.nn import functional
 
 import schedrl
 from schedrl import schedules
-from schedrl.benchmark.provenance import hardware
 from schedrl.diffusion.distributed import Processes
 from schedrl.diffusion.networks import named_network
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.spec import TrainingSpec
+from schedrl.provenance import hardware
 
 _IMAGES = 256
 

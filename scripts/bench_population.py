@@ -34,10 +34,10 @@ from bench_cases import CASES, Case  # beside this file, as is the next
 from plain_training import PlainRun
 
 import schedrl
-from schedrl.benchmark.provenance import hardware
-from schedrl.diffusion.engines import record
+from schedrl.diffusion.engines.base import record
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.metrics.bound import Bound
+from schedrl.provenance import hardware
 
 _BURST = 0.7
 """Seconds that each form trains for at a time."""

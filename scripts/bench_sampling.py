@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="append a line of results to this file")
     arguments = parser.parse_args()
 
-    from schedrl.benchmark.provenance import hardware, software
+    from schedrl.provenance import hardware, software
 
     difference = check_the_plain_environment()
     assert difference < 1e-4, f"the plain environment differs by {difference}"

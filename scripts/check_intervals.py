@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from schedrl.files import dump_json, write_text
-from schedrl.metrics import intervals, profiles
-from schedrl.metrics.intervals import Interval
+from schedrl.stats import intervals, profiles
+from schedrl.stats.intervals import Interval
 
 Array = NDArray[np.float64]
 Maker = Callable[[Array, np.random.Generator], Interval]

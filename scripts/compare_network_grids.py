@@ -24,15 +24,15 @@ from schedrl.benchmark.store import read_results
 from schedrl.diffusion.predictors import find_model
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.laboratory import laboratory
-from schedrl.environments.sampling.network_source import NetworkSource
 from schedrl.environments.sampling.problems import SamplingProblems
-from schedrl.environments.sampling.sources import image_spectrum
-from schedrl.metrics.intervals import geometric_mean
+from schedrl.environments.sampling.sources import NetworkSource
+from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.policies.agents import catalogue
 from schedrl.policies.solving import solve
 from schedrl.sources.gaussian.divergences import kl
 from schedrl.sources.gaussian.flow import flow_distance
 from schedrl.sources.gaussian.recursions import output_variances
+from schedrl.stats.intervals import geometric_mean
 
 DEFAULT = Path(__file__).parents[1] / "benchmarks" / "results" / "network-digits.jsonl"
 

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from schedrl import data
-from schedrl.benchmark.fit.runner import claim, run_fit
-from schedrl.benchmark.fit.spec import Cadence, FitSpec, fit_spec
-from schedrl.benchmark.provenance import provenance
 from schedrl.cli.common import ticker
 from schedrl.diffusion.distributed import Processes, joined
 from schedrl.diffusion.fitted import FittedModel
 from schedrl.diffusion.single import Tuning
 from schedrl.files import ensure_folder, write_text
+from schedrl.fit.runner import claim, run_fit
+from schedrl.fit.spec import Cadence, FitSpec, fit_spec
 from schedrl.metrics.quality import sample_quality
+from schedrl.provenance import provenance
 from schedrl.schedules import grid
 
 ROOT = Path(__file__).parents[1]

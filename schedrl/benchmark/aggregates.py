@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from schedrl.benchmark.answers import Answer, Role, answers_of, role_of
 from schedrl.benchmark.store import Result
-from schedrl.metrics.intervals import Interval
-from schedrl.metrics.profiles import (
+from schedrl.stats.intervals import Interval
+from schedrl.stats.profiles import (
     PerformanceProfile,
     aggregate,
     improvement,

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from schedrl.benchmark.store import Result
-from schedrl.metrics.intervals import Interval, paired_difference
+from schedrl.stats.intervals import Interval, paired_difference
 
 __all__ = ["Answer", "Role", "answers_of", "best_by_validation", "paired_by_seed", "role_of"]
 

@@ -13,23 +13,26 @@ from schedrl import data
 from schedrl.benchmark.engines import Engine
 from schedrl.benchmark.evaluation import MAX_RUNS, RunResult, chunks, evaluate
 from schedrl.benchmark.forms import Form, forms_of, measured_variant
-from schedrl.benchmark.provenance import provenance
 from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.store import Result, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.metrics.spec import SampleSpec
+from schedrl.policies.agent_files import WEIGHTS, fits, read_description
 from schedrl.policies.agents import (
     Agent,
     AVADSCAgent,
     PPOAgent,
     SequenceAgent,
     TrainedAgent,
+    acts_in,
+    catalogue,
     definition_hash,
     find,
 )
 from schedrl.policies.factory import make_policy
 from schedrl.policies.sequences import SEARCH_SEEDS
+from schedrl.provenance import provenance
 
 __all__ = [
     "FIRST_SEED",
@@ -38,6 +41,7 @@ __all__ = [
     "MeasureTask",
     "Measurement",
     "Plan",
+    "default_entries",
     "held_out_seeds",
     "make_plan",
     "measure",
@@ -254,8 +258,6 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
             _unseen(entry, seeds)
         search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent | SequenceAgent) else 0
         return Measurement(entry, form, measured, definition_hash(entry.agent), search)
-    from schedrl.policies.agent_files import WEIGHTS, read_description
-
     folder = Path(entry.agent.path)
     description = read_description(folder)
     used = range(description.seed, description.seed + description.hyperparameters.num_envs)
@@ -340,3 +342,27 @@ def _reason(text: str, entry: Entry) -> str:
     """A message without the agent's own name, so that agents left out for one reason share a note."""
     head, separator, _ = text.partition(", not schedule ")
     return head if separator else text.replace(f"agent '{entry.agent.name}'", "it")
+
+
+def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> list[Entry]:
+    """Every agent of the catalogue, and the policy that is shipped for the environment, if there is one that fits.
+
+    Searches are left out: each costs as much as a training. A comparison that wants them names them.
+
+    Args:
+        variant: The environment.
+        shipped_label: What to call the shipped policy.
+    """
+    agents = [agent for agent in catalogue().values() if acts_in(agent, variant)]
+    entries = [Entry(agent.name, agent) for agent in agents if agent.kind not in ("ppo", "schedule-search")]
+    for agent in agents:
+        if agent.kind != "ppo":
+            continue
+        try:
+            shipped = find(agent.name, variant.id)
+        except SchedrlError:
+            continue  # none is shipped for this environment
+        # Overrides can change what is seen or decided; the shipped policy is then for another environment.
+        if isinstance(shipped, TrainedAgent) and fits(read_description(Path(shipped.path)), variant):
+            entries.insert(0, Entry(shipped_label, shipped))
+    return entries

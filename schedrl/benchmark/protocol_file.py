@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import FIRST_SEED, NUM_SEEDS, Entry, Plan, held_out_seeds, make_plan
+from schedrl.benchmark.protocol import (
+    FIRST_SEED,
+    NUM_SEEDS,
+    Entry,
+    Plan,
+    default_entries,
+    held_out_seeds,
+    make_plan,
+)
 from schedrl.benchmark.sampling.comparison import NUM_SOURCES, SamplingPlan, make_sampling_plan
 from schedrl.benchmark.searches import check_searches
 from schedrl.environments.sampling.variant import SamplingVariant
@@ -250,8 +258,6 @@ def _comparison(
             chosen, notes = sampling_entries(variant, seeds)
         plan = make_sampling_plan(variant, chosen, seeds)
     else:
-        from schedrl.benchmark.demo import default_entries
-
         seeds = held_out_seeds(protocol.seeds or NUM_SEEDS, protocol.first_seed)
         chosen = default_entries(variant) if chosen is None else chosen
         known = [item for item in chosen if not isinstance(item.agent, ScheduleSearchAgent)]

@@ -10,7 +10,7 @@ import numpy as np
 from schedrl.benchmark.answers import Answer, Role, answers_of, paired_by_seed, role_of
 from schedrl.benchmark.store import Result
 from schedrl.errors import SchedrlError
-from schedrl.metrics.intervals import (
+from schedrl.stats.intervals import (
     Interval,
     interquartile_mean,
     mean,

@@ -187,11 +187,11 @@ def report(
 
     family = family_of(folder)
     if family == "several":
-        from schedrl.benchmark.several import write_several_report as write_report
+        from schedrl.report.several import write_several_report as write_report
     elif family == "sampling":
-        from schedrl.benchmark.sampling.report import write_sampling_report as write_report
+        from schedrl.report.sampling.report import write_sampling_report as write_report
     else:
-        from schedrl.benchmark.report import write_report
+        from schedrl.report.comparison import write_report
 
     typer.echo(f"report: {write_report(folder, note)}")
 
@@ -214,13 +214,13 @@ def demo(
     download: DownloadOption = False,
 ) -> None:
     """Learn a noise schedule with PPO, compare it with every hand-made one on held-out seeds, and write a report."""
-    from schedrl.benchmark import demo as job
-    from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan
+    from schedrl.benchmark.protocol import Entry, default_entries, held_out_seeds, make_plan
     from schedrl.benchmark.protocol_file import Comparison
-    from schedrl.benchmark.report import write_report
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
     from schedrl.files import ensure_folder
+    from schedrl.jobs import demo as job
+    from schedrl.report.comparison import write_report
 
     overrides = parse_settings(settings, "--set")
     variant = of_family(ready_variant(env or job.ENVIRONMENT, overrides, download=download), TrainingVariant)
@@ -228,7 +228,7 @@ def demo(
     training = job.TrainingPlan.make(
         variant, overrides, folder / job.AGENT, timesteps=timesteps, minutes=limit
     )
-    hand_made = job.default_entries(variant, shipped_label="ppo (shipped)")
+    hand_made = default_entries(variant, shipped_label="ppo (shipped)")
     # Everything that can go wrong does so before minutes are spent.
     make_plan(variant, hand_made, held_out_seeds(seeds), _forms(form))
     ensure_folder(folder, "--folder")
@@ -261,9 +261,10 @@ def _compare(
 ) -> None:
     """Measure, print, and leave results and manifests behind."""
     from schedrl.benchmark.running import run_work
-    from schedrl.benchmark.several import describe, show, work_in
+    from schedrl.benchmark.several import describe, work_in
     from schedrl.benchmark.store import RESULTS, Line, ResultStore
     from schedrl.files import ensure_folder
+    from schedrl.report.several import show
 
     for comparison in comparisons:
         for text in comparison.notes:

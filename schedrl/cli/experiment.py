@@ -109,13 +109,13 @@ class _Job:
 
 
 def _ava_dsc(job: _Job) -> Path:
-    from schedrl.benchmark.ava_dsc.rows import DATA, rows_named, setting_for
+    from schedrl.experiments.ava_dsc.rows import DATA, rows_named, setting_for
 
     setting, chosen = setting_for(job.data, job.overrides, **job.fields), rows_named(job.rows)
 
-    from schedrl.benchmark.ava_dsc.report import COLUMNS, cells, write_experiment_report
-    from schedrl.benchmark.ava_dsc.runner import available, make_plan, run_experiment
-    from schedrl.benchmark.ava_dsc.table import BASELINE, entries, find
+    from schedrl.experiments.ava_dsc.report import COLUMNS, cells, write_experiment_report
+    from schedrl.experiments.ava_dsc.runner import available, make_plan, run_experiment
+    from schedrl.experiments.ava_dsc.table import BASELINE, entries, find
 
     ready_variant(DATA[job.data], job.overrides, download=job.download)
     if job.rows is None:
@@ -132,14 +132,14 @@ def _ava_dsc(job: _Job) -> Path:
 
 
 def _akod(job: _Job) -> Path:
-    from schedrl.benchmark.akod.rows import DATA, ROWS, setting_for
-    from schedrl.benchmark.experiments.plan import rows_by_name
+    from schedrl.experiments.akod.rows import DATA, ROWS, setting_for
+    from schedrl.experiments.plan import rows_by_name
 
     setting, chosen = setting_for(job.data, job.overrides, **job.fields), rows_by_name(ROWS, job.rows)
 
-    from schedrl.benchmark.akod.report import COLUMNS, baseline_of, cells, sample_cells, write_akod_report
-    from schedrl.benchmark.akod.runner import available, make_plan, run_experiment
-    from schedrl.benchmark.akod.table import entries
+    from schedrl.experiments.akod.report import COLUMNS, baseline_of, cells, sample_cells, write_akod_report
+    from schedrl.experiments.akod.runner import available, make_plan, run_experiment
+    from schedrl.experiments.akod.table import entries
 
     ready_variant(DATA[job.data][0], job.overrides, download=job.download)
     if job.rows is None:

@@ -13,10 +13,10 @@ from schedrl.cli.common import BarOption, DownloadOption, note, parse_settings, 
 from schedrl.errors import MissingDataError, SchedrlError
 
 if TYPE_CHECKING:
-    from schedrl.benchmark.fit.runner import FitProgress
-    from schedrl.benchmark.fit.spec import Cadence, FitSpec
     from schedrl.data import DataSpec
     from schedrl.diffusion.distributed import Processes
+    from schedrl.fit.runner import FitProgress
+    from schedrl.fit.spec import Cadence, FitSpec
 
 __all__ = ["FIT_EXAMPLES", "data_named", "fit"]
 
@@ -84,9 +84,9 @@ def fit(
     download: DownloadOption = False,
 ) -> None:
     """Train one network: mixed precision, average weights, exact resume, data-parallel under torchrun."""
-    from schedrl.benchmark.fit.spec import Cadence, fit_spec
     from schedrl.diffusion.distributed import joined, leads
     from schedrl.errors import parse
+    from schedrl.fit.spec import Cadence, fit_spec
 
     with _one_voice(leads()):
         fields: dict[str, Any] = {"steps": steps, "seed": seed, "schedule": schedule_named(schedule)}
@@ -126,8 +126,8 @@ def _fit(
     force_bar: bool,
     download: bool,
 ) -> None:
-    from schedrl.benchmark.fit.runner import claim, run_fit
     from schedrl.diffusion.single import Tuning
+    from schedrl.fit.runner import claim, run_fit
 
     with processes.together():  # alone, if it has to be downloaded
         if processes.leads:
@@ -225,7 +225,9 @@ def schedule_named(text: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise SchedrlError(f"--schedule {text}: must hold one schedule as a JSON object")
         if "format" in content:  # a file of `schedrl schedule`: the law in it
-            law = schedules.ScheduleFile.read(text).training
+            from schedrl.export import ScheduleFile
+
+            law = ScheduleFile.read(text).training
             if law is None:
                 raise SchedrlError(f"--schedule {text}: has a sampler's grid but no training law")
             return law.schedule.model_dump(mode="json")

@@ -58,21 +58,21 @@ def learn(
     download: DownloadOption = False,
 ) -> None:
     """Learn which noise to train on for your images, and compare it on images held out."""
-    from schedrl.benchmark.learning.export import write_law
-    from schedrl.benchmark.learning.job import (
+    from schedrl.benchmark.table import summarise
+    from schedrl.cli.common import console
+    from schedrl.cli.fit import data_named, ready_data
+    from schedrl.cli.training import progress_listener
+    from schedrl.errors import parse
+    from schedrl.jobs.learning.export import write_law
+    from schedrl.jobs.learning.job import (
         Request,
         comparison_of,
         measure_job,
         prepare,
         train_job,
     )
-    from schedrl.benchmark.report import write_report
-    from schedrl.benchmark.show import print_summary
-    from schedrl.benchmark.table import summarise
-    from schedrl.cli.common import console
-    from schedrl.cli.fit import data_named, ready_data
-    from schedrl.cli.training import progress_listener
-    from schedrl.errors import parse
+    from schedrl.report.comparison import write_report
+    from schedrl.report.show import print_summary
 
     images = data_named(data, size)
     fields = {

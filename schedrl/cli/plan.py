@@ -65,9 +65,9 @@ def plan(
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
     checked_device(device)
 
-    from schedrl.benchmark.plan import training_cost
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
+    from schedrl.jobs.cost import training_cost
 
     variant = of_family(variant, TrainingVariant)
     cost = training_cost(variant, num_envs, device)
@@ -113,7 +113,7 @@ def _plan_network(name: str, images: str | None, overrides: dict[str, Any]) -> N
         NamedNetwork, with_fields(named_network(name).model_dump(mode="json"), overrides), "network"
     )
 
-    from schedrl.benchmark.plan import network_cost
+    from schedrl.jobs.cost import network_cost
 
     cost = network_cost(named.training, named.image_shape)
     network = named.training.network

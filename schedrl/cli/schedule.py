@@ -12,7 +12,7 @@ from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.data.streams import ImageStream
-    from schedrl.schedules import ScheduleFile, TrainingLaw
+    from schedrl.export.schedule_file import ScheduleFile, TrainingLaw
 
 __all__ = ["app"]
 
@@ -82,10 +82,10 @@ def design(
     download: DownloadOption = False,
 ) -> None:
     """Measure images, place a sampler's steps for them, and compare with what tools do by themselves."""
-    from schedrl.benchmark.design.design import design as make
-    from schedrl.benchmark.design.design import measure
-    from schedrl.benchmark.design.placing import METHODS
-    from schedrl.benchmark.design.trust import trust
+    from schedrl.design.design import design as make
+    from schedrl.design.design import measure
+    from schedrl.design.placing import METHODS
+    from schedrl.design.trust import trust
     from schedrl.errors import unknown_name
 
     method = method or ("optimal" if sampler == "ddpm" else "flow")
@@ -109,9 +109,9 @@ def design(
     for line in [*made.notes, *trust(measurement)]:
         typer.echo(line)
     if plot:
-        from schedrl.benchmark.design.figure import design_figure
-        from schedrl.benchmark.figures import png
+        from schedrl.design.figure import design_figure
         from schedrl.files import write_bytes
+        from schedrl.report.figures import png
 
         picture = out.with_suffix(".png")
         write_bytes(picture, png(design_figure(made.rows, sampler)))
@@ -145,7 +145,7 @@ def compare(
     import numpy as np
     from rich.table import Table
 
-    from schedrl.benchmark.design.baselines import errors, off_flow
+    from schedrl.design.baselines import errors, off_flow
 
     if len(files) < 2:
         raise SchedrlError(f"compare: needs at least two schedule files (got {len(files)})")
@@ -202,14 +202,15 @@ def convert(
 
 
 def _read(path: Path) -> ScheduleFile:
-    from schedrl.schedules import ScheduleFile
+    from schedrl.export.schedule_file import ScheduleFile
 
     return ScheduleFile.read(path)
 
 
 def _law(text: str, train_steps: int) -> TrainingLaw:
     from schedrl.cli.fit import schedule_named
-    from schedrl.schedules import TrainingLaw, from_dict
+    from schedrl.export.schedule_file import TrainingLaw
+    from schedrl.schedules import from_dict
 
     return TrainingLaw.of(from_dict(schedule_named(text)), train_steps)
 

@@ -85,7 +85,7 @@ def evaluate(
     from schedrl.benchmark.evaluation import picture
     from schedrl.benchmark.protocol import Entry, measure, measurement
     from schedrl.files import dump_json, write_text
-    from schedrl.metrics.intervals import mean
+    from schedrl.stats.intervals import mean
 
     row = measurement(Entry(found.name, found), form, variant)
     note(
@@ -139,10 +139,10 @@ def _evaluate_sampling(
         write_text(json_file, dump_json([result.model_dump(mode="json") for result in results]))
         note(f"wrote {json_file}")
     if render is not None:
-        from schedrl.benchmark.figures import png
-        from schedrl.benchmark.sampling.figures import grids_figure
         from schedrl.environments.sampling.problems import SamplingProblems
         from schedrl.policies.solving import solve
+        from schedrl.report.figures import png
+        from schedrl.report.sampling.figures import grids_figure
 
         problems = SamplingProblems.drawn(variant, [seeds[0]])
         grids = {

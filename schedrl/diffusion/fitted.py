@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from schedrl.diffusion.engines import memory_budget
+from schedrl.diffusion.engines.choice import memory_budget
+from schedrl.diffusion.engines.torch_engine import bytes_per_image
 from schedrl.diffusion.noise_law import NoiseLaw
 from schedrl.diffusion.operations import GroupedOperations, from_channels, to_channels
 from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser
 from schedrl.diffusion.process import alpha_sigma, to_x0
 from schedrl.diffusion.samplers import SamplerName, sample
 from schedrl.diffusion.spec import LOGSNR_LIMIT, TrainingSpec
-from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_arrays, write_text

@@ -1,7 +1,7 @@
 """What layers of a network are made of: a handful of operations, which every engine provides in its own layout.
 
 A network is written once, as a module whose layers call these operations. :class:`GroupedOperations` carries them out
-in PyTorch; :class:`schedrl.diffusion.tape.Tape` writes them down for the CPU kernel.
+in PyTorch; :class:`schedrl.diffusion.engines.tape.Tape` writes them down for the CPU kernel.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schedrl.diffusion.engines import Block, EngineName, Trained, choose, log, memory_budget, record
+from schedrl.diffusion.engines.base import Block, Trained, record
+from schedrl.diffusion.engines.choice import EngineName, choose, log, memory_budget
+from schedrl.diffusion.engines.torch_engine import load_rows
 from schedrl.diffusion.inputs import Inputs, View, with_neighbours
 from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
 from schedrl.diffusion.optimizer import StackedAdam, StepSize
 from schedrl.diffusion.prediction import predict_epsilon
 from schedrl.diffusion.spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.streams import RunStream
-from schedrl.diffusion.torch_engine import load_rows
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -85,8 +86,8 @@ class Population:
         images: Training images ``[n, C, H, W]`` float32 in [−1, 1], shared by all runs.
         num_runs: Size of the population.
         device: Where it lives.
-        engine: Who computes; see :mod:`schedrl.diffusion.engines`.
-        budget: Bytes for features and random numbers; :func:`schedrl.diffusion.engines.memory_budget` when absent.
+        engine: Who computes; see :mod:`schedrl.diffusion.engines.choice`.
+        budget: Bytes for features and random numbers; ``engines.choice.memory_budget`` when absent.
 
     Raises:
         SchedrlError: The network does not fit the images, or the engine cannot be had.

@@ -1,6 +1,6 @@
 """Schedule files for other tools: diffusers, k-diffusion and EDM, ComfyUI, tables.
 
-A :class:`~schedrl.schedules.ScheduleFile` is turned into what each tool takes. Only :func:`to_diffusers` and
+A :class:`~schedrl.export.ScheduleFile` is turned into what each tool takes. Only :func:`to_diffusers` and
 :func:`diffusers_config` need a library, which they load themselves.
 """
 
@@ -14,6 +14,7 @@ from schedrl.export.diffusers_objects import (
 )
 from schedrl.export.formats import FORMATS, convert
 from schedrl.export.placement import Placed, on_training_law
+from schedrl.export.schedule_file import Provenance, ScheduleFile, TrainingLaw
 from schedrl.export.tables import csv_table, npz_arrays, sigma_array, sigma_text
 
 __all__ = [
@@ -21,7 +22,10 @@ __all__ = [
     "SCHEDULERS",
     "Placed",
     "PredictionType",
+    "Provenance",
+    "ScheduleFile",
     "SchedulerName",
+    "TrainingLaw",
     "convert",
     "csv_table",
     "diffusers_config",

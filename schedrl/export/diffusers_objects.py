@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.export.placement import Placed, on_training_law, required_law
-from schedrl.schedules import ScheduleFile
+from schedrl.export.schedule_file import ScheduleFile
 
 __all__ = [
     "SCHEDULERS",

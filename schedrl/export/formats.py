@@ -13,8 +13,8 @@ from schedrl import files
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.export.diffusers_objects import default_scheduler, diffusers_config
 from schedrl.export.placement import Placed, on_training_law, required_law
+from schedrl.export.schedule_file import ScheduleFile
 from schedrl.export.tables import csv_table, npz_arrays, sigma_array, sigma_text
-from schedrl.schedules import ScheduleFile
 
 __all__ = ["FORMATS", "convert", "placement_notes"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schedrl.errors import SchedrlError
-from schedrl.schedules import Grid, ScheduleFile, TrainingLaw
+from schedrl.export.schedule_file import ScheduleFile, TrainingLaw
+from schedrl.schedules import Grid
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["Placed", "exact_kl", "on_training_law", "required_law"]
@@ -55,7 +56,8 @@ def on_training_law(file: ScheduleFile, *, whole: bool) -> Placed:
         SchedrlError: The file has no law, does not end at 0, or has more steps than the law.
 
     Examples:
-        >>> from schedrl.schedules import Provenance, get, grid
+        >>> from schedrl.export.schedule_file import Provenance
+        >>> from schedrl.schedules import get, grid
         >>> file = ScheduleFile.of(grid("tangent", 4), "ddim", Provenance(method="tangent"), get("linear"))
         >>> on_training_law(file, whole=True).timesteps
         array([999., 433., 258., 121.])

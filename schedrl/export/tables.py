@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schedrl.errors import SchedrlError
 from schedrl.export.placement import on_training_law
-from schedrl.schedules import ScheduleFile
+from schedrl.export.schedule_file import ScheduleFile
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["csv_table", "npz_arrays", "sigma_array", "sigma_text"]
@@ -31,7 +31,8 @@ def sigma_array(file: ScheduleFile) -> FloatArray:
         SchedrlError: The grid begins at infinity and there is no law.
 
     Examples:
-        >>> from schedrl.schedules import Provenance, get, grid
+        >>> from schedrl.export.schedule_file import Provenance
+        >>> from schedrl.schedules import get, grid
         >>> tangent = ScheduleFile.of(grid("tangent", 2), "ddim", Provenance(method="tangent"), get("scaled-linear"))
         >>> sigma_array(tangent).round(3)
         array([14.615,  1.   ,  0.   ])
@@ -53,7 +54,8 @@ def sigma_text(file: ScheduleFile) -> str:
         SchedrlError: As :func:`sigma_array`.
 
     Examples:
-        >>> from schedrl.schedules import Provenance, grid
+        >>> from schedrl.export.schedule_file import Provenance
+        >>> from schedrl.schedules import grid
         >>> sigma_text(ScheduleFile.of(grid("karras", 3), "ddim", Provenance(method="karras")))
         '80, 2.51521898, 0.002, 0'
     """

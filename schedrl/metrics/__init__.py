@@ -1,1 +1,1 @@
-"""Measurements: the bound and the likelihood, samples' quality, and intervals for comparing what was measured."""
+"""Measurements of a trained network: the bound, the likelihood, and the quality of its samples."""

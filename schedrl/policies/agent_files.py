@@ -33,7 +33,6 @@ __all__ = [
     "load_agent",
     "read_description",
     "save_agent",
-    "versions",
 ]
 
 FORMAT: Literal[1] = 1
@@ -160,16 +159,6 @@ def build_network(description: AgentFile) -> ActorCriticPolicy:
         log_std_init=spec.log_std_init,
         use_sde=spec.use_sde,
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that decides results."""
-    from importlib.metadata import version
-
-    import schedrl
-
-    names = ("gymnasium", "numpy", "stable-baselines3", "torch")
-    return {"schedrl": schedrl.__version__, **{name: version(name) for name in names}}
 
 
 def read_description(path: Path) -> AgentFile:

@@ -16,13 +16,14 @@ from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFor
 from schedrl.environments.conventions import PopulationEnv
 from schedrl.errors import AgentFileError
 from schedrl.files import dump_json, ensure_folder, write_text
-from schedrl.policies.agent_files import AgentFile, read_description, save_agent, versions
+from schedrl.policies.agent_files import AgentFile, read_description, save_agent
 from schedrl.policies.agents import slug
 from schedrl.policies.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
 from schedrl.policies.ppo import build, make_training_env
 from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
+from schedrl.provenance import versions
 
 __all__ = [
     "Listener",

@@ -42,7 +42,6 @@ from schedrl.schedules.grid_laws import (
 )
 from schedrl.schedules.grids import Grid
 from schedrl.schedules.registry import AnySchedule, from_dict, from_json, get, names, schedule_type
-from schedrl.schedules.schedule_file import Provenance, ScheduleFile, TrainingLaw
 
 __all__ = [
     "AVA",
@@ -72,15 +71,12 @@ __all__ = [
     "PowerSigmaGrid",
     "PowerTimeGrid",
     "PrintedLinear",
-    "Provenance",
     "ScaledLinear",
     "Schedule",
-    "ScheduleFile",
     "ScheduleRate",
     "Sigmoid",
     "Tangent",
     "TangentGrid",
-    "TrainingLaw",
     "UniformLogSNR",
     "UniformLogSNRGrid",
     "UniformTimeGrid",

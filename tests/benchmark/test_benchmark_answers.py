@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from schedrl.benchmark.answers import Answer, answers_of, best_by_validation
-from schedrl.benchmark.show import answers
 from schedrl.benchmark.store import Result
 from schedrl.benchmark.table import summarise
+from schedrl.report.show import answers
 
 MakeResult = Callable[..., Result]
 Runs = Callable[..., list[Result]]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from schedrl.benchmark import evaluation
 from schedrl.benchmark.evaluation import evaluate, picture
 from schedrl.benchmark.forms import measured_variant
-from schedrl.benchmark.replay import replay
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
@@ -20,6 +19,7 @@ from schedrl.metrics.spec import SampleSpec
 from schedrl.policies import find, make_policy
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.baselines import State
+from schedrl.report.replay import replay
 from schedrl.schedules import from_dict
 
 SHORT = {"episode.steps_per_phase": 10}

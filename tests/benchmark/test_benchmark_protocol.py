@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark import demo, evaluation, protocol
+from schedrl.benchmark import evaluation, protocol
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
+from schedrl.benchmark.protocol import Entry, default_entries, held_out_seeds, make_plan, run_plan
 from schedrl.benchmark.running import Step
 from schedrl.benchmark.store import Result, ResultStore, read_results
 from schedrl.environments.registration import training_variant
@@ -155,11 +155,11 @@ def test_the_default_comparison_is_everything_that_fits(
             raise SchedrlError("none is shipped")
         return TrainedAgent(name=name, path=str(trained))
 
-    monkeypatch.setattr(demo, "find", shipped)
-    labels = [entry.label for entry in demo.default_entries(variant, "ppo (shipped)")]
+    monkeypatch.setattr(protocol, "find", shipped)
+    labels = [entry.label for entry in default_entries(variant, "ppo (shipped)")]
     assert labels[0] == "ppo (shipped)"
     assert set(labels[1:]) == hand_made
     elsewhere = variant.model_copy(update={"id": "me/Other-v0"})
-    assert {entry.label for entry in demo.default_entries(elsewhere)} == hand_made
+    assert {entry.label for entry in default_entries(elsewhere)} == hand_made
     changed = variant.model_copy(update={"action": variant.action.model_copy(update={"bins": 5})})
-    assert {entry.label for entry in demo.default_entries(changed)} == hand_made
+    assert {entry.label for entry in default_entries(changed)} == hand_made

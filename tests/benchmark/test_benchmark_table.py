@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from schedrl.benchmark.show import WIDTH, findings, print_summary, report_table
 from schedrl.benchmark.store import Result
 from schedrl.benchmark.table import Summary, summarise
 from schedrl.errors import SchedrlError
+from schedrl.report.show import WIDTH, findings, print_summary, report_table
 
 MakeResult = Callable[..., Result]
 

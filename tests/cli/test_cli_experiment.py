@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from schedrl.benchmark.ava_dsc.rows import setting_for
+from schedrl.experiments.ava_dsc.rows import setting_for
 
 
 class Run(Protocol):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from schedrl.benchmark.fit.runner import CHECKPOINT
 from schedrl.diffusion.fitted import FittedModel
+from schedrl.fit.runner import CHECKPOINT
 
 OPTIONS = [
     "fit", "--data", "digits", "--network", "unet-akod-digits", "--batch-size", "6", "--log-every", "2",

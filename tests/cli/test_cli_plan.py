@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import schedrl
-from schedrl.benchmark.plan import training_cost
 from schedrl.environments.registration import training_variant
+from schedrl.jobs.cost import training_cost
 
 Run = Callable[..., Any]
 
@@ -92,9 +92,9 @@ def test_a_networks_flops_are_those_of_its_products(name: str) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from schedrl.benchmark.plan import network_cost
     from schedrl.diffusion.networks import named_network
     from schedrl.diffusion.unet import UNet
+    from schedrl.jobs.cost import network_cost
 
     named = named_network(name)
     cost = network_cost(named.training, named.image_shape)

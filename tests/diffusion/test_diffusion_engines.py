@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from schedrl.diffusion import native, native_engine
-from schedrl.diffusion.engines import EngineName
+from schedrl.diffusion.engines import native, native_engine
+from schedrl.diffusion.engines.choice import EngineName
+from schedrl.diffusion.engines.native import KernelUnavailableError
 from schedrl.diffusion.layers import StackedConv2d
-from schedrl.diffusion.native import KernelUnavailableError
 from schedrl.diffusion.operations import Operations
 from schedrl.diffusion.population import NoiseLaw, Population
 from schedrl.diffusion.process import alpha_sigma, training_target

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from schedrl.diffusion import native, tape
-from schedrl.diffusion.native import KernelUnavailableError
+from schedrl.diffusion.engines import native, tape
+from schedrl.diffusion.engines.native import KernelUnavailableError
 
 
 @pytest.fixture(autouse=True)

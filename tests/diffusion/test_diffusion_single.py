@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schedrl import schedules
 from schedrl.diffusion.distributed import Processes
+from schedrl.diffusion.engines.torch_engine import bytes_per_image
 from schedrl.diffusion.fitted import FittedModel, ModelFile
 from schedrl.diffusion.networks import NETWORKS, named_network
 from schedrl.diffusion.noise_law import NoiseLaw
@@ -21,7 +22,6 @@ from schedrl.diffusion.prediction import NetworkPredictor
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
 from schedrl.diffusion.streams import RunStream
-from schedrl.diffusion.torch_engine import bytes_per_image
 from schedrl.errors import SchedrlError
 from schedrl.files import write_arrays
 

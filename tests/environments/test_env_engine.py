@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.diffusion import native
+from schedrl.diffusion.engines import native
 
 
 def has_kernel() -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.schedules import Provenance, ScheduleFile, get, grid
+from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.schedules import get, grid
 
 Make = Callable[..., ScheduleFile]
 

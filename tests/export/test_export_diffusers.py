@@ -14,7 +14,8 @@ import pytest
 
 from schedrl.errors import SchedrlError
 from schedrl.export import SCHEDULERS, convert, diffusers_placement, on_training_law, to_diffusers
-from schedrl.schedules import Provenance, ScheduleFile, get, grid
+from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.schedules import get, grid
 from schedrl.sources import Gaussian
 
 Make = Callable[..., ScheduleFile]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from schedrl.diffusion.samplers import ddim, ddpm, heun
 from schedrl.export import to_diffusers
-from schedrl.schedules import Grid, ScheduleFile
+from schedrl.export.schedule_file import ScheduleFile
+from schedrl.schedules import Grid
 from schedrl.sources import Gaussian
 
 Make = Callable[..., ScheduleFile]

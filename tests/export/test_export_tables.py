@@ -13,7 +13,8 @@ import pytest
 
 from schedrl.errors import SchedrlError
 from schedrl.export import FORMATS, convert, csv_table, sigma_array, sigma_text
-from schedrl.schedules import Provenance, ScheduleFile, get, grid
+from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.schedules import get, grid
 
 Make = Callable[..., ScheduleFile]
 

@@ -14,18 +14,18 @@ import numpy as np
 
 from schedrl.benchmark.engines import Engine
 from schedrl.benchmark.protocol import Entry
-from schedrl.benchmark.provenance import provenance
 from schedrl.benchmark.running import Step, Work, run_work
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.sampling.gaussian import GaussianBatch
-from schedrl.environments.sampling.network_source import NetworkSource
 from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.sources import NetworkSource
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Agent, PPOAgent, SearchAgent, TrainedAgent, acts_in, catalogue, find
 from schedrl.policies.plans import OptimumPlan
 from schedrl.policies.solving import solve
+from schedrl.provenance import provenance
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = [

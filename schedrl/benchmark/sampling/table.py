@@ -10,8 +10,8 @@ import numpy as np
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.errors import SchedrlError
-from schedrl.metrics.intervals import Interval, geometric_mean
 from schedrl.schedules.conversions import FloatArray
+from schedrl.stats.intervals import Interval, geometric_mean
 
 __all__ = ["SamplingSummary", "SamplingTableRow", "positive", "summarise_sampling"]
 

@@ -20,10 +20,10 @@ from schedrl import data
 from schedrl.diffusion.predictors import SampledModel, find_model
 from schedrl.diffusion.spec import LOGSNR_LIMIT
 from schedrl.environments.sampling.gaussian import GaussianBatch
-from schedrl.environments.sampling.network_source import NetworkSource
+from schedrl.environments.sampling.network_spec import NetworkSpec
 from schedrl.environments.sampling.network_steps import ddim_step, heun_step, mean_square
 from schedrl.environments.sampling.references import Scales
-from schedrl.environments.sampling.sources import image_spectrum
+from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import FeatureExtractor, extractor
 from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
@@ -79,7 +79,7 @@ class Laboratory:
         SchedrlError: The image set or the feature network is missing, or does not fit.
     """
 
-    def __init__(self, source: NetworkSource, model: SampledModel) -> None:
+    def __init__(self, source: NetworkSpec, model: SampledModel) -> None:
         self.source, self.model = source, model
         self.size, self.pixels = source.images, int(np.prod(model.image_shape))
         room = _KEPT // (self.size * self.pixels)
@@ -225,10 +225,10 @@ class Laboratory:
         return train
 
 
-_laboratories: _Kept[tuple[NetworkSource, str], Laboratory] = _Kept(8)
+_laboratories: _Kept[tuple[NetworkSpec, str], Laboratory] = _Kept(8)
 
 
-def laboratory(source: NetworkSource) -> Laboratory:
+def laboratory(source: NetworkSpec) -> Laboratory:
     """The laboratory of a source, one in a process as long as the network behind its name is the same.
 
     Raises:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from schedrl.environments.sampling.batches import State, run_grids
 from schedrl.environments.sampling.gaussian import GaussianBatch
-from schedrl.environments.sampling.network_source import NetworkSource
+from schedrl.environments.sampling.network_spec import NetworkSpec
 from schedrl.environments.sampling.network_steps import ddim_step, heun_step, mean_square
 from schedrl.environments.sampling.references import Scales
 from schedrl.errors import SchedrlError
@@ -52,7 +52,7 @@ class NetworkBatch:
         self.scales = Scales(np.full(len(numbers), near), np.full(len(numbers), far))
 
     @classmethod
-    def of(cls, source: NetworkSource, count: int, sampler: SamplerName) -> NetworkBatch:
+    def of(cls, source: NetworkSpec, count: int, sampler: SamplerName) -> NetworkBatch:
         """Room for ``count`` noises.
 
         Raises:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from schedrl import data
 from schedrl.data import AnyData
-from schedrl.environments.sampling.network_source import NetworkSource
+from schedrl.environments.sampling.network_spec import NetworkSpec
+from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.errors import Spec
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.families import AnySpectrumFamily
@@ -128,18 +127,6 @@ class ImageSource(Spec):
 
     def assign(self, batch: Any, rows: NDArray[np.int64], uniforms: FloatArray) -> None:
         """Nothing changes between episodes."""
-
-
-@cache
-def image_spectrum(images: AnyData, floor: float) -> FloatArray:
-    """Eigenvalues of the training images' covariance, floored, descending.
-
-    Raises:
-        SchedrlError: The images are missing.
-    """
-    from schedrl.sources import Gaussian
-
-    return np.array(Gaussian.from_images(data.load(images).train, floor=floor).eigenvalues)
 
 
 class _Spans(Spec):
@@ -267,6 +254,34 @@ class CurieWeissSource(_Spans):
             self._between(self.inverse_temperature, uniforms[:, 1]),
             self._between(self.majority, uniforms[:, 2]),
         )
+
+
+class NetworkSource(NetworkSpec):
+    """A trained network as a source: see :class:`~schedrl.environments.sampling.network_spec.NetworkSpec`."""
+
+    @property
+    def num_uniforms(self) -> int:
+        """One, which stands for the starting noise of all images."""
+        return 1
+
+    @property
+    def feature_widths(self) -> tuple[tuple[str, int], ...]:
+        """Where the sampler stands, and what the network's last estimates were like."""
+        return tuple((name, 1) for name in ("angle", "state", "estimate", "change", "speed"))
+
+    def batch(self, count: int, sampler: SamplerName) -> Any:
+        """Room for ``count`` starting noises.
+
+        Raises:
+            SchedrlError: The network, its data or the feature network is missing.
+        """
+        from schedrl.environments.sampling.network import NetworkBatch
+
+        return NetworkBatch.of(self, count, sampler)
+
+    def assign(self, batch: Any, rows: NDArray[np.int64], uniforms: FloatArray) -> None:
+        """Draw starting noise."""
+        batch.assign_noise(rows, (uniforms[:, 0] * 2.0**53).astype(np.int64))
 
 
 AnySource = Annotated[

@@ -14,7 +14,6 @@ from schedrl.benchmark.sampling import comparison
 from schedrl.benchmark.sampling.comparison import default_entries, make_sampling_plan, run_sampling_plan
 from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
 from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.report import write_sampling_report
 from schedrl.benchmark.store import RESULTS, ResultStore
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
@@ -22,6 +21,7 @@ from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import TrainedAgent
 from schedrl.policies.solving import solve
+from schedrl.report.sampling.report import write_sampling_report
 
 Make = Callable[..., SamplingVariant]
 

@@ -20,7 +20,6 @@ from schedrl.benchmark.sampling.comparison import (
 )
 from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
 from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.report import write_sampling_report
 from schedrl.benchmark.sampling.table import summarise_sampling
 from schedrl.benchmark.store import RESULTS, ResultStore
 from schedrl.cli.common import parse_settings
@@ -29,6 +28,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import parse_agent
+from schedrl.report.sampling.report import write_sampling_report
 
 Make = Callable[..., SamplingVariant]
 

@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from schedrl.benchmark.sampling import show
 from schedrl.benchmark.sampling.records import SamplingResult
 from schedrl.benchmark.sampling.table import summarise_sampling
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.errors import SchedrlError
+from schedrl.report.sampling import show
 
 MakeResult = Callable[..., SamplingResult]
 

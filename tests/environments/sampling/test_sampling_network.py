@@ -17,7 +17,7 @@ from schedrl.diffusion.predictors import register_predictor
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.env import SamplingVectorEnv
 from schedrl.environments.sampling.network import NetworkBatch
-from schedrl.environments.sampling.network_source import FeaturesName
+from schedrl.environments.sampling.network_spec import FeaturesName
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError

@@ -1,0 +1,1 @@
+"""Who computes a population's training: the CPU kernel or PyTorch."""

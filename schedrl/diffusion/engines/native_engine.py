@@ -1,0 +1,128 @@
+"""The engine for CPUs: a compiled kernel replays the recorded network, one run per thread at a time.
+
+A run's numbers do not depend on its neighbours, on the number of threads, or on how runs and steps are cut into calls:
+not by a bit. Memory is one arena per thread, whatever the size of the population.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from schedrl.diffusion.engines.base import Block, Trained, record
+from schedrl.diffusion.engines.native import Job, load
+from schedrl.diffusion.engines.tape import Program
+from schedrl.diffusion.inputs import Inputs
+
+__all__ = ["NativeEngine", "lanes_for"]
+
+_PREDICTIONS = ("epsilon", "x0", "v")
+
+
+def lanes_for(batch_size: int, width: int) -> int:
+    """Images in a micro-batch: two vector registers' worth, or one where that already holds the batch.
+
+    Two keep as many sums in flight as the multipliers need. It depends on the batch alone, so numbers do too.
+    """
+    return width if batch_size <= width else 2 * width
+
+
+class NativeEngine:
+    """Trains a population with the CPU kernel.
+
+    Args:
+        state: The population, on a CPU.
+
+    Raises:
+        KernelUnavailableError: The kernel cannot be built here.
+        NotRecordableError: The network has a layer that it cannot express.
+    """
+
+    name = "native"
+
+    def __init__(self, state: Trained) -> None:
+        self.state, self._library = state, load()
+        self._image_shape = (state.images.shape[1], state.images.shape[2], state.images.shape[3])
+        lanes = lanes_for(state.spec.batch_size, self._library.lanes())
+        self.program: Program = record(state.network, self._image_shape, lanes)
+        self._alone = self.program
+        if state.network.views > 1:
+            self._alone = record(state.network, self._image_shape, lanes, alone=True)
+
+    def runs_at_once(self) -> int:
+        """No limit: the arena of a thread serves one run after another."""
+        return len(self.state.weights)
+
+    def working_bytes(self) -> int:
+        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
+        program = self.program
+        threads = min(torch.get_num_threads(), len(self.state.weights))
+        image = 4 * self.state.images[0].numel() * program.lanes
+        return 4 * threads * (program.arena + program.packed + self.state.weights.shape[1] + image)
+
+    def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
+        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
+        state, optimizer = self.state, self.state.spec.optimizer
+        runs, steps, batch = block.indices.shape
+        losses, norms = torch.empty(steps, runs), torch.empty(steps, runs)
+        job = self._job(self.program, state.weights[rows])
+        arrays = {
+            "images": state.images, "indices": block.indices, "logsnr": block.levels, "noise": block.noise,
+            "log_beta": block.log_beta, "average": state.average[rows], "first": state.optimizer.first[rows],
+            "second": state.optimizer.second[rows], "counts": state.optimizer.steps[rows], "losses": losses,
+            "norms": norms, "factor": block.factor, "boost": block.boost, "image_weights": block.image_weights,
+        }  # fmt: skip
+        for name, tensor in arrays.items():
+            if tensor is not None:
+                setattr(job, name, _address(tensor))
+        job.steps, job.batch = steps, batch
+        job.rate, job.epsilon = optimizer.learning_rate, optimizer.eps
+        job.beta_first, job.beta_second = optimizer.betas
+        job.weight_decay = optimizer.weight_decay
+        if optimizer.dsc is not None:
+            job.max_factor, job.printed = optimizer.dsc.max_factor, optimizer.dsc.update == "printed"
+        job.max_norm = optimizer.max_gradient_norm or 0.0
+        job.ema_decay = state.spec.ema_decay
+        self._library.train(ctypes.byref(job))
+        return losses, norms
+
+    def predict(self, rows: slice, inputs: Inputs) -> Tensor:
+        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
+        runs, count = inputs.logsnr.shape
+        # The same images for every run are not copied.
+        shared = inputs.neighbours is None and (runs == 1 or inputs.z.stride(0) == 0)
+        images = inputs.z[:1] if shared else torch.stack([z for z, _ in inputs.views], dim=2)
+        levels = torch.stack([logsnr for _, logsnr in inputs.views], dim=2)
+        result = torch.empty(inputs.z.shape)
+        job = self._job(self._alone if inputs.neighbours is None else self.program, self.state.average[rows])
+        arrays = {"z": images, "logsnr": levels, "log_beta": inputs.log_beta}
+        held = {
+            name: tensor.to(torch.float32).contiguous()
+            for name, tensor in arrays.items()
+            if tensor is not None
+        }
+        for name, tensor in held.items():
+            setattr(job, name, _address(tensor))
+        job.result, job.count = _address(result), count
+        job.z_stride = 0 if shared else count * job.views * job.pixels
+        self._library.evaluate(ctypes.byref(job))
+        return result
+
+    def _job(self, program: Program, weights: Tensor) -> Job:
+        channels, height, width = self._image_shape
+        return Job(
+            code=program.code.ctypes.data, length=len(program.code), frequencies=program.frequencies.ctypes.data,
+            lanes=program.lanes, arena=program.arena, packed=program.packed, parameters=weights.shape[1],
+            pixels=channels * height * width, views=len(program.inputs), beta=program.beta,
+            inputs=program.inputs.ctypes.data, levels=program.levels.ctypes.data, output=program.output,
+            gradient=program.gradient, runs=len(weights), threads=torch.get_num_threads(),
+            prediction=_PREDICTIONS.index(self.state.spec.prediction_type), weights=_address(weights),
+        )  # fmt: skip
+
+
+def _address(tensor: Tensor) -> int:
+    assert tensor.is_contiguous()
+    assert tensor.device.type == "cpu"
+    return tensor.data_ptr()

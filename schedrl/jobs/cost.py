@@ -1,0 +1,140 @@
+"""What training in an environment will take, before it is begun: parameters, arithmetic, memory and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from schedrl.diffusion.spec import TrainingSpec
+    from schedrl.environments.training.variant import TrainingVariant
+
+__all__ = ["NetworkCost", "TrainingCost", "network_cost", "training_cost"]
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Cost of training ``num_envs`` environments side by side.
+
+    Attributes:
+        engine: Who computes, ``"native"`` or ``"torch"``.
+        parameters: Of one network.
+        step_flops: Floating-point operations in the matrix products of one optimizer step, all runs together.
+        held_bytes: Weights, optimizer state and images.
+        working_bytes: Features, gradients and random numbers.
+        runs_at_once: Runs that are trained together within the memory budget.
+        step_seconds: Predicted for one optimizer step of all runs.
+        measure_seconds: Predicted for one measurement of the validation bound of all runs.
+        episode_seconds: Predicted for one episode of all runs, without the test bound.
+        calibrated_runs: Runs that were timed.
+    """
+
+    engine: str
+    parameters: int
+    step_flops: int
+    held_bytes: int
+    working_bytes: int
+    runs_at_once: int
+    step_seconds: float
+    measure_seconds: float
+    episode_seconds: float
+    calibrated_runs: int
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Cost of one network.
+
+    Attributes:
+        parameters: Of it.
+        forward_flops: Floating-point operations in the matrix products of one image's prediction.
+        step_flops: The same in training, forward and backward.
+        held_bytes: Weights, their average, gradients and two moments.
+        feature_bytes: What an image's features take while it trains, in float32.
+    """
+
+    parameters: int
+    forward_flops: int
+    step_flops: int
+    held_bytes: int
+    feature_bytes: int
+
+
+def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> NetworkCost:
+    """Count; nothing is trained.
+
+    Args:
+        training: The network and how it is trained.
+        image_shape: ``(C, H, W)``.
+
+    Raises:
+        SchedrlError: The network does not fit the images.
+    """
+    from schedrl.diffusion.engines.base import record
+    from schedrl.diffusion.engines.torch_engine import bytes_per_image
+    from schedrl.diffusion.unet import UNet
+
+    network = UNet(training.network, image_shape)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    forward, step = record(network, image_shape, 1).flops
+    return NetworkCost(parameters, forward, step, 5 * 4 * parameters, bytes_per_image(network, image_shape))
+
+
+def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") -> TrainingCost:
+    """Count, and time a few steps of a few runs.
+
+    Args:
+        variant: The environment; its data must be at hand.
+        num_envs: Environments side by side.
+        device: Torch device.
+
+    Raises:
+        SchedrlError: The data is missing or the device cannot be used.
+    """
+    import torch
+
+    from schedrl import data, schedules
+    from schedrl.diffusion.population import NoiseLaw, Population
+    from schedrl.metrics.bound import Bound
+
+    images = data.load(variant.data)
+    planned = Population(variant.training, images.train, num_envs, device)
+    # A few rounds of all threads, or one part of the runs, stand for the rest: time grows with the rounds.
+    native = planned.engine.name == "native"
+    together = min(torch.get_num_threads(), num_envs) if native else planned.runs_at_once
+    timed = Population(variant.training, images.train, together, device)
+    for run in range(together):
+        timed.start(run, run)
+    limits = {"logsnr_max": variant.bound.logsnr_max, "logsnr_min": variant.bound.logsnr_min}
+    law = NoiseLaw.of([schedules.get("uniform", **limits)] * together, betas=variant.training.reads_betas)
+    rounds = -(-num_envs // together)
+    bound = Bound(variant.bound, images.validation, images.levels, device)
+    timed.train(law, 2)  # warms caches up, and a GPU captures its graph
+    step = _median_seconds(lambda: timed.train(law, 5)) / 5 * rounds
+    measure = _median_seconds(lambda: bound.evaluate(timed.predict_epsilon, together)) * rounds
+    episode = variant.episode
+    return TrainingCost(
+        engine=planned.engine.name,
+        parameters=planned.num_parameters,
+        step_flops=planned.flops() * num_envs,
+        held_bytes=planned.held_bytes(),
+        working_bytes=planned.working_bytes(),
+        runs_at_once=planned.runs_at_once,
+        step_seconds=step,
+        measure_seconds=measure,
+        episode_seconds=episode.phases * (episode.steps_per_phase * step + measure),
+        calibrated_runs=together,
+    )
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))

@@ -1,0 +1,151 @@
+"""Figures of a sampling report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.sampling.table import positive
+from schedrl.environments.sampling.gaussian import GaussianBatch
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.rewards import ERROR_RANGE
+from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES
+from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
+from schedrl.sources.gaussian.recursions import exact_variance, variance_trajectory
+
+__all__ = ["grids_figure", "loss_figure", "modes_figure", "profile_figure", "steps_figure"]
+
+
+def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
+    """log-SNR of the interior levels against the step, of one source; infinite ends are not drawn."""
+    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name, sigmas in grids.items():
+        logsnr = logsnr_from_sigma(sigmas)
+        inside = np.isfinite(logsnr)
+        axes.plot(
+            np.arange(len(sigmas))[inside], logsnr[inside], label=name, **_style(name, list(grids), learned)
+        )
+    axes.set(xlabel="step (noise to data)", ylabel="log-SNR λ (natural log)", title="Where the sampler steps")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
+    """Log of each eigenvector's variance over the true marginal's along the sampler, of the first problem."""
+    batch = problems.batch
+    assert isinstance(batch, GaussianBatch)
+    spectrum = batch.eigenvalues[0][batch.weights[0] > 0.0]
+    figure = Figure(figsize=(3.6 * len(grids), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
+    shades = np.linspace(0.05, 0.85, len(spectrum))
+    from matplotlib import colormaps
+
+    for axes, (name, sigmas) in zip(panels, grids.items(), strict=True):
+        path = variance_trajectory(spectrum, sigmas, batch.sampler)
+        # A step from infinity to 0 leaves no variance at all.
+        lost = np.log(np.maximum(path, ERROR_RANGE[0]) / exact_variance(spectrum, sigmas[:, None]))
+        for place, shade in enumerate(shades):
+            label = (
+                f"λ = {spectrum[place]:.3g}"
+                if axes is panels[-1] and place in (0, len(spectrum) - 1)
+                else None
+            )
+            axes.plot(np.arange(len(sigmas)), lost[:, place], color=colormaps["viridis"](shade), label=label)
+        axes.set(xlabel="step (noise to data)", title=name)
+        if name == learned:
+            axes.title.set_color(LEARNED)
+    panels[0].set_ylabel("log (variance / true variance)")
+    panels[-1].legend(fontsize=8, frameon=False, loc="center right")
+    return figure
+
+
+def profile_figure(
+    results: Sequence[SamplingResult], names: Sequence[str], yardstick: str, learned: str | None
+) -> Figure:
+    """Share of sources on which an agent's error is within a factor of the yardstick's."""
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name in names:
+        own = [result for result in results if result.agent == name]
+        base = [result.optimum if yardstick == "optimum" else result.reference for result in own]
+        errors = positive(np.array([result.error for result in own]))
+        ratios = np.sort(errors / positive(np.array([value or 0.0 for value in base])))
+        shares = np.arange(1, len(ratios) + 1) / len(ratios)
+        axes.step(
+            ratios, shares, where="post", label=name, **_style(name, list(names), learned, marker=False)
+        )
+    axes.set(
+        xlabel=f"error over that of the {yardstick} (log scale)",
+        ylabel="share of sources within it",
+        title="How far off, on how many sources",
+        xscale="log",
+        ylim=(0.0, 1.02),
+    )
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(color="0.92", linewidth=0.6)
+    return figure
+
+
+def steps_figure(steps: Sequence[int], errors: Mapping[str, FloatArray], learned: str | None) -> Figure:
+    """Geometric mean of the error against N, with the law 1/N² of first-order samplers."""
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for name, values in errors.items():
+        shown = np.isfinite(values)
+        axes.plot(np.array(steps)[shown], values[shown], label=name, **_style(name, list(errors), learned))
+    last = float(next(iter(errors.values()))[-1])
+    guide = last * (steps[-1] / np.array(steps)) ** 2
+    axes.plot(steps, guide, color=FAINT, linewidth=3.0, zorder=0, label="1/N²")
+    axes.set(
+        xlabel="sampler steps N", ylabel="KL divergence (nats), geometric mean", title="Error against steps",
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    axes.set_xticks(steps, [str(n) for n in steps])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def modes_figure(
+    dimensions: Sequence[float],
+    parts: Mapping[str, Mapping[str, FloatArray]],
+    targets: Mapping[str, float],
+    learned: str | None,
+) -> Figure:
+    """The modes' balance and their width against the dimension."""
+    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    names = {"majority": "weight of the larger mode, p̂", "within_variance": "variance within a mode"}
+    for axes, (part, label) in zip(panels, names.items(), strict=True):
+        for name, values in parts.items():
+            axes.plot(dimensions, values[part], label=name, **_style(name, list(parts), learned))
+        axes.axhline(targets[part], color="0.5", linewidth=0.9, linestyle=(0, (2, 3)))
+        axes.annotate("true", (dimensions[0], targets[part]), va="bottom", color="0.4", fontsize=8)
+        axes.set(xlabel="dimension d", title=label, xscale="log")
+    panels[1].set_ylim(bottom=0.0)
+    panels[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _style(name: str, names: list[str], learned: str | None, *, marker: bool = True) -> dict[str, Any]:
+    if name == learned:
+        return {
+            "color": LEARNED,
+            "linewidth": 2.4,
+            "zorder": 4,
+            **({"marker": "o", "markersize": 4} if marker else {}),
+        }
+    place = names.index(name)
+    return {
+        "color": HAND_MADE[place % len(HAND_MADE)],
+        "linestyle": STYLES[place % len(STYLES)],
+        "linewidth": 1.4,
+        **({"marker": ".", "markersize": 5} if marker else {}),
+    }

@@ -1,0 +1,1 @@
+"""Intervals and comparisons: what a handful of seeds can say. NumPy only."""

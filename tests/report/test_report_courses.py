@@ -1,0 +1,137 @@
+"""Learning and searching on one axis: whose zero, whose cost, and what is not at hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schedrl.benchmark.manifest import Manifest, ManifestRow
+from schedrl.benchmark.store import Result
+from schedrl.benchmark.table import summarise
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.policies.agents import SEQUENCE, SequenceAgent, definition_hash
+from schedrl.policies.progress import PROGRESS, read_progress
+from schedrl.report.comparison_figures import courses_figure
+from schedrl.report.courses import Courses, courses_of
+from schedrl.report.figures import png
+
+MakeResult = Callable[..., Result]
+REFERENCE = {"name": "tangent", "gamma": 0.2}
+HISTORY = [{"optimizer_steps": 10, "best": 0.0}, {"optimizer_steps": 24, "best": 0.05}]
+
+
+@pytest.fixture
+def found(variant: TrainingVariant) -> SequenceAgent:
+    return SequenceAgent.model_validate(
+        {
+            "name": "search-random", "env_id": variant.id, "fingerprint": variant.fingerprint(),
+            "actions": [[0.5] * 10], "search": {"name": "random"}, "seed": 0, "search_steps": 24, "history": HISTORY,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results(make_result: MakeResult, found: SequenceAgent) -> list[Result]:
+    rows = {
+        "ppo": ("trained", "hash of ppo", 2.9, 12), "search": ("sequence", definition_hash(found), 2.95, 24),
+        "cosine": ("schedule", "hash of cosine", 3.1, 0), "law": ("schedule", "hash of law", 3.0, 0),
+    }  # fmt: skip
+    return [
+        make_result(
+            agent, seed, bound + 0.1 * seed, kind=kind, agent_hash=digest, search_steps=cost,
+            form="exact" if kind == "schedule" else "action",
+            schedule=[REFERENCE if agent == "law" else {"name": "cosine"}],
+        )
+        for agent, (kind, digest, bound, cost) in rows.items()
+        for seed in range(3)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trained: Path, found: SequenceAgent) -> Path:
+    shutil.copytree(trained, tmp_path / "agent")
+    place = tmp_path / "searches" / "random-1"
+    place.mkdir(parents=True)
+    (place / SEQUENCE).write_text(json.dumps(found.model_dump(mode="json")))
+    other = tmp_path / "searches" / "damaged"
+    other.mkdir()
+    (other / SEQUENCE).write_text("{")
+    return tmp_path
+
+
+def collect(folder: Path, variant: TrainingVariant, results: list[Result]) -> Courses | None:
+    keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results)
+    rows = tuple(
+        ManifestRow(agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None)
+        for agent, form, digest in keys
+    )
+    manifest = Manifest(variant=variant, seeds=(0, 1, 2), rows=rows)
+    return courses_of(folder, manifest, results, summarise(results))
+
+
+def test_everything_is_over_the_law_of_action_0(
+    folder: Path, variant: TrainingVariant, results: list[Result]
+) -> None:
+    courses = collect(folder, variant, results)
+    assert courses is not None
+    assert courses.base == "law"
+    assert courses.notes == ()
+    by_name = {course.name: course for course in courses.courses}
+    assert set(by_name) == {"ppo", "search"}
+    assert by_name["search"].optimizer_steps.tolist() == [10, 24]
+    assert by_name["search"].gain.tolist() == [0.0, 0.05]
+    progress = read_progress(folder / "agent")
+    # One environment step is one training run here, of two optimizer steps.
+    assert by_name["ppo"].optimizer_steps.tolist() == [2.0 * row.timesteps for row in progress]
+    zero = np.mean([r.episode_return for r in results if r.agent == "law"])
+    assert by_name["ppo"].gain == pytest.approx([row.return_mean - zero for row in progress])
+    reached = {point.name: point for point in courses.reached}
+    assert {name: point.optimizer_steps for name, point in reached.items()} == {
+        "ppo": 12,
+        "search": 24,
+        "cosine": 0,
+    }
+    assert reached["ppo"].gain.value == pytest.approx(0.1)
+    assert reached["cosine"].gain.value == pytest.approx(-0.1)
+    figure = courses_figure(courses)
+    assert figure.axes[0].get_xscale() == "log"
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_what_is_not_at_hand_is_said(folder: Path, variant: TrainingVariant, results: list[Result]) -> None:
+    (folder / "agent" / PROGRESS).unlink()
+    shutil.rmtree(folder / "searches")
+    courses = collect(folder, variant, results)
+    assert courses is not None
+    assert courses.courses == ()
+    assert set(courses.notes) == {
+        "The training curve of ppo is not at hand.",
+        "The course of search is not at hand.",
+    }
+
+
+def test_returns_of_another_environment_are_not_drawn(
+    folder: Path, variant: TrainingVariant, results: list[Result]
+) -> None:
+    path = folder / "agent" / "agent.json"
+    content = json.loads(path.read_text())
+    content["variant"]["training"]["batch_size"] = 5
+    path.write_text(json.dumps(content))
+    courses = collect(folder, variant, results)
+    assert courses is not None
+    assert [course.name for course in courses.courses] == ["search"]
+    assert "trained in another environment" in courses.notes[0]
+
+
+def test_without_a_common_zero_there_is_nothing(
+    folder: Path, variant: TrainingVariant, results: list[Result]
+) -> None:
+    assert collect(folder, variant, [r for r in results if r.agent != "law"]) is None
+    assert collect(folder, variant, [r for r in results if r.kind == "schedule"]) is None
+    gaming = [r.model_copy(update={"reward": "own_loss"}) for r in results]
+    assert collect(folder, variant, gaming) is None
