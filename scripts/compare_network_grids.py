@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import read_results
 from schedrl.diffusion.predictors import find_model
 from schedrl.environments.registration import sampling_variant

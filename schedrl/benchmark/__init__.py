@@ -7,23 +7,25 @@ agent is rewarded for. The interval that decides is that of the difference paire
 
 from schedrl.benchmark.evaluation import RunResult, evaluate
 from schedrl.benchmark.forms import Form, measured_variant
-from schedrl.benchmark.protocol import FIRST_SEED, Entry, Plan, held_out_seeds, run_plan
-from schedrl.benchmark.store import Result, ResultStore, read_results
-from schedrl.benchmark.table import Summary, summarise
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.benchmark.tasks import FIRST_SEED, held_out_seeds
+from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
+from schedrl.benchmark.training_tasks import Entry, Plan, run_plan
 
 __all__ = [
     "FIRST_SEED",
     "Entry",
     "Form",
     "Plan",
-    "Result",
     "ResultStore",
     "RunResult",
-    "Summary",
+    "TrainingResult",
+    "TrainingSummary",
     "evaluate",
     "held_out_seeds",
     "measured_variant",
     "read_results",
     "run_plan",
-    "summarise",
+    "summarise_training",
 ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.benchmark.answers import Answer, Role, answers_of, role_of
-from schedrl.benchmark.store import Result
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import Answer, Role, answers_of, role_of
 from schedrl.stats.intervals import Interval
 from schedrl.stats.profiles import (
     PerformanceProfile,
@@ -85,7 +85,7 @@ class Aggregate:
 
 
 def aggregate_environments(
-    parts: Sequence[Sequence[Result]], reference: str | None = None
+    parts: Sequence[Sequence[TrainingResult]], reference: str | None = None
 ) -> Aggregate | None:
     """Rows, seeds and environments as matrices, and what they come to.
 
@@ -126,20 +126,20 @@ def aggregate_environments(
     )
 
 
-def _groups(results: Sequence[Result]) -> dict[Key, list[Result]]:
-    groups: dict[Key, list[Result]] = {}
+def _groups(results: Sequence[TrainingResult]) -> dict[Key, list[TrainingResult]]:
+    groups: dict[Key, list[TrainingResult]] = {}
     for result in results:
         groups.setdefault((result.agent, result.form), []).append(result)
     return groups
 
 
-def _of(group: Sequence[Result], seeds: Sequence[int]) -> list[Result]:
+def _of(group: Sequence[TrainingResult], seeds: Sequence[int]) -> list[TrainingResult]:
     """A run per seed, in their order."""
     by_seed = {result.seed: result for result in group}
     return [by_seed[seed] for seed in seeds]
 
 
-def _bounds(runs: Sequence[Sequence[Result]]) -> Array:
+def _bounds(runs: Sequence[Sequence[TrainingResult]]) -> Array:
     """Test bounds ``[environments, seeds]``."""
     return np.array([[result.test_bound for result in row] for row in runs])
 
@@ -174,7 +174,7 @@ def _not_negative(gap: Interval) -> Interval:
     return Interval(gap.value, max(gap.low, 0.0), gap.high)
 
 
-def _answers(chosen: Mapping[str, Sequence[Sequence[Result]]]) -> tuple[Answer, ...]:
+def _answers(chosen: Mapping[str, Sequence[Sequence[TrainingResult]]]) -> tuple[Answer, ...]:
     """As for one environment, of bounds and costs that are means over environments.
 
     Environments share their seeds and may share data and weights with them, so they are averaged seed by seed first:
@@ -190,7 +190,7 @@ def _answers(chosen: Mapping[str, Sequence[Sequence[Result]]]) -> tuple[Answer, 
     return tuple(made)
 
 
-def _averaged(runs: Sequence[Sequence[Result]]) -> list[Result]:
+def _averaged(runs: Sequence[Sequence[TrainingResult]]) -> list[TrainingResult]:
     """One result per seed, its bounds and its cost averaged over environments."""
     cost = round(float(np.mean([row[0].search_steps for row in runs])))
     return [

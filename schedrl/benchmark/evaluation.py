@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from schedrl.benchmark.store import Quality
+from schedrl.benchmark.results import Quality
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant

@@ -11,25 +11,32 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import Plan
-from schedrl.benchmark.store import RESULTS, Result, read_results
+from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.sampling_tasks import SamplingPlan
+from schedrl.benchmark.store import RESULTS, read_results
+from schedrl.benchmark.training_tasks import Plan
+from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_text
 from schedrl.metrics.spec import SampleSpec
-from schedrl.policies.agents import TrainedAgent
+from schedrl.policies.agents import Agent, TrainedAgent
 
 __all__ = [
     "MANIFEST",
-    "Manifest",
-    "ManifestRow",
+    "SamplingManifest",
+    "SamplingManifestRow",
     "Several",
+    "TrainingManifest",
+    "TrainingManifestRow",
     "family_of",
-    "load_comparison",
+    "load_sampling",
+    "load_training",
     "read_json_model",
     "read_manifest",
     "relative",
-    "write_manifest",
+    "write_sampling_manifest",
+    "write_training_manifest",
 ]
 
 MANIFEST = "benchmark.json"
@@ -37,7 +44,7 @@ MANIFEST = "benchmark.json"
 ModelT = TypeVar("ModelT", bound=Spec)
 
 
-class ManifestRow(Spec):
+class TrainingManifestRow(Spec):
     """A row of the table.
 
     Attributes:
@@ -53,7 +60,7 @@ class ManifestRow(Spec):
     folder: str | None = None
 
 
-class Manifest(Spec):
+class TrainingManifest(Spec):
     """Contents of ``benchmark.json``.
 
     Attributes:
@@ -71,7 +78,7 @@ class Manifest(Spec):
     format: Literal[1] = 1
     variant: TrainingVariant
     seeds: tuple[int, ...]
-    rows: tuple[ManifestRow, ...]
+    rows: tuple[TrainingManifestRow, ...]
     reference: str | None = None
     results: str = RESULTS
     notes: tuple[str, ...] = ()
@@ -79,7 +86,7 @@ class Manifest(Spec):
     samples: SampleSpec | None = None
 
 
-def write_manifest(
+def write_training_manifest(
     folder: Path,
     plan: Plan,
     results: Path,
@@ -87,7 +94,7 @@ def write_manifest(
     reference: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     within: Path | None = None,
-) -> Manifest:
+) -> TrainingManifest:
     """Describe a comparison in its folder.
 
     Args:
@@ -102,8 +109,10 @@ def write_manifest(
     for row in plan.measurements:
         agent = row.entry.agent
         path = relative(Path(agent.path), folder, within) if isinstance(agent, TrainedAgent) else None
-        rows.append(ManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path))
-    manifest = Manifest(
+        rows.append(
+            TrainingManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path)
+        )
+    manifest = TrainingManifest(
         variant=plan.variant,
         seeds=tuple(plan.seeds),
         rows=tuple(rows),
@@ -117,13 +126,13 @@ def write_manifest(
     return manifest
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> TrainingManifest:
     """Read the description of a comparison of training runs.
 
     Raises:
         SchedrlError: It is missing or damaged.
     """
-    return read_json_model(folder, Manifest)
+    return read_json_model(folder, TrainingManifest)
 
 
 class Several(Spec):
@@ -170,20 +179,20 @@ def read_json_model(folder: Path, model: type[ModelT]) -> ModelT:
         raise SchedrlError(f"{path}: is not JSON: {error}") from None
 
 
-def load_comparison(folder: Path) -> tuple[Manifest, list[Result]]:
+def load_training(folder: Path) -> tuple[TrainingManifest, list[TrainingResult]]:
     """A folder's description and those of its results that it is about.
 
     Raises:
         SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
     """
     manifest = read_manifest(folder)
-    results = select(manifest, read_results(folder / manifest.results, Result))
+    results = select(manifest, read_results(folder / manifest.results, TrainingResult))
     if not results:
         raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
     return manifest, results
 
 
-def select(manifest: Manifest, results: Sequence[Result]) -> list[Result]:
+def select(manifest: TrainingManifest, results: Sequence[TrainingResult]) -> list[TrainingResult]:
     """Results of the comparison, row by row in its order."""
     fingerprint, seeds = manifest.variant.fingerprint(), set(manifest.seeds)
     return [
@@ -202,3 +211,86 @@ def relative(path: Path, folder: Path, within: Path | None = None) -> str:
     path, folder = path.resolve(), folder.resolve()
     inside = path.is_relative_to(folder if within is None else within.resolve())
     return os.path.relpath(path, folder) if inside else str(path)
+
+
+class SamplingManifestRow(Spec):
+    """A row of the table.
+
+    Attributes:
+        label: Its name.
+        agent_hash: Hash of the agent.
+        agent: What it is; a trained one's folder is relative to the manifest when inside its folder.
+    """
+
+    label: str
+    agent_hash: str
+    agent: Agent = Field(discriminator="kind")
+
+
+class SamplingManifest(Spec):
+    """Contents of ``benchmark.json``.
+
+    Attributes:
+        format: Version of the layout.
+        family: Tells it from a comparison of training runs.
+        variant: The environment, whole.
+        seeds: Held-out seeds.
+        rows: The agents.
+        results: Where the results are; relative to the manifest when inside its folder.
+        overrides: Changes that made the variant out of the registered one.
+    """
+
+    format: Literal[1] = 1
+    family: Literal["sampling"] = "sampling"
+    variant: SamplingVariant
+    seeds: tuple[int, ...]
+    rows: tuple[SamplingManifestRow, ...]
+    results: str = RESULTS
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+def write_sampling_manifest(
+    folder: Path,
+    plan: SamplingPlan,
+    results: Path,
+    overrides: Mapping[str, Any] | None = None,
+    within: Path | None = None,
+) -> SamplingManifest:
+    """Describe a comparison in its folder; see :func:`write_training_manifest`."""
+    rows = []
+    for row in plan.rows:
+        agent = row.entry.agent
+        if agent.kind == "trained":
+            agent = agent.model_copy(update={"path": relative(Path(agent.path), folder, within)})
+        rows.append(SamplingManifestRow(label=row.entry.label, agent_hash=row.agent_hash, agent=agent))
+    manifest = SamplingManifest(
+        variant=plan.variant,
+        seeds=tuple(plan.seeds),
+        rows=tuple(rows),
+        results=relative(results, folder, within),
+        overrides=dict(overrides or {}),
+    )
+    write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))
+    return manifest
+
+
+def load_sampling(folder: Path) -> tuple[SamplingManifest, list[SamplingResult]]:
+    """A folder's description and those of its results that it is about, row by row.
+
+    Raises:
+        SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
+    """
+    manifest = read_json_model(folder, SamplingManifest)
+    fingerprint, seeds = manifest.variant.fingerprint(), set(manifest.seeds)
+    found = read_results(folder / manifest.results, SamplingResult)
+    results = [
+        result
+        for row in manifest.rows
+        for result in found
+        if (result.agent, result.agent_hash) == (row.label, row.agent_hash)
+        and result.fingerprint == fingerprint
+        and result.seed in seeds
+    ]
+    if not results:
+        raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
+    return manifest, results

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from schedrl.benchmark.engines import Engine
-from schedrl.benchmark.protocol import Entry
+from schedrl.benchmark.executors import Executor
 from schedrl.benchmark.store import Line
+from schedrl.benchmark.training_tasks import Entry
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import SEQUENCE, ScheduleSearchAgent, SequenceAgent
@@ -166,7 +166,7 @@ def searched(
 
 def search_side_by_side(
     tasks: Sequence[SearchTask],
-    engine: Engine,
+    engine: Executor,
     listen: Callable[[SearchTask, SearchProgress], None] | None = None,
 ) -> None:
     """Do searches in several processes; :func:`searched` then finds them done.

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from schedrl.benchmark.manifest import MANIFEST, Several, write_manifest
-from schedrl.benchmark.protocol import work_of
-from schedrl.benchmark.protocol_file import Comparison
-from schedrl.benchmark.running import Work
-from schedrl.benchmark.sampling.comparison import SamplingPlan, sampling_work_of
-from schedrl.benchmark.sampling.manifest import write_sampling_manifest
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.store import Line, Result
+from schedrl.benchmark.benchmark_file import Part
+from schedrl.benchmark.manifest import MANIFEST, Several, write_sampling_manifest, write_training_manifest
+from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.sampling_tasks import SamplingPlan, sampling_work_of
+from schedrl.benchmark.store import Line
+from schedrl.benchmark.tasks import Work
+from schedrl.benchmark.training_tasks import work_of
 from schedrl.files import dump_json, write_text
 
 __all__ = ["describe", "work_in"]
 
 
-def work_in(comparisons: Sequence[Comparison], device: str = "cpu") -> tuple[type[Line], list[list[Work]]]:
+def work_in(comparisons: Sequence[Part], device: str = "cpu") -> tuple[type[Line], list[list[Work]]]:
     """What the lines of a protocol's results are, and the rows of each of its environments.
 
     Args:
@@ -29,10 +28,10 @@ def work_in(comparisons: Sequence[Comparison], device: str = "cpu") -> tuple[typ
     works = [
         sampling_work_of(plan) if isinstance(plan, SamplingPlan) else work_of(plan, device) for plan in plans
     ]
-    return SamplingResult if isinstance(plans[0], SamplingPlan) else Result, works
+    return SamplingResult if isinstance(plans[0], SamplingPlan) else TrainingResult, works
 
 
-def describe(folder: Path, comparisons: Sequence[Comparison], results: Path) -> None:
+def describe(folder: Path, comparisons: Sequence[Part], results: Path) -> None:
     """Write what a folder's results are about.
 
     Args:
@@ -51,7 +50,9 @@ def describe(folder: Path, comparisons: Sequence[Comparison], results: Path) -> 
             write_sampling_manifest(target, plan, results, overrides, within=folder)
         else:
             reference = comparison.reference
-            write_manifest(target, plan, results, reference=reference, overrides=overrides, within=folder)
+            write_training_manifest(
+                target, plan, results, reference=reference, overrides=overrides, within=folder
+            )
     if several:
         index = Several(parts=tuple(comparison.folder for comparison in comparisons))
         write_text(folder / MANIFEST, dump_json(index.model_dump(mode="json")))

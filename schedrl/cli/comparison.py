@@ -25,10 +25,10 @@ from schedrl.cli.common import (
 from schedrl.errors import SchedrlError, parse
 
 if TYPE_CHECKING:
-    from schedrl.benchmark.engines import Engine
-    from schedrl.benchmark.protocol_file import Comparison, Protocol
-    from schedrl.benchmark.running import Step
+    from schedrl.benchmark.benchmark_file import Benchmark, Part
+    from schedrl.benchmark.executors import Executor
     from schedrl.benchmark.searches import SearchTask
+    from schedrl.benchmark.tasks import Step
     from schedrl.policies.sequence_search import SearchProgress
 
 __all__ = ["BENCHMARK_EXAMPLES", "DEMO_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "demo", "report"]
@@ -141,7 +141,7 @@ def benchmark(
     """Compare agents on held-out seeds at equal cost, and print the table with its intervals."""
     overrides = parse_settings(settings, "--set")
 
-    from schedrl.benchmark.protocol_file import lay_out, read_protocol
+    from schedrl.benchmark.benchmark_file import lay_out, read_benchmark
     from schedrl.policies.agents import slug
 
     if protocol_file is None:
@@ -152,7 +152,7 @@ def benchmark(
         for option, given in (("env", env), ("agents", agents), ("form", form), ("reference", reference)):
             if given is not None:
                 raise SchedrlError(f"--{option}: is what {protocol_file} says; give one of them")
-        protocol, prefix = read_protocol(protocol_file), f"protocol file {protocol_file}: "
+        protocol, prefix = read_benchmark(protocol_file), f"protocol file {protocol_file}: "
     changes: dict[str, object] = {
         "seeds": seeds,
         "first_seed": first_seed,
@@ -163,7 +163,7 @@ def benchmark(
 
         changes["quality"] = (protocol.quality or SampleSpec()).model_copy(update={"count": samples})
     protocol = protocol.model_copy(update={k: value for k, value in changes.items() if value is not None})
-    engine = _engine(jobs, ray or ray_address is not None, ray_address, device)
+    executor = _executor(jobs, ray or ray_address is not None, ray_address, device)
     checked_device(device)
     plans = lay_out(protocol, lambda name, changed: ready_variant(name, changed, download=download), prefix)
     if folder is None and json_file is None:
@@ -173,8 +173,8 @@ def benchmark(
         from schedrl.files import ensure_folder
 
         target = ensure_folder(folder or Path(json_file or "").parent, "--folder")
-        plans = _searched(plans, protocol, target, progress, device, None if ray or ray_address else engine)
-    _compare(plans, folder, json_file, force_bar=progress, device=device, engine=engine)
+        plans = _searched(plans, protocol, target, progress, device, None if ray or ray_address else executor)
+    _compare(plans, folder, json_file, force_bar=progress, device=device, executor=executor)
     if folder is not None:
         note(f"a report with figures: schedrl report {folder}")
 
@@ -214,8 +214,9 @@ def demo(
     download: DownloadOption = False,
 ) -> None:
     """Learn a noise schedule with PPO, compare it with every hand-made one on held-out seeds, and write a report."""
-    from schedrl.benchmark.protocol import Entry, default_entries, held_out_seeds, make_plan
-    from schedrl.benchmark.protocol_file import Comparison
+    from schedrl.benchmark.benchmark_file import Part
+    from schedrl.benchmark.tasks import held_out_seeds
+    from schedrl.benchmark.training_tasks import Entry, default_entries, make_plan
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
     from schedrl.files import ensure_folder
@@ -243,7 +244,7 @@ def demo(
         raise typer.Exit(130) from None
     note(f"2/3 comparing on {seeds} held-out seeds")
     plan = make_plan(variant, [Entry("ppo", agent), *hand_made], held_out_seeds(seeds), _forms(form))
-    comparison = Comparison(plan, overrides, "ppo", folder.name)
+    comparison = Part(plan, overrides, "ppo", folder.name)
     _compare([comparison], folder, None, force_bar=progress, device="cpu")
     note("3/3 reporting")
     typer.echo(f"report: {write_report(folder, note)}")
@@ -251,18 +252,18 @@ def demo(
 
 
 def _compare(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Part],
     folder: Path | None,
     json_file: Path | None,
     *,
     force_bar: bool,
     device: str,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> None:
     """Measure, print, and leave results and manifests behind."""
-    from schedrl.benchmark.running import run_work
     from schedrl.benchmark.several import describe, work_in
     from schedrl.benchmark.store import RESULTS, Line, ResultStore
+    from schedrl.benchmark.tasks import run_work
     from schedrl.files import ensure_folder
     from schedrl.report.several import show
 
@@ -280,7 +281,7 @@ def _compare(
         describe(folder, comparisons, path)
     rows = [row for work in works for row in work]
     with _measuring(sum(len(row.keys) for row in rows), path, force_bar) as listen:
-        results = run_work(rows, store, engine=engine, listen=listen)
+        results = run_work(rows, store, executor=executor, listen=listen)
     for place, (comparison, work) in enumerate(zip(comparisons, works, strict=True)):
         if place:
             typer.echo()
@@ -289,17 +290,17 @@ def _compare(
     typer.echo(f"\nresults: {path}")
 
 
-def _engine(jobs: int | None, ray: bool, address: str | None, device: str) -> Engine | None:
+def _executor(jobs: int | None, ray: bool, address: str | None, device: str) -> Executor | None:
     """Who measures; None for this process."""
     if ray:
-        from schedrl.benchmark.ray_engine import Ray
+        from schedrl.benchmark.executors_ray import Ray
 
         if jobs is not None:
             raise SchedrlError("--jobs: Ray decides how much is measured at once; give --jobs or --ray")
         return Ray(address, gpus=0.0 if device.startswith("cpu") else 1.0)
     if jobs is None:
         return None
-    from schedrl.benchmark.engines import LocalProcesses
+    from schedrl.benchmark.executors import LocalProcesses
 
     return LocalProcesses(jobs)
 
@@ -317,9 +318,9 @@ def _measuring(total: int, path: Path, force_bar: bool) -> Iterator[Callable[[St
 
 def _protocol(
     env: str, agents: str | None, form: Literal["exact", "action", "both"] | None, reference: str | None
-) -> Protocol:
+) -> Benchmark:
     """What the options say, as a protocol."""
-    from schedrl.benchmark.protocol_file import Protocol
+    from schedrl.benchmark.benchmark_file import Benchmark
 
     entries = None
     if agents is not None:
@@ -333,19 +334,19 @@ def _protocol(
         "forms": _forms(form or "both"),
         "reference": reference,
     }
-    return parse(Protocol, fields, "--env")
+    return parse(Benchmark, fields, "--env")
 
 
 def _searched(
-    comparisons: Sequence[Comparison],
-    protocol: Protocol,
+    comparisons: Sequence[Part],
+    protocol: Benchmark,
     folder: Path,
     force_bar: bool,
     device: str,
-    engine: Engine | None,
-) -> list[Comparison]:
+    executor: Executor | None,
+) -> list[Part]:
     """Search before measuring; all that can be checked has been checked before that."""
-    from schedrl.benchmark.protocol_file import with_found
+    from schedrl.benchmark.benchmark_file import with_found
     from schedrl.benchmark.searches import search_side_by_side, search_tasks, searched
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
@@ -370,8 +371,8 @@ def _searched(
                 spent[task.folder] = now.optimizer_steps
                 tick(sum(spent.values()), f"{task.doing}, best so far {now.best:+.4f} on the reference")
 
-            if engine is not None:
-                search_side_by_side(tasks, engine, listen)
+            if executor is not None:
+                search_side_by_side(tasks, executor, listen)
             made = []
             for comparison, variant, own in places:
                 if variant is None:

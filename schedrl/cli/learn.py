@@ -58,7 +58,7 @@ def learn(
     download: DownloadOption = False,
 ) -> None:
     """Learn which noise to train on for your images, and compare it on images held out."""
-    from schedrl.benchmark.table import summarise
+    from schedrl.benchmark.training_summary import summarise_training
     from schedrl.cli.common import console
     from schedrl.cli.fit import data_named, ready_data
     from schedrl.cli.training import progress_listener
@@ -100,7 +100,7 @@ def learn(
     except KeyboardInterrupt:
         note("interrupted; the same command goes on")
         raise typer.Exit(130) from None
-    print_summary(summarise(results, "learned"), console())
+    print_summary(summarise_training(results, "learned"), console())
     path = write_law(job, results, out or target / "schedule.json", shift=shift)
     typer.echo(f"\nschedule: {path}")
     typer.echo(f"report:   {write_report(target, note)}")

@@ -83,7 +83,7 @@ def evaluate(
     checked_device(device)
 
     from schedrl.benchmark.evaluation import picture
-    from schedrl.benchmark.protocol import Entry, measure, measurement
+    from schedrl.benchmark.training_tasks import Entry, measure, measurement
     from schedrl.files import dump_json, write_text
     from schedrl.stats.intervals import mean
 
@@ -116,9 +116,9 @@ def _evaluate_sampling(
     variant: SamplingVariant, agent: Agent, seeds: range, json_file: Path | None, render: Path | None
 ) -> None:
     """The same for an agent that places a sampler's steps."""
-    from schedrl.benchmark.protocol import Entry
-    from schedrl.benchmark.sampling.comparison import make_sampling_plan, measure
-    from schedrl.benchmark.sampling.table import summarise_sampling
+    from schedrl.benchmark.sampling_summary import summarise_sampling
+    from schedrl.benchmark.sampling_tasks import make_sampling_plan, measure
+    from schedrl.benchmark.training_tasks import Entry
     from schedrl.files import dump_json, write_bytes, write_text
 
     plan = make_sampling_plan(variant, [Entry(agent.name, agent)], list(seeds))

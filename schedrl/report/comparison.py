@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from schedrl import data, schedules
-from schedrl.benchmark.manifest import Manifest, load_comparison
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import Row, Summary, summarise
+from schedrl.benchmark.manifest import TrainingManifest, load_training
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, summarise_training
 from schedrl.errors import MissingDataError
 from schedrl.files import ensure_folder
 from schedrl.policies.progress import read_progress
@@ -53,14 +53,14 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     Raises:
         SchedrlError: The comparison is missing or damaged, or the folder cannot be written.
     """
-    return write_document(folder, report_blocks(folder, listen), load_comparison(folder)[0].variant.id)
+    return write_document(folder, report_blocks(folder, listen), load_training(folder)[0].variant.id)
 
 
 def report_blocks(folder: Path, listen: Callable[[str], None] | None = None) -> list[Block]:
     """What :func:`write_report` writes."""
-    manifest, results = load_comparison(folder)
+    manifest, results = load_training(folder)
     ensure_folder(folder / "figures", "report folder")
-    summary = summarise(results, manifest.reference, manifest.notes)
+    summary = summarise_training(results, manifest.reference, manifest.notes)
     tell = listen or (lambda _: None)
     tell("figures")
     blocks = [*_opening(summary), *_bins(manifest, results, summary), *_schedules(manifest, results, summary)]
@@ -70,7 +70,7 @@ def report_blocks(folder: Path, listen: Callable[[str], None] | None = None) -> 
     return [*blocks, *method_blocks(folder, manifest, results, summary)]
 
 
-def _opening(summary: Summary) -> list[Block]:
+def _opening(summary: TrainingSummary) -> list[Block]:
     heads, rows = show.report_table(summary)
     best, last = summary.rows[0], summary.rows[-1]
     return [
@@ -92,7 +92,7 @@ def _opening(summary: Summary) -> list[Block]:
     ]
 
 
-def _main_rows(summary: Summary, most: int = 6) -> list[Row]:
+def _main_rows(summary: TrainingSummary, most: int = 6) -> list[TrainingRow]:
     """The rows that the question is about, and the laws that people know; none of which a run diverged."""
     wanted = [row for row in summary.rows if row.learned]
     wanted += [row for row in (summary.best("searched"), summary.best("hand-made")) if row is not None]
@@ -101,7 +101,9 @@ def _main_rows(summary: Summary, most: int = 6) -> list[Row]:
     return fine[:most]
 
 
-def _bins(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
+def _bins(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
     rows = [row for row in _main_rows(summary) if row.name != summary.reference]
     grid = manifest.variant.test_bound or manifest.variant.bound
     bins = bound_bins(results, [row.name for row in rows], summary.reference, grid.levels)
@@ -124,7 +126,9 @@ def _bins(manifest: Manifest, results: Sequence[Result], summary: Summary) -> li
     return [Heading("Where the bounds differ"), image("bins", figure, caption, alt)]
 
 
-def _schedules(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
+def _schedules(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
     curves = _curves(results, summary)
     every = _every_curve(results, summary)
     limits = (manifest.variant.bound.logsnr_max, manifest.variant.bound.logsnr_min)
@@ -156,7 +160,7 @@ def _schedules(manifest: Manifest, results: Sequence[Result], summary: Summary) 
     ]
 
 
-def _drawable(summary: Summary) -> list[Row]:
+def _drawable(summary: TrainingSummary) -> list[TrainingRow]:
     """Rows with a schedule of their own, hand-made laws as written where they were measured so."""
     exact = {row.label for row in summary.rows if row.form == "exact"}
     return [
@@ -166,7 +170,7 @@ def _drawable(summary: Summary) -> list[Row]:
     ]
 
 
-def _curves(results: Sequence[Result], summary: Summary) -> list[figures.Curve]:
+def _curves(results: Sequence[TrainingResult], summary: TrainingSummary) -> list[figures.Curve]:
     """Schedules of the first seed: of learned rows every phase, of the others the last."""
     curves: list[figures.Curve] = []
     named = {"hand-made": 0, "searched": 0}
@@ -186,23 +190,25 @@ def _curves(results: Sequence[Result], summary: Summary) -> list[figures.Curve]:
     return curves
 
 
-def _every_curve(results: Sequence[Result], summary: Summary) -> list[figures.Curve]:
+def _every_curve(results: Sequence[TrainingResult], summary: TrainingSummary) -> list[figures.Curve]:
     made = [(row, _program(results, row)) for row in _drawable(summary)]
     return [figures.Curve(_label(row, program), program[-1], row.role) for row, program in made]
 
 
-def _label(row: Row, program: Sequence[Schedule]) -> str:
+def _label(row: TrainingRow, program: Sequence[Schedule]) -> str:
     return f"{row.label}, last phase" if program[0] != program[-1] else row.label
 
 
-def _program(results: Sequence[Result], row: Row) -> list[Schedule]:
+def _program(results: Sequence[TrainingResult], row: TrainingRow) -> list[Schedule]:
     """The schedules of a row's first seed, phase by phase."""
     runs = [result for result in results if (result.agent, result.form) == (row.label, row.form)]
     first = min(runs, key=lambda result: result.seed)
     return [schedules.from_dict(schedule) for schedule in first.schedule]
 
 
-def _learning(folder: Path, manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
+def _learning(
+    folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
     folders = {row.agent: folder / row.folder for row in manifest.rows if row.folder is not None}
     blocks = learning_blocks(folders)
     if not blocks and any(row.learned for row in summary.rows):
@@ -246,7 +252,9 @@ def learning_blocks(folders: Mapping[str, Path]) -> list[Block]:
     return [Heading("Learning"), *blocks] if blocks else []
 
 
-def _samples(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
+def _samples(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
     learned = next((row for row in summary.rows if row.learned), None)
     chosen = [
         row for row in (learned, summary.best("searched"), summary.best("hand-made")) if row is not None
@@ -274,7 +282,9 @@ def _samples(manifest: Manifest, results: Sequence[Result], summary: Summary) ->
     return [*blocks, image("samples", figure, caption, alt)]
 
 
-def _claims(manifest: Manifest, results: Sequence[Result], summary: Summary) -> list[Block]:
+def _claims(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
     made = paper_claims(manifest.variant, results, summary)
     return [Heading("What the papers claim"), *verdicts(made, READING, "the papers claim")]
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow
-from schedrl.benchmark.answers import Role
+from schedrl.benchmark.training_summary import Role
 from schedrl.report.courses import Courses
 from schedrl.report.figures import HAND_MADE, LEARNED, SEARCHED, line_style
 from schedrl.stats.intervals import Interval

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl import schedules
-from schedrl.benchmark.answers import Role
-from schedrl.benchmark.manifest import Manifest
+from schedrl.benchmark.manifest import TrainingManifest
+from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.searches import SEARCHES
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import Summary, named_groups
+from schedrl.benchmark.training_summary import Role, TrainingSummary, named_groups
 from schedrl.environments.base import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
@@ -84,7 +83,7 @@ class Courses:
 
 
 def courses_of(
-    folder: Path, manifest: Manifest, results: Sequence[Result], summary: Summary
+    folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> Courses | None:
     """Collect courses and what they led to.
 
@@ -119,7 +118,7 @@ def courses_of(
     return Courses(base, tuple(made), tuple(point for point in reached if point is not None), tuple(notes))
 
 
-def _base(variant: TrainingVariant, groups: dict[str, list[Result]]) -> str | None:
+def _base(variant: TrainingVariant, groups: dict[str, list[TrainingResult]]) -> str | None:
     """The row that does what action 0 does: through the actions if it is there, else the law as written."""
     reference = getattr(variant.action, "reference", None)
     if reference is None:
@@ -138,7 +137,7 @@ def _base(variant: TrainingVariant, groups: dict[str, list[Result]]) -> str | No
 
 
 def _course(
-    name: str, group: Sequence[Result], folder: Path, manifest: Manifest, zero: float
+    name: str, group: Sequence[TrainingResult], folder: Path, manifest: TrainingManifest, zero: float
 ) -> Course | str:
     """The course of a row, or why there is none."""
     first = group[0]
@@ -170,7 +169,7 @@ def _returns_of(variant: Variant) -> dict[str, Any]:
     return variant.model_dump(mode="json", exclude={"id", "description", "test_bound"})
 
 
-def _search(folder: Path, manifest: Manifest, digest: str) -> SequenceAgent | None:
+def _search(folder: Path, manifest: TrainingManifest, digest: str) -> SequenceAgent | None:
     """A search's record, found by the hash of what it found."""
     # A comparison in one environment has its searches beside its results, one in several in each one's folder.
     places = dict.fromkeys([folder, (folder / manifest.results).parent])
@@ -184,7 +183,9 @@ def _search(folder: Path, manifest: Manifest, digest: str) -> SequenceAgent | No
     return None
 
 
-def _reached(summary: Summary, groups: dict[str, list[Result]], name: str, base: str) -> Reached | None:
+def _reached(
+    summary: TrainingSummary, groups: dict[str, list[TrainingResult]], name: str, base: str
+) -> Reached | None:
     row = summary.row(name)
     ours = {result.seed: result.episode_return for result in groups[name]}
     theirs = {result.seed: result.episode_return for result in groups[base]}

@@ -13,8 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from schedrl.benchmark.answers import Role
-from schedrl.benchmark.table import Row, Summary
+from schedrl.benchmark.training_summary import Role, TrainingRow, TrainingSummary
 from schedrl.environments.training.rendering import tile
 from schedrl.policies.progress import ProgressRow
 from schedrl.schedules import Schedule
@@ -147,7 +146,7 @@ def noise_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure
     return figure
 
 
-def bounds_figure(summary: Summary) -> Figure:
+def bounds_figure(summary: TrainingSummary) -> Figure:
     """Test bounds with their intervals, and differences to the reference."""
     rows = list(reversed(summary.rows))
     figure = Figure(figsize=(10.0, 1.6 + 0.27 * len(rows)), layout="constrained")
@@ -235,7 +234,7 @@ def _styled(curves: Sequence[Curve]) -> list[tuple[Curve, dict[str, Any]]]:
 
 
 def _forest(
-    axes: Axes, places: NDArray[np.int64], rows: list[Row], values: list[Interval], shown: str
+    axes: Axes, places: NDArray[np.int64], rows: list[TrainingRow], values: list[Interval], shown: str
 ) -> None:
     """Points with error bars; what lies far from the rest is an arrow at the edge with its number."""
     middle = np.array([value.value for value in values])

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from schedrl.benchmark.manifest import Manifest, ManifestRow
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import Summary
+from schedrl.benchmark.manifest import TrainingManifest, TrainingManifestRow
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import TrainingSummary
 from schedrl.errors import AgentFileError
 from schedrl.policies.agent_files import read_description
 from schedrl.report.document import Block, Bullets, Code, Heading
@@ -18,7 +18,7 @@ __all__ = ["method_blocks"]
 
 
 def method_blocks(
-    folder: Path, manifest: Manifest, results: Sequence[Result], summary: Summary
+    folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> list[Block]:
     """The last sections of a report.
 
@@ -70,16 +70,16 @@ def _some(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(values))
 
 
-def _software(result: Result) -> str:
+def _software(result: TrainingResult) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(result.versions.items()))
 
 
-def _span(results: Sequence[Result]) -> str:
+def _span(results: Sequence[TrainingResult]) -> str:
     first, last = min(r.created for r in results), max(r.created for r in results)
     return first if first == last else f"{first} to {last}"
 
 
-def _trainings(folder: Path, manifest: Manifest) -> list[str]:
+def _trainings(folder: Path, manifest: TrainingManifest) -> list[str]:
     """The commands that trained the learned agents, as comments where their folders are at hand."""
     lines = []
     for row in manifest.rows:
@@ -94,7 +94,7 @@ def _trainings(folder: Path, manifest: Manifest) -> list[str]:
     return lines
 
 
-def _commands(manifest: Manifest, summary: Summary) -> list[str]:
+def _commands(manifest: TrainingManifest, summary: TrainingSummary) -> list[str]:
     agents = dict.fromkeys(_word(row) for row in manifest.rows)
     words = ["schedrl", "benchmark", "--env", summary.env_id, "--seeds", str(len(manifest.seeds))]
     words += ["--first-seed", str(manifest.seeds[0]), "--agents", ",".join(agents), *_form(manifest.rows)]
@@ -107,7 +107,7 @@ def _commands(manifest: Manifest, summary: Summary) -> list[str]:
     return [shlex.join([*words, "-f", "FOLDER"]), "schedrl report FOLDER"]
 
 
-def _word(row: ManifestRow) -> str:
+def _word(row: TrainingManifestRow) -> str:
     """How the command line names a row's agent."""
     if row.folder is None:
         return row.agent
@@ -116,7 +116,7 @@ def _word(row: ManifestRow) -> str:
     return row.agent if shipped else f"{row.agent}={row.folder}"
 
 
-def _form(rows: Sequence[ManifestRow]) -> list[str]:
+def _form(rows: Sequence[TrainingManifestRow]) -> list[str]:
     """The forms of hand-made laws that were asked for, unless both were."""
     exact = {row.agent for row in rows if row.form == "exact"}
     if not exact:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schedrl.benchmark.answers import paired_by_seed
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import Summary, named_groups
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import TrainingSummary, named_groups, paired_by_seed
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.report.claims import Claim, by_interval
 
@@ -75,7 +74,9 @@ _PAIRS = (
 )
 
 
-def paper_claims(variant: TrainingVariant, results: Sequence[Result], summary: Summary) -> list[Claim]:
+def paper_claims(
+    variant: TrainingVariant, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Claim]:
     """The claims, those that nothing was measured about included.
 
     Args:
@@ -104,7 +105,7 @@ def paper_claims(variant: TrainingVariant, results: Sequence[Result], summary: S
     return made
 
 
-def _row(names: Sequence[str], groups: Mapping[str, list[Result]]) -> str | None:
+def _row(names: Sequence[str], groups: Mapping[str, list[TrainingResult]]) -> str | None:
     """The row of the first of these agents that there is, as written rather than as the actions express it."""
     for name in names:
         for row in (name, f"{name} (exact)", f"{name} (action)"):
@@ -113,7 +114,7 @@ def _row(names: Sequence[str], groups: Mapping[str, list[Result]]) -> str | None
     return None
 
 
-def _pair(pair: _Pair, groups: Mapping[str, list[Result]]) -> Claim:
+def _pair(pair: _Pair, groups: Mapping[str, list[TrainingResult]]) -> Claim:
     one, other = _row(pair.better, groups), _row(pair.worse, groups)
     if one is None or other is None:
         lacking = pair.better if one is None else pair.worse
@@ -121,7 +122,7 @@ def _pair(pair: _Pair, groups: Mapping[str, list[Result]]) -> Claim:
     return _difference(pair.text, one, other, groups)
 
 
-def _difference(text: str, one: str, other: str, groups: Mapping[str, list[Result]]) -> Claim:
+def _difference(text: str, one: str, other: str, groups: Mapping[str, list[TrainingResult]]) -> Claim:
     difference = paired_by_seed(groups[one], groups[other])
     if difference is None:
         return Claim(text, NOT_MEASURED, f"`{one}` and `{other}` share no seed")
@@ -139,7 +140,11 @@ def _difference(text: str, one: str, other: str, groups: Mapping[str, list[Resul
 
 
 def _learned(
-    text: str, fits: bool, learned: str | None, rivals: Sequence[str], groups: Mapping[str, list[Result]]
+    text: str,
+    fits: bool,
+    learned: str | None,
+    rivals: Sequence[str],
+    groups: Mapping[str, list[TrainingResult]],
 ) -> Claim:
     if not fits:
         return Claim(text, NOT_MEASURED, "an agent decides something else in this environment")
@@ -152,7 +157,7 @@ def _learned(
     return _difference(text, learned, other, groups)
 
 
-def _best(text: str, summary: Summary) -> Claim:
+def _best(text: str, summary: TrainingSummary) -> Claim:
     answer = next((a for a in summary.answers if a.against == "hand-made" and a.difference is not None), None)
     if answer is None or answer.difference is None:
         return Claim(text, NOT_MEASURED, "no learned agent, or no hand-made one")
@@ -161,7 +166,7 @@ def _best(text: str, summary: Summary) -> Claim:
     return Claim(text, by_interval(answer.difference), measured)
 
 
-def _reward(text: str, summary: Summary) -> Claim:
+def _reward(text: str, summary: TrainingSummary) -> Claim:
     if summary.reward != "own_loss":
         return Claim(
             text, NOT_MEASURED, f"the reward here is `{summary.reward}`; docs/gaming.md has the measurement"

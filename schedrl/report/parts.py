@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from schedrl.benchmark.store import Quality, Result
-from schedrl.benchmark.table import Summary, named_groups
+from schedrl.benchmark.results import Quality, TrainingResult
+from schedrl.benchmark.training_summary import TrainingSummary, named_groups
 from schedrl.report.document import Block, Paragraph, Table
 from schedrl.stats.intervals import Interval, mean, paired_difference
 
@@ -13,7 +13,7 @@ __all__ = ["bound_bins", "quality_table"]
 
 
 def bound_bins(
-    results: Sequence[Result], names: Sequence[str], reference: str, levels: int
+    results: Sequence[TrainingResult], names: Sequence[str], reference: str, levels: int
 ) -> dict[str, list[Interval]]:
     """Differences to the reference by cell of λ, from λ_max on, paired by seed, bits/dim.
 
@@ -40,7 +40,7 @@ def bound_bins(
     return made
 
 
-def quality_table(results: Sequence[Result], summary: Summary) -> list[Block] | None:
+def quality_table(results: Sequence[TrainingResult], summary: TrainingSummary) -> list[Block] | None:
     """Distances of samples to the data, row by row in the table's order; None if none were drawn."""
     groups = {
         name: [run.quality for run in runs if run.quality is not None and run.quality.frechet is not None]

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from schedrl.benchmark.benchmark_file import Part
 from schedrl.benchmark.manifest import Several, family_of, read_json_model
-from schedrl.benchmark.protocol_file import Comparison
-from schedrl.benchmark.sampling.comparison import SamplingPlan
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.table import summarise_sampling
-from schedrl.benchmark.store import Line, Result
-from schedrl.benchmark.table import summarise
+from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.sampling_summary import summarise_sampling
+from schedrl.benchmark.sampling_tasks import SamplingPlan
+from schedrl.benchmark.store import Line
+from schedrl.benchmark.training_summary import summarise_training
 from schedrl.files import ensure_folder
 from schedrl.report.comparison import report_blocks
 from schedrl.report.document import Block, Heading, Image, write_document
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["show", "write_several_report"]
 
 
-def show(comparison: Comparison, results: Sequence[Line], console: Console) -> None:
+def show(comparison: Part, results: Sequence[Line], console: Console) -> None:
     """Print the table of one environment.
 
     Args:
@@ -39,8 +39,8 @@ def show(comparison: Comparison, results: Sequence[Line], console: Console) -> N
     if isinstance(comparison.plan, SamplingPlan):
         print_sampling_summary(summarise_sampling(cast("Sequence[SamplingResult]", results)), console)
     else:
-        runs = cast("Sequence[Result]", results)
-        print_summary(summarise(runs, comparison.reference, comparison.plan.notes), console)
+        runs = cast("Sequence[TrainingResult]", results)
+        print_summary(summarise_training(runs, comparison.reference, comparison.plan.notes), console)
 
 
 def write_several_report(folder: Path, listen: Callable[[str], None] | None = None) -> Path:

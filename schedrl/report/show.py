@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from schedrl.benchmark.table import Row, Summary
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,15 +26,15 @@ WIDTH = 100
 """Columns that the printed table keeps to."""
 
 
-def _bound(row: Row) -> str:
+def _bound(row: TrainingRow) -> str:
     return row.test_bound.plus_minus(".4f") if row.num_seeds > 1 else f"{row.test_bound.value:.4f}"
 
 
-def _iqm(row: Row) -> str:
+def _iqm(row: TrainingRow) -> str:
     return f"{row.iqm:.3f}" if row.num_seeds > 1 else f"{row.iqm.value:.3f}"
 
 
-def _difference(row: Row) -> str:
+def _difference(row: TrainingRow) -> str:
     if row.difference is None:
         return "reference"
     if math.isinf(row.difference.low):
@@ -42,11 +42,11 @@ def _difference(row: Row) -> str:
     return row.difference.plus_minus("+.4f")
 
 
-def _probability(row: Row) -> str:
+def _probability(row: TrainingRow) -> str:
     return "" if row.probability is None else f"{row.probability.value:.2f}"
 
 
-def _cost(summary: Summary, row: Row) -> str:
+def _cost(summary: TrainingSummary, row: TrainingRow) -> str:
     return f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}"
 
 
@@ -54,7 +54,7 @@ COLUMNS = ("agent", "form", "test bound", "interquartile", "difference", "P", "r
 """Headings of the printed table."""
 
 
-def cells(summary: Summary, row: Row) -> list[str]:
+def cells(summary: TrainingSummary, row: TrainingRow) -> list[str]:
     """A row's cells, in the order of ``COLUMNS``."""
     return [
         row.label,
@@ -69,7 +69,7 @@ def cells(summary: Summary, row: Row) -> list[str]:
     ]
 
 
-def title(summary: Summary) -> str:
+def title(summary: TrainingSummary) -> str:
     """What the table shows."""
     return (
         f"{summary.env_id}: test bound in bits/dim (lower is better), {len(summary.seeds)} held-out seeds, "
@@ -77,7 +77,7 @@ def title(summary: Summary) -> str:
     )
 
 
-def explanation(summary: Summary) -> str:
+def explanation(summary: TrainingSummary) -> str:
     """What the columns mean."""
     return (
         "test bound: mean ± 95 % t interval. interquartile: mean of the middle half "
@@ -89,14 +89,14 @@ def explanation(summary: Summary) -> str:
     )
 
 
-def answers(summary: Summary) -> list[str]:
+def answers(summary: TrainingSummary) -> list[str]:
     """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
     if not summary.answers:
         return ["**Whether learning was worth it is not answered**: no learned agent is in this comparison."]
     return [answer.text() for answer in summary.answers]
 
 
-def findings(summary: Summary) -> list[str]:
+def findings(summary: TrainingSummary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
     lines = [verdict.text() for verdict in summary.verdicts]
     if summary.verdicts:
@@ -113,7 +113,7 @@ def findings(summary: Summary) -> list[str]:
     return [*lines, *summary.notes]
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: TrainingSummary, console: Console) -> None:
     """Print the table and what follows from it."""
     from rich import box
     from rich.table import Table
@@ -144,7 +144,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text(line.replace("**", "")), width=width)
 
 
-def report_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+def report_table(summary: TrainingSummary) -> tuple[list[str], list[list[str]]]:
     """Headings and rows for a report: every column, intervals in full."""
     heads = ["agent", "form", "seeds", "test bound", "interquartile mean", f"minus {summary.reference}"]
     heads += [f"P({summary.reference} better)", "return", "diverged", "search cost, runs"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow, aggregate_environments
-from schedrl.benchmark.manifest import load_comparison
-from schedrl.benchmark.table import summarise
+from schedrl.benchmark.manifest import load_training
+from schedrl.benchmark.training_summary import summarise_training
 from schedrl.report import comparison_figures, show
 from schedrl.report.comparison import image
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Table
@@ -29,14 +29,14 @@ def together_blocks(folders: Sequence[Path]) -> list[Block]:
     """
     if not folders:
         return []
-    loaded = [load_comparison(folder) for folder in folders]
+    loaded = [load_training(folder) for folder in folders]
     reference = loaded[0][0].reference
     total = aggregate_environments([results for _, results in loaded], reference)
     lines = []
     if total is not None and total.answers:
         lines += [f"Over {len(loaded)} environments: {answer.text()}" for answer in total.answers]
     for manifest, results in loaded:
-        summary = summarise(results, manifest.reference, manifest.notes)
+        summary = summarise_training(results, manifest.reference, manifest.notes)
         lines += [f"`{summary.env_id}`: {line}" for line in show.answers(summary)]
     blocks: list[Block] = [Bullets(tuple(lines))]
     if total is None:

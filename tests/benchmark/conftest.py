@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.store import Result
+from schedrl.benchmark.results import TrainingResult
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def variant(tiny: dict[str, Any]) -> TrainingVariant:
 def make_result(variant: TrainingVariant) -> MakeResult:
     """A result of the tiny environment; fields can be changed, ``return`` as ``earned``."""
 
-    def make(agent: str, seed: int, test_bound: float, **changes: Any) -> Result:
+    def make(agent: str, seed: int, test_bound: float, **changes: Any) -> TrainingResult:
         fields: dict[str, Any] = {
             "agent": agent,
             "kind": "schedule",
@@ -49,6 +49,6 @@ def make_result(variant: TrainingVariant) -> MakeResult:
         }
         if changes.get("kind") in ("trained", "random"):
             fields["form"] = "action"
-        return Result.model_validate({**fields, **changes})
+        return TrainingResult.model_validate({**fields, **changes})
 
     return make

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schedrl.benchmark.engines import Engine
-from schedrl.benchmark.running import Work, run_work
-from schedrl.benchmark.store import Result, ResultStore
+from schedrl.benchmark.executors import Executor
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore
+from schedrl.benchmark.tasks import Work, run_work
 from schedrl.errors import SchedrlError
 
 
@@ -20,10 +21,10 @@ class Job:
     """A task that does what its name says, in files that tests can see."""
 
     doing: str
-    result: Result
+    result: TrainingResult
     folder: Path
 
-    def run(self) -> list[Result]:
+    def run(self) -> list[TrainingResult]:
         with (self.folder / "log").open("a") as log:
             log.write(f"{self.doing} {self.result.seed} {os.getpid()}\n")
         once = self.folder / f"{self.result.seed}"
@@ -39,6 +40,6 @@ class Job:
         return [self.result]
 
 
-def run_jobs(engine: Engine, jobs: Sequence[Job], path: Path) -> list[Result]:
+def run_jobs(engine: Executor, jobs: Sequence[Job], path: Path) -> list[TrainingResult]:
     rows = [Work({job.result.seed: job.result.key}, lambda _, job=job: job, 1) for job in jobs]  # type: ignore[misc]
-    return run_work(rows, ResultStore(path, Result), engine=engine)
+    return run_work(rows, ResultStore(path, TrainingResult), executor=engine)

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from schedrl.benchmark.aggregates import aggregate_environments
-from schedrl.benchmark.store import Result
+from schedrl.benchmark.results import TrainingResult
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 SEEDS = 8
 MEANS = {"ppo": (2.8, 3.9), "cosine": (3.0, 4.0), "linear": (3.4, 4.5), "search": (2.9, 3.8)}
@@ -19,10 +19,10 @@ KINDS = {"ppo": ("trained", 100), "search": ("sequence", 95)}
 
 
 @pytest.fixture
-def parts(make_result: MakeResult) -> list[list[Result]]:
+def parts(make_result: MakeResult) -> list[list[TrainingResult]]:
     """Two environments, four rows, eight seeds; the second has a row of its own."""
     rng = np.random.default_rng(3)
-    made: list[list[Result]] = []
+    made: list[list[TrainingResult]] = []
     for place in range(2):
         luck = rng.normal(0.0, 0.3, SEEDS)
         made.append(
@@ -40,12 +40,14 @@ def parts(make_result: MakeResult) -> list[list[Result]]:
     return made
 
 
-def bounds(parts: list[list[Result]], agent: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def bounds(
+    parts: list[list[TrainingResult]], agent: str
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     rows = [[r.test_bound for r in sorted(part, key=lambda r: r.seed) if r.agent == agent] for part in parts]
     return np.array(rows)
 
 
-def test_scores_are_differences_to_cosine_by_seed(parts: list[list[Result]]) -> None:
+def test_scores_are_differences_to_cosine_by_seed(parts: list[list[TrainingResult]]) -> None:
     total = aggregate_environments(parts, "ppo")
     assert total is not None
     assert (total.environments, total.num_seeds, total.base, total.reference) == (
@@ -69,7 +71,7 @@ def test_scores_are_differences_to_cosine_by_seed(parts: list[list[Result]]) -> 
     assert values == sorted(values, reverse=True)
 
 
-def test_probabilities_are_about_the_reference(parts: list[list[Result]]) -> None:
+def test_probabilities_are_about_the_reference(parts: list[list[TrainingResult]]) -> None:
     total = aggregate_environments(parts, "ppo")
     assert total is not None
     by_name = {row.name: row for row in total.rows}
@@ -83,7 +85,7 @@ def test_probabilities_are_about_the_reference(parts: list[list[Result]]) -> Non
     assert chance.value == pytest.approx(np.mean(wins))
 
 
-def test_answers_are_means_over_environments_paired_by_seed(parts: list[list[Result]]) -> None:
+def test_answers_are_means_over_environments_paired_by_seed(parts: list[list[TrainingResult]]) -> None:
     total = aggregate_environments(parts)
     assert total is not None
     hand_made, searched = total.answers
@@ -99,7 +101,7 @@ def test_answers_are_means_over_environments_paired_by_seed(parts: list[list[Res
     assert (searched.rival, searched.verdict) == ("search", "not told apart")
 
 
-def test_seeds_that_a_row_lacks_are_left_out_everywhere(parts: list[list[Result]]) -> None:
+def test_seeds_that_a_row_lacks_are_left_out_everywhere(parts: list[list[TrainingResult]]) -> None:
     parts[0] = [r for r in parts[0] if not (r.agent == "linear" and r.seed >= 5)]
     total = aggregate_environments(parts)
     assert total is not None

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from schedrl.benchmark.answers import Answer, answers_of, best_by_validation
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import summarise
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import Answer, answers_of, best_by_validation, summarise_training
 from schedrl.report.show import answers
 
-MakeResult = Callable[..., Result]
-Runs = Callable[..., list[Result]]
+MakeResult = Callable[..., TrainingResult]
+Runs = Callable[..., list[TrainingResult]]
 
 LUCK = np.random.default_rng(0).normal(0.0, 0.05, 10)
 SMALL = np.random.default_rng(1).normal(0.0, 0.01, 10)
@@ -26,7 +25,7 @@ def runs(make_result: MakeResult) -> Runs:
 
     def make(
         agent: str, mean: float, kind: str = "schedule", cost: int = 0, better: float = 0.0
-    ) -> list[Result]:
+    ) -> list[TrainingResult]:
         noise = np.roll(SMALL, len(agent))
         return [
             make_result(
@@ -93,7 +92,7 @@ def test_what_is_missing_is_said(runs: Runs) -> None:
     )
     assert "no hand-made row is in this comparison" in hand_made.text()
     assert "no search is in this comparison" in searched.text()
-    (line,) = answers(summarise(runs("cosine", 3.0)))
+    (line,) = answers(summarise_training(runs("cosine", 3.0)))
     assert "no learned agent is in this comparison" in line
 
 
@@ -110,7 +109,9 @@ def test_a_rival_needs_a_seed_in_common(runs: Runs) -> None:
 
 
 def test_every_learned_agent_is_asked_about(runs: Runs) -> None:
-    summary = summarise([*runs("ppo", 2.9, "trained"), *runs("mine", 2.8, "trained"), *runs("cosine", 3.0)])
+    summary = summarise_training(
+        [*runs("ppo", 2.9, "trained"), *runs("mine", 2.8, "trained"), *runs("cosine", 3.0)]
+    )
     assert [(answer.learned, answer.against) for answer in summary.answers] == [
         ("ppo", "hand-made"), ("ppo", "searched"), ("mine", "hand-made"), ("mine", "searched"),
     ]  # fmt: skip

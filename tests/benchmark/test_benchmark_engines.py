@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.engines import Engine, InProcess, LocalProcesses, Task
-from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
-from schedrl.benchmark.sampling.comparison import make_sampling_plan, run_sampling_plan
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.store import Line, Result, ResultStore, read_results
+from schedrl.benchmark.executors import Executor, InProcess, LocalProcesses, Task
+from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.sampling_tasks import make_sampling_plan, run_sampling_plan
+from schedrl.benchmark.store import Line, ResultStore, read_results
+from schedrl.benchmark.tasks import held_out_seeds
+from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.spec import SampleSpec
@@ -25,7 +26,7 @@ from schedrl.policies import find
 from tests.benchmark.jobs import Job, run_jobs
 
 ROOT = Path(__file__).parents[2]
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 
 def numbers(lines: Sequence[Line]) -> list[dict[str, Any]]:
@@ -39,12 +40,14 @@ def test_a_run_does_not_depend_on_its_engine(tiny: dict[str, Any], trained: Path
     entries = [
         Entry(Path(name).name, find(name, variant.id)) for name in (str(trained), "random", "ava-prose")
     ]
-    engines: list[Engine] = [InProcess(), LocalProcesses(2)]
+    engines: list[Executor] = [InProcess(), LocalProcesses(2)]
     samples, found = SampleSpec(count=70, steps=2), []
     for place, engine in enumerate(engines):
         plan = make_plan(variant, entries, held_out_seeds(3), ("exact",), samples)
-        found.append(run_plan(plan, ResultStore(tmp_path / f"{place}.jsonl", Result), engine=engine))
-    alone = ResultStore(tmp_path / "alone.jsonl", Result)
+        found.append(
+            run_plan(plan, ResultStore(tmp_path / f"{place}.jsonl", TrainingResult), executor=engine)
+        )
+    alone = ResultStore(tmp_path / "alone.jsonl", TrainingResult)
     for seed in held_out_seeds(3)[::-1]:
         run_plan(make_plan(variant, entries, [seed], ("exact",), samples), alone)
     assert len(found[0]) == 9
@@ -74,7 +77,7 @@ def test_a_dead_workers_task_is_run_again_and_no_other(tmp_path: Path, make_resu
     ]
     results = run_jobs(LocalProcesses(2), jobs, tmp_path / "results.jsonl")
     assert sorted(result.seed for result in results) == list(range(6))
-    assert len(read_results(tmp_path / "results.jsonl", Result)) == 6
+    assert len(read_results(tmp_path / "results.jsonl", TrainingResult)) == 6
     runs = [line.rsplit(" ", 2)[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert {seed for seed in runs if runs.count(seed) == 2} == {"1", "4"}
     assert len(runs) == 8
@@ -87,7 +90,7 @@ def test_a_task_that_always_kills_its_worker_is_given_up(tmp_path: Path, make_re
     ]
     with pytest.raises(SchedrlError, match="die: the process that measured it died 3 times"):
         run_jobs(LocalProcesses(1), jobs, tmp_path / "results.jsonl")
-    assert [result.seed for result in read_results(tmp_path / "results.jsonl", Result)] == [0]
+    assert [result.seed for result in read_results(tmp_path / "results.jsonl", TrainingResult)] == [0]
 
 
 def test_what_workers_say_is_passed_on(tmp_path: Path, make_result: MakeResult) -> None:
@@ -112,10 +115,11 @@ PARENT = """
 import sys
 from pathlib import Path
 from tests.benchmark.jobs import Job, run_jobs
-from schedrl.benchmark.engines import LocalProcesses
-from schedrl.benchmark.store import Result, read_results
+from schedrl.benchmark.executors import LocalProcesses
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import read_results
 if __name__ == "__main__":
-    lines = read_results(Path("sample.jsonl"), Result)
+    lines = read_results(Path("sample.jsonl"), TrainingResult)
     jobs = [Job("sleep" if line.seed else "well", line, Path(".")) for line in lines]
     run_jobs(LocalProcesses(int(sys.argv[1])), jobs, Path("results.jsonl"))
 """
@@ -126,7 +130,7 @@ if __name__ == "__main__":
 def test_workers_end_with_their_parent(
     number: int, jobs: int, tmp_path: Path, make_result: MakeResult
 ) -> None:
-    ResultStore(tmp_path / "sample.jsonl", Result).append(
+    ResultStore(tmp_path / "sample.jsonl", TrainingResult).append(
         make_result("cosine", seed, 3.0) for seed in range(4)
     )
     (tmp_path / "parent.py").write_text(PARENT)
@@ -153,7 +157,7 @@ def test_workers_end_with_their_parent(
     while alive := [pid for pid in workers if Path(f"/proc/{pid}/stat").exists() and not gone(pid)]:
         assert time.monotonic() < end, alive
         time.sleep(0.05)
-    assert [result.seed for result in read_results(tmp_path / "results.jsonl", Result)] == [0]
+    assert [result.seed for result in read_results(tmp_path / "results.jsonl", TrainingResult)] == [0]
 
 
 def gone(pid: int) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark import evaluation, protocol
+from schedrl.benchmark import evaluation, training_tasks
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import Entry, default_entries, held_out_seeds, make_plan, run_plan
-from schedrl.benchmark.running import Step
-from schedrl.benchmark.store import Result, ResultStore, read_results
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.benchmark.tasks import Step, held_out_seeds
+from schedrl.benchmark.training_tasks import Entry, default_entries, make_plan, run_plan
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError
@@ -36,8 +37,8 @@ def test_all_rows_share_the_protocol_and_the_seeds(
     rows = [(row.entry.label, row.form) for row in plan.measurements]
     assert rows == [("mine", "action"), ("cosine", "exact"), ("cosine", "action"), ("random", "action")]
     steps: list[Step] = []
-    results = run_plan(plan, ResultStore(tmp_path / "results.jsonl", Result), listen=steps.append)
-    assert read_results(tmp_path / "results.jsonl", Result) == results
+    results = run_plan(plan, ResultStore(tmp_path / "results.jsonl", TrainingResult), listen=steps.append)
+    assert read_results(tmp_path / "results.jsonl", TrainingResult) == results
     assert {result.seed for result in results} == set(SEEDS)
     assert {result.protocol for result in results} == {variant.protocol_fingerprint()}
     assert {result.fingerprint for result in results} == {variant.fingerprint()}
@@ -60,18 +61,18 @@ def test_a_rerun_measures_only_what_is_missing(
         measured.append(list(seeds))
         return evaluate(policy, where, seeds, **keywords)
 
-    monkeypatch.setattr(protocol, "evaluate", counted)
+    monkeypatch.setattr(training_tasks, "evaluate", counted)
     plan = make_plan(variant, [entry("cosine")], SEEDS, ("exact",))
-    first = run_plan(plan, ResultStore(path, Result))
-    assert run_plan(plan, ResultStore(path, Result)) == first
+    first = run_plan(plan, ResultStore(path, TrainingResult))
+    assert run_plan(plan, ResultStore(path, TrainingResult)) == first
     assert measured == [SEEDS]
     more = make_plan(variant, [entry("cosine"), entry("linear")], held_out_seeds(3), ("exact",))
-    assert len(run_plan(more, ResultStore(path, Result))) == 6
+    assert len(run_plan(more, ResultStore(path, TrainingResult))) == 6
     assert measured == [SEEDS, [1_000_002], held_out_seeds(3)]
 
 
 def test_an_agent_that_changed_is_measured_again(variant: TrainingVariant, tmp_path: Path) -> None:
-    store = ResultStore(tmp_path / "results.jsonl", Result)
+    store = ResultStore(tmp_path / "results.jsonl", TrainingResult)
     for gamma in (0.2, 0.3):
         agent = ScheduleAgent(name="tangent", schedule=get("tangent", gamma=gamma))
         plan = make_plan(variant, [Entry("tangent", agent)], SEEDS, ("exact",))
@@ -155,7 +156,7 @@ def test_the_default_comparison_is_everything_that_fits(
             raise SchedrlError("none is shipped")
         return TrainedAgent(name=name, path=str(trained))
 
-    monkeypatch.setattr(protocol, "find", shipped)
+    monkeypatch.setattr(training_tasks, "find", shipped)
     labels = [entry.label for entry in default_entries(variant, "ppo (shipped)")]
     assert labels[0] == "ppo (shipped)"
     assert set(labels[1:]) == hand_made

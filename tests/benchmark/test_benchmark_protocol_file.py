@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from schedrl import data
-from schedrl.benchmark.protocol import Plan
-from schedrl.benchmark.protocol_file import Comparison, lay_out, read_protocol
-from schedrl.benchmark.sampling.comparison import SamplingPlan
-from schedrl.benchmark.store import Result, read_results
+from schedrl.benchmark.benchmark_file import Part, lay_out, read_benchmark
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.sampling_tasks import SamplingPlan
+from schedrl.benchmark.store import read_results
+from schedrl.benchmark.training_tasks import Plan
 from schedrl.environments.registration import variant_of
 from schedrl.errors import SchedrlError
 
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "benchmarks").glob("*.toml"))
 
 
-def laid_out(path: Path) -> list[Comparison]:
-    return lay_out(read_protocol(path), variant_of, f"{path.name}: ")
+def laid_out(path: Path) -> list[Part]:
+    return lay_out(read_benchmark(path), variant_of, f"{path.name}: ")
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_shipped() -> None:
     [gaming] = laid_out(ROOT / "benchmarks" / "gaming.toml")
     assert isinstance(gaming.plan, Plan)
     # The published table is of this environment.
-    published = read_results(ROOT / "benchmarks" / "results" / "gaming.jsonl", Result)
+    published = read_results(ROOT / "benchmarks" / "results" / "gaming.jsonl", TrainingResult)
     assert {line.fingerprint for line in published} == {gaming.plan.variant.fingerprint()}
     assert {line.agent_hash for line in published} == {row.agent_hash for row in gaming.plan.measurements}
 
@@ -153,10 +154,10 @@ def test_bad_protocols(name: str, write: Callable[..., Path]) -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="cannot be read: No such file"):
-        read_protocol(tmp_path / "none.toml")
+        read_benchmark(tmp_path / "none.toml")
     (tmp_path / "p.toml").write_text("environments = [")
     with pytest.raises(SchedrlError, match="is not a TOML file"):
-        read_protocol(tmp_path / "p.toml")
+        read_benchmark(tmp_path / "p.toml")
 
 
 def test_a_budget_is_spread_over_the_phases(write: Callable[..., Path]) -> None:
@@ -186,7 +187,7 @@ def test_paths_are_seen_from_the_file(write: Callable[..., Path], trained: Path,
     (tmp_path / "cosine").mkdir()
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "mine").symlink_to(trained)
-    protocol = read_protocol(write(agents='["cosine", "agents/mine"]'))
+    protocol = read_benchmark(write(agents='["cosine", "agents/mine"]'))
     assert [agent.name for agent in protocol.agents or ()] == ["cosine", str(tmp_path / "agents" / "mine")]
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.engines import InProcess
-from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan, run_plan
-from schedrl.benchmark.ray_engine import Ray
-from schedrl.benchmark.running import Work, run_work
-from schedrl.benchmark.store import Result, ResultStore, read_results
+from schedrl.benchmark.executors import InProcess
+from schedrl.benchmark.executors_ray import Ray
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.benchmark.tasks import Work, held_out_seeds, run_work
+from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
@@ -83,26 +84,26 @@ class Killed:
 
 @pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files to the garbage collector
 def test_a_killed_worker_costs_its_own_run_only(cluster: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
-    from schedrl.benchmark.protocol import work_of
+    from schedrl.benchmark.training_tasks import work_of
 
     variant = training_variant("schedrl/DigitsKnots-v0", tiny)
     entries = [Entry(name, find(name, variant.id)) for name in ("cosine", "random")]
     plan = make_plan(variant, entries, held_out_seeds(3), ("exact",))
-    here = run_plan(plan, ResultStore(tmp_path / "here.jsonl", Result), engine=InProcess())
+    here = run_plan(plan, ResultStore(tmp_path / "here.jsonl", TrainingResult), executor=InProcess())
     rows = [
         Work(work.keys, lambda seeds, work=work: Killed(work.task(seeds), tmp_path, 1_000_001), 1)  # type: ignore[misc]
         for work in work_of(plan)
     ]
     path = tmp_path / "there.jsonl"
-    there = run_work(rows, ResultStore(path, Result), engine=Ray(cluster.address))
+    there = run_work(rows, ResultStore(path, TrainingResult), executor=Ray(cluster.address))
     times = {"seconds", "created", "versions", "hardware"}
 
-    def numbers(results: list[Result]) -> list[dict[str, Any]]:
+    def numbers(results: list[TrainingResult]) -> list[dict[str, Any]]:
         kept = [result.model_dump(exclude=times) for result in results]
         return sorted(kept, key=lambda line: (line["agent"], line["seed"]))
 
     assert numbers(there) == numbers(here)
-    assert len(read_results(path, Result)) == 6
+    assert len(read_results(path, TrainingResult)) == 6
     begun = (tmp_path / "log").read_text().split()
     assert sorted(begun) == sorted(["1000000", "1000001", "1000002"] * 2 + ["1000001"])
 
@@ -111,7 +112,7 @@ def test_a_killed_worker_costs_its_own_run_only(cluster: Any, tiny: dict[str, An
 def test_what_cannot_be_measured_is_one_line(cluster: Any, tmp_path: Path) -> None:
     rows = [Work({1: "key"}, lambda _: Refuses(), 1)]
     with pytest.raises(SchedrlError, match=r"^no such thing$"):
-        run_work(rows, ResultStore(tmp_path / "r.jsonl", Result), engine=Ray(cluster.address))
+        run_work(rows, ResultStore(tmp_path / "r.jsonl", TrainingResult), executor=Ray(cluster.address))
 
 
 @dataclass(frozen=True)
@@ -120,5 +121,5 @@ class Refuses:
 
     doing: str = "nothing"
 
-    def run(self) -> list[Result]:
+    def run(self) -> list[TrainingResult]:
         raise SchedrlError("no such thing")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from schedrl.benchmark.engines import LocalProcesses
-from schedrl.benchmark.protocol import Entry, held_out_seeds, make_plan
+from schedrl.benchmark.executors import LocalProcesses
 from schedrl.benchmark.searches import check_searches, search_side_by_side, search_tasks, searched
+from schedrl.benchmark.tasks import held_out_seeds
+from schedrl.benchmark.training_tasks import Entry, make_plan
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant

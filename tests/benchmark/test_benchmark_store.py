@@ -13,31 +13,31 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.store import Line, Quality, Result, ResultStore, read_results
+from schedrl.benchmark.results import Quality, SamplingResult, TrainingResult
+from schedrl.benchmark.store import Line, ResultStore, read_results
 from schedrl.errors import SchedrlError
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 
 def test_results_come_back(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
     results = [make_result("cosine", seed, 3.0 + 0.125 * seed) for seed in range(3)]
-    store = ResultStore(path, Result)
+    store = ResultStore(path, TrainingResult)
     store.append(results[:2])
     store.append(results[2:])
-    assert read_results(path, Result) == results
-    assert ResultStore(path, Result).results == results
+    assert read_results(path, TrainingResult) == results
+    assert ResultStore(path, TrainingResult).results == results
     lines = path.read_text().splitlines()
     assert len(lines) == 3
     assert json.loads(lines[1])["return"] == 9.0 - 3.125
 
 
 def test_nothing_is_kept_twice(tmp_path: Path, make_result: MakeResult) -> None:
-    store = ResultStore(tmp_path / "results.jsonl", Result)
+    store = ResultStore(tmp_path / "results.jsonl", TrainingResult)
     store.append([make_result("cosine", 0, 3.0)])
     store.append([make_result("cosine", 0, 4.0), make_result("cosine", 1, 5.0)])
-    assert [result.test_bound for result in read_results(store.path, Result)] == [3.0, 5.0]
+    assert [result.test_bound for result in read_results(store.path, TrainingResult)] == [3.0, 5.0]
     assert make_result("cosine", 1, 0.0).key in store
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_kept_twice(tmp_path: Path, make_result: MakeResult) -> None:
     "change", [{"form": "action"}, {"agent_hash": "another"}, {"fingerprint": "another"}]
 )
 def test_what_differs_is_another_run(tmp_path: Path, make_result: MakeResult, change: dict[str, str]) -> None:
-    store = ResultStore(tmp_path / "results.jsonl", Result)
+    store = ResultStore(tmp_path / "results.jsonl", TrainingResult)
     store.append([make_result("cosine", 0, 3.0)])
     assert make_result("cosine", 0, 3.0, **change).key not in store
 
@@ -54,18 +54,18 @@ def test_what_differs_is_another_run(tmp_path: Path, make_result: MakeResult, ch
 def test_a_last_line_cut_short_is_dropped(tmp_path: Path, make_result: MakeResult, kept: int) -> None:
     path = tmp_path / "results.jsonl"
     results = [make_result("cosine", seed, 3.0) for seed in range(3)]
-    ResultStore(path, Result).append(results)
+    ResultStore(path, TrainingResult).append(results)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:2]) + lines[2][:kept])
-    assert read_results(path, Result) == results[:2]
+    assert read_results(path, TrainingResult) == results[:2]
     assert path.read_text().endswith(lines[2][:kept]), "reading changes nothing"
-    store = ResultStore(path, Result)
+    store = ResultStore(path, TrainingResult)
     assert store.note is not None
     assert "cut short" in store.note
     assert store.results == results[:2]
     store.append(results[2:])
-    assert read_results(path, Result) == results
-    assert ResultStore(path, Result).note is None
+    assert read_results(path, TrainingResult) == results
+    assert ResultStore(path, TrainingResult).note is None
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_a_last_line_cut_short_is_dropped(tmp_path: Path, make_result: MakeResul
 )
 def test_a_damaged_line_is_an_error(tmp_path: Path, make_result: MakeResult, line: str, reason: str) -> None:
     path = tmp_path / "results.jsonl"
-    ResultStore(path, Result).append([make_result("cosine", 0, 3.0)])
+    ResultStore(path, TrainingResult).append([make_result("cosine", 0, 3.0)])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(SchedrlError, match=f"line 2 is not a result: .*{reason}"):
-        ResultStore(path, Result)
+        ResultStore(path, TrainingResult)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -97,19 +97,19 @@ def test_nan_in_a_file_is_not_a_result(tmp_path: Path, make_result: MakeResult) 
     line = make_result("cosine", 0, 3.0).line()
     path.write_text(line.replace('"test_bound": 3.0', '"test_bound": NaN') + "\n")
     with pytest.raises(SchedrlError, match="line 1 is not a result: field 'test_bound'"):
-        read_results(path, Result)
+        read_results(path, TrainingResult)
 
 
 def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="cannot be written"):
-        ResultStore(tmp_path / "nowhere" / "results.jsonl", Result)
+        ResultStore(tmp_path / "nowhere" / "results.jsonl", TrainingResult)
     with pytest.raises(SchedrlError, match="cannot be read"):
-        ResultStore(tmp_path, Result)
+        ResultStore(tmp_path, TrainingResult)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="is not there"):
-        read_results(tmp_path / "results.jsonl", Result)
+        read_results(tmp_path / "results.jsonl", TrainingResult)
 
 
 def test_another_format_says_so_and_none_is_the_first(tmp_path: Path, make_result: MakeResult) -> None:
@@ -118,16 +118,17 @@ def test_another_format_says_so_and_none_is_the_first(tmp_path: Path, make_resul
     assert content["format"] == 1
     del content["format"], content["revision"]
     path.write_text(json.dumps(content) + "\n")
-    assert read_results(path, Result) == [make_result("cosine", 0, 3.0)]
+    assert read_results(path, TrainingResult) == [make_result("cosine", 0, 3.0)]
     path.write_text(json.dumps({**content, "format": 2, "new": "field"}) + "\n")
     with pytest.raises(
         SchedrlError, match="line 1 is of format 2, and this version of schedrl reads format 1"
     ):
-        ResultStore(path, Result)
+        ResultStore(path, TrainingResult)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "model"), [("digits-*", Result), ("gaming*", Result), ("sampling-[!s]*", SamplingResult)]
+    ("pattern", "model"),
+    [("digits-*", TrainingResult), ("gaming*", TrainingResult), ("sampling-[!s]*", SamplingResult)],
 )
 def test_stored_results_still_read(pattern: str, model: type[Line]) -> None:
     files = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob(f"{pattern}.jsonl"))
@@ -138,30 +139,30 @@ def test_stored_results_still_read(pattern: str, model: type[Line]) -> None:
 
 def test_two_stores_see_each_other(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
-    mine, other = ResultStore(path, Result), ResultStore(path, Result)
+    mine, other = ResultStore(path, TrainingResult), ResultStore(path, TrainingResult)
     mine.append([make_result("cosine", 0, 3.0)])
     other.append([make_result("cosine", 0, 4.0), make_result("cosine", 1, 5.0)])
     assert [result.test_bound for result in other.results] == [3.0, 5.0]
     assert make_result("cosine", 1, 0.0).key not in mine
     mine.refresh()
-    assert mine.results == other.results == read_results(path, Result)
+    assert mine.results == other.results == read_results(path, TrainingResult)
 
 
 def test_what_a_kill_cut_short_is_dropped_while_others_write(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
-    store = ResultStore(path, Result)
+    store = ResultStore(path, TrainingResult)
     store.append([make_result("cosine", 0, 3.0)])
     with path.open("a") as file:  # another process, killed in the middle of a line
         file.write(make_result("cosine", 1, 4.0).line()[:50])
     store.append([make_result("cosine", 2, 5.0)])
     assert store.note is not None
-    assert [result.seed for result in read_results(path, Result)] == [0, 2]
+    assert [result.seed for result in read_results(path, TrainingResult)] == [0, 2]
     assert len(path.read_text().splitlines()) == 2
 
 
 def test_a_file_that_shrinks_is_not_written_to(tmp_path: Path, make_result: MakeResult) -> None:
     path = tmp_path / "results.jsonl"
-    store = ResultStore(path, Result)
+    store = ResultStore(path, TrainingResult)
     store.append([make_result("cosine", 0, 3.0)])
     path.write_text("")
     with pytest.raises(SchedrlError, match="was cut while it was in use"):
@@ -173,7 +174,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(
     tmp_path: Path, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "results.jsonl"
-    store = ResultStore(path, Result)
+    store = ResultStore(path, TrainingResult)
     store.append([make_result("cosine", 0, 3.0)])
     before, write = path.read_bytes(), os.write
     monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:30]))
@@ -182,16 +183,17 @@ def test_a_full_disk_leaves_no_part_of_a_line(
     assert path.read_bytes() == before
     monkeypatch.undo()
     store.append([make_result("cosine", 1, 3.0)])
-    assert len(read_results(path, Result)) == 2
+    assert len(read_results(path, TrainingResult)) == 2
 
 
 WRITER = """
 from pathlib import Path
 import sys
-from schedrl.benchmark.store import Result, ResultStore, read_results
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore, read_results
 path, sample, mark, seeds = sys.argv[1:]
-[line] = read_results(Path(sample), Result)
-store = ResultStore(Path(path), Result)
+[line] = read_results(Path(sample), TrainingResult)
+store = ResultStore(Path(path), TrainingResult)
 print("ready", flush=True)
 sys.stdin.readline()
 for seed in eval(seeds):

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import Summary, summarise
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.errors import SchedrlError
 from schedrl.report.show import WIDTH, findings, print_summary, report_table
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 LUCK = np.random.default_rng(0).normal(0.0, 0.05, 10)
 OURS = 2.9 + LUCK
@@ -25,8 +25,8 @@ BETTER = 2.8 + LUCK + np.random.default_rng(3).normal(0.0, 0.01, 10)
 
 
 @pytest.fixture
-def rows(make_result: MakeResult) -> Callable[..., list[Result]]:
-    def make(**columns: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[Result]:
+def rows(make_result: MakeResult) -> Callable[..., list[TrainingResult]]:
+    def make(**columns: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[TrainingResult]:
         kinds = {"ppo": ("trained", 1280), "other_ppo": ("trained", 64), "random": ("random", 0)}
         results = []
         for agent, values in columns.items():
@@ -40,14 +40,14 @@ def rows(make_result: MakeResult) -> Callable[..., list[Result]]:
     return make
 
 
-def printed(summary: Summary) -> str:
+def printed(summary: TrainingSummary) -> str:
     stream = io.StringIO()
     print_summary(summary, Console(file=stream, width=WIDTH))
     return stream.getvalue()
 
 
-def test_every_number_of_a_row(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(ppo=OURS, cosine=WORSE))
+def test_every_number_of_a_row(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(ppo=OURS, cosine=WORSE))
     assert [row.name for row in summary.rows] == ["ppo", "cosine"]
     row = summary.row("cosine")
     low, high = stats.t.interval(0.95, 9, loc=WORSE.mean(), scale=stats.sem(WORSE))
@@ -64,8 +64,8 @@ def test_every_number_of_a_row(rows: Callable[..., list[Result]]) -> None:
     assert summary.row("ppo").difference is None
 
 
-def test_rows_are_sorted_by_the_test_bound(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(cosine=WORSE, ppo=OURS, linear=BETTER))
+def test_rows_are_sorted_by_the_test_bound(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(cosine=WORSE, ppo=OURS, linear=BETTER))
     assert [row.name for row in summary.rows] == ["linear", "ppo", "cosine"]
     best = summary.best("hand-made")
     assert best is not None
@@ -73,50 +73,50 @@ def test_rows_are_sorted_by_the_test_bound(rows: Callable[..., list[Result]]) ->
     assert summary.best("searched") is None
 
 
-def test_the_reference_is_the_learned_agent_else_the_best(rows: Callable[..., list[Result]]) -> None:
-    assert summarise(rows(linear=BETTER, other_ppo=WORSE, ppo=OURS)).reference == "other_ppo"
-    assert summarise(rows(linear=BETTER, ppo=OURS), reference="linear").reference == "linear"
-    plain = summarise(rows(cosine=WORSE, linear=BETTER))
+def test_the_reference_is_the_learned_agent_else_the_best(rows: Callable[..., list[TrainingResult]]) -> None:
+    assert summarise_training(rows(linear=BETTER, other_ppo=WORSE, ppo=OURS)).reference == "other_ppo"
+    assert summarise_training(rows(linear=BETTER, ppo=OURS), reference="linear").reference == "linear"
+    plain = summarise_training(rows(cosine=WORSE, linear=BETTER))
     assert plain.reference == "linear"
     assert plain.verdicts == ()
     assert "No agent here is learned" in findings(plain)[-1]
     with pytest.raises(SchedrlError, match="'mine' is not among the agents"):
-        summarise(rows(cosine=WORSE), reference="mine")
+        summarise_training(rows(cosine=WORSE), reference="mine")
 
 
-def test_a_clear_win_is_called_one(rows: Callable[..., list[Result]]) -> None:
-    text = findings(summarise(rows(ppo=OURS, cosine=WORSE, random=WORSE + 0.5)))[0]
+def test_a_clear_win_is_called_one(rows: Callable[..., list[TrainingResult]]) -> None:
+    text = findings(summarise_training(rows(ppo=OURS, cosine=WORSE, random=WORSE + 0.5)))[0]
     assert text.startswith("ppo has a better test bound than every row that is not learned")
     assert "the closest: cosine, +0.04" in text or "the closest: cosine, +0.05" in text
 
 
-def test_what_does_not_clear_zero_is_said(rows: Callable[..., list[Result]]) -> None:
-    text = findings(summarise(rows(ppo=OURS, cosine=WORSE, edm=CLOSE)))[0]
+def test_what_does_not_clear_zero_is_said(rows: Callable[..., list[TrainingResult]]) -> None:
+    text = findings(summarise_training(rows(ppo=OURS, cosine=WORSE, edm=CLOSE)))[0]
     assert "better test bound than every" not in text
     assert "ppo is not shown to be better than edm" in text
     assert "It is better, clear of zero, than 1 rows that are not learned." in text
 
 
-def test_a_defeat_is_called_one(rows: Callable[..., list[Result]]) -> None:
-    text = findings(summarise(rows(ppo=OURS, linear=BETTER)))[0]
+def test_a_defeat_is_called_one(rows: Callable[..., list[TrainingResult]]) -> None:
+    text = findings(summarise_training(rows(ppo=OURS, linear=BETTER)))[0]
     assert text.startswith("ppo is worse than linear -0.1")
     assert "better" not in text
 
 
-def test_every_learned_agent_has_its_verdict(rows: Callable[..., list[Result]]) -> None:
-    lines = findings(summarise(rows(ppo=OURS, other_ppo=BETTER, edm=CLOSE)))
+def test_every_learned_agent_has_its_verdict(rows: Callable[..., list[TrainingResult]]) -> None:
+    lines = findings(summarise_training(rows(ppo=OURS, other_ppo=BETTER, edm=CLOSE)))
     assert "ppo is not shown to be better than edm" in lines[0]
     assert lines[1].startswith("other_ppo has a better test bound than every row that is not learned")
 
 
-def test_a_single_seed_shows_nothing(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(ppo=OURS[:1], cosine=OURS[:1] + 5.0))
+def test_a_single_seed_shows_nothing(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(ppo=OURS[:1], cosine=OURS[:1] + 5.0))
     assert "not shown to be better than cosine" in findings(summary)[0]
     assert "inf" not in printed(summary).split("ppo is not shown")[0]
 
 
-def test_seeds_that_are_missing_are_said_and_left_out(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(ppo=OURS, cosine=WORSE[:6]))
+def test_seeds_that_are_missing_are_said_and_left_out(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(ppo=OURS, cosine=WORSE[:6]))
     expected = stats.ttest_rel(WORSE[:6], OURS[:6]).confidence_interval(0.95)
     difference = summary.row("cosine").difference
     assert difference is not None
@@ -132,7 +132,7 @@ def test_another_reward_ranks_by_itself(make_result: MakeResult) -> None:
         for agent, bound, earned, phases in (("cosine", 3.0, -0.8, 2), ("printed", 4.0, -0.1, 1))
         for seed in range(3)
     ]
-    summary = summarise(results)
+    summary = summarise_training(results)
     assert [row.name for row in summary.rows] == ["cosine", "printed"]
     names, earned_per_phase = zip(*summary.ranking_by_reward, strict=True)
     assert names == ("printed", "cosine")
@@ -145,22 +145,28 @@ def test_forms_are_named_where_there_are_two(make_result: MakeResult) -> None:
         make_result("cosine", seed, 3.0, form=form) for form in ("exact", "action") for seed in range(2)
     ]
     results += [make_result("linear", seed, 4.0) for seed in range(2)]
-    assert {row.name for row in summarise(results).rows} == {"cosine (exact)", "cosine (action)", "linear"}
+    assert {row.name for row in summarise_training(results).rows} == {
+        "cosine (exact)",
+        "cosine (action)",
+        "linear",
+    }
 
 
 def test_results_that_cannot_be_compared_are_refused(make_result: MakeResult) -> None:
     with pytest.raises(SchedrlError, match="different protocol cannot be compared"):
-        summarise([make_result("a", 0, 3.0), make_result("b", 0, 3.0, protocol="another")])
+        summarise_training([make_result("a", 0, 3.0), make_result("b", 0, 3.0, protocol="another")])
     with pytest.raises(SchedrlError, match="no results"):
-        summarise([])
+        summarise_training([])
 
 
-def test_the_same_results_give_the_same_table(rows: Callable[..., list[Result]]) -> None:
-    assert summarise(rows(ppo=OURS, cosine=WORSE)) == summarise(rows(ppo=OURS, cosine=WORSE))
+def test_the_same_results_give_the_same_table(rows: Callable[..., list[TrainingResult]]) -> None:
+    assert summarise_training(rows(ppo=OURS, cosine=WORSE)) == summarise_training(
+        rows(ppo=OURS, cosine=WORSE)
+    )
 
 
-def test_the_printed_table_is_plain_and_fits(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(ppo=OURS, cosine=WORSE, linear=BETTER, **{"scaled-linear": CLOSE}))
+def test_the_printed_table_is_plain_and_fits(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(ppo=OURS, cosine=WORSE, linear=BETTER, **{"scaled-linear": CLOSE}))
     text = printed(summary)
     assert "\x1b" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= WIDTH
@@ -172,8 +178,8 @@ def test_the_printed_table_is_plain_and_fits(rows: Callable[..., list[Result]]) 
     assert line.split()[1] == "exact"
 
 
-def test_the_reports_table_has_the_intervals(rows: Callable[..., list[Result]]) -> None:
-    summary = summarise(rows(ppo=OURS, cosine=WORSE))
+def test_the_reports_table_has_the_intervals(rows: Callable[..., list[TrainingResult]]) -> None:
+    summary = summarise_training(rows(ppo=OURS, cosine=WORSE))
     heads, cells = report_table(summary)
     assert len({len(heads), *map(len, cells)}) == 1
     by_name = dict(zip(heads, cells[1], strict=True))

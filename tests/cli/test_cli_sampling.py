@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import read_results
 
 Run = Callable[..., Any]

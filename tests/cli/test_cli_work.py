@@ -12,7 +12,8 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from schedrl.benchmark.store import Result, read_results
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import read_results
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.policies.agent_files import load_agent, read_description
@@ -48,7 +49,7 @@ def test_train_evaluate_benchmark_report(run: Run, tiny_options: list[str]) -> N
     words = ["benchmark", *KNOTS, *tiny_options, "--agents", agents, "--seeds", "3", "-f", "comparison"]
     result = run(*words)
     assert result.exit_code == 0, result.stderr
-    lines = read_results(Path("comparison/results.jsonl"), Result)
+    lines = read_results(Path("comparison/results.jsonl"), TrainingResult)
     assert len(lines) == 12
     mine = {line.seed: line.test_bound for line in lines if line.agent == "mine"}
     assert mine == {entry["seed"]: entry["test_bound"] for entry in runs}
@@ -58,7 +59,7 @@ def test_train_evaluate_benchmark_report(run: Run, tiny_options: list[str]) -> N
     again = run(*words)
     assert again.stdout == result.stdout
     assert "12/12, done" in again.stderr
-    assert read_results(Path("comparison/results.jsonl"), Result) == lines
+    assert read_results(Path("comparison/results.jsonl"), TrainingResult) == lines
 
     result = run("report", "comparison")
     assert result.exit_code == 0, result.stderr
@@ -72,12 +73,12 @@ def test_results_go_where_they_are_told(run: Run, tiny_options: list[str], surro
     words = ["benchmark", *KNOTS, *tiny_options, "--agents", "cosine", "--seeds", "2", "--form", "exact"]
     assert run(*words, "--json", "deep/down.jsonl").exit_code == 0
     assert [path.name for path in surrounding.iterdir()] == ["deep"]
-    assert len(read_results(Path("deep/down.jsonl"), Result)) == 2
+    assert len(read_results(Path("deep/down.jsonl"), TrainingResult)) == 2
     path = Path("deep/down.jsonl")
     path.write_text(path.read_text()[:-20])
     result = run(*words, "--json", "deep/down.jsonl")
     assert "the last line was cut short" in result.stderr
-    assert [line.seed for line in read_results(path, Result)] == [1_000_000, 1_000_001]
+    assert [line.seed for line in read_results(path, TrainingResult)] == [1_000_000, 1_000_001]
     assert run(*words).exit_code == 0
     assert Path("runs/benchmark/DigitsKnots-v0/benchmark.json").is_file()
 
@@ -128,7 +129,7 @@ seeds = 9
     result = run(*words)
     assert result.exit_code == 0, result.stderr
     folder = Path("runs/benchmark/two")
-    lines = read_results(folder / "results.jsonl", Result)
+    lines = read_results(folder / "results.jsonl", TrainingResult)
     assert [(line.env_id, line.agent) for line in lines] == [
         *[("schedrl/DigitsKnots-v0", "cosine")] * 2,
         *[("schedrl/DigitsKernel-v0", "cosine")] * 2,

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.benchmark.protocol import FIRST_SEED, Entry, make_plan, run_plan
-from schedrl.benchmark.store import Result, ResultStore
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore
+from schedrl.benchmark.tasks import FIRST_SEED
+from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
@@ -257,7 +259,7 @@ def test_a_sequence_is_measured_like_any_agent(variant: TrainingVariant, tmp_pat
     loaded = find(str(tmp_path / "found"), variant.id)
     assert loaded == agent == find(str(tmp_path / "found" / "sequence.json"), variant.id)
     plan = make_plan(variant, [Entry("mine", loaded)], [FIRST_SEED], ("exact", "action"))
-    (result,) = run_plan(plan, ResultStore(tmp_path / "results.jsonl", Result))
+    (result,) = run_plan(plan, ResultStore(tmp_path / "results.jsonl", TrainingResult))
     assert (result.kind, result.form, result.search_steps) == ("sequence", "action", agent.search_steps)
     with pytest.raises(SchedrlError, match="seed 7 is not held out"):
         make_plan(variant, [Entry("mine", loaded)], [FIRST_SEED, 7], ("action",))

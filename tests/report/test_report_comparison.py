@@ -14,8 +14,15 @@ import numpy as np
 import pytest
 
 from schedrl import schedules
-from schedrl.benchmark.manifest import MANIFEST, Manifest, ManifestRow, load_comparison, read_manifest
-from schedrl.benchmark.store import RESULTS, Result, ResultStore
+from schedrl.benchmark.manifest import (
+    MANIFEST,
+    TrainingManifest,
+    TrainingManifestRow,
+    load_training,
+    read_manifest,
+)
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import RESULTS, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json
@@ -35,7 +42,7 @@ from schedrl.report.document import (
 from schedrl.report.figures import Curve, noise_figure, png
 from schedrl.report.several import write_several_report
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -58,13 +65,17 @@ def comparison(variant: TrainingVariant, make_result: MakeResult, trained: Path,
         moving = [{"name": "ava", "K": 20.0}, {"name": "ava", "K": 30.0}]
         results.append(make_result("ava-prose", seed, 3.3 + luck, kind="ava", schedule=moving))
     results.append(make_result("stranger", 0, 1.0))
-    ResultStore(folder / RESULTS, Result).append(results)
+    ResultStore(folder / RESULTS, TrainingResult).append(results)
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results if r.agent != "stranger")
     rows = tuple(
-        ManifestRow(agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None)
+        TrainingManifestRow(
+            agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None
+        )
         for agent, form, digest in keys
     )
-    manifest = Manifest(variant=variant, seeds=(0, 1, 2), rows=rows, reference="ppo", notes=("a note",))
+    manifest = TrainingManifest(
+        variant=variant, seeds=(0, 1, 2), rows=rows, reference="ppo", notes=("a note",)
+    )
     (folder / MANIFEST).write_text(dump_json(manifest.model_dump(mode="json")))
     return folder
 
@@ -200,7 +211,7 @@ def test_without_the_data_there_are_no_samples(
 
 
 def test_a_manifest_comes_back(comparison: Path) -> None:
-    manifest, results = load_comparison(comparison)
+    manifest, results = load_training(comparison)
     assert read_manifest(comparison) == manifest
     assert len(results) == 24
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schedrl.benchmark.manifest import Manifest, ManifestRow
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import summarise
+from schedrl.benchmark.manifest import TrainingManifest, TrainingManifestRow
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import summarise_training
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.agents import SEQUENCE, SequenceAgent, definition_hash
 from schedrl.policies.progress import PROGRESS, read_progress
@@ -20,7 +20,7 @@ from schedrl.report.comparison_figures import courses_figure
 from schedrl.report.courses import Courses, courses_of
 from schedrl.report.figures import png
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 REFERENCE = {"name": "tangent", "gamma": 0.2}
 HISTORY = [{"optimizer_steps": 10, "best": 0.0}, {"optimizer_steps": 24, "best": 0.05}]
 
@@ -36,7 +36,7 @@ def found(variant: TrainingVariant) -> SequenceAgent:
 
 
 @pytest.fixture
-def results(make_result: MakeResult, found: SequenceAgent) -> list[Result]:
+def results(make_result: MakeResult, found: SequenceAgent) -> list[TrainingResult]:
     rows = {
         "ppo": ("trained", "hash of ppo", 2.9, 12), "search": ("sequence", definition_hash(found), 2.95, 24),
         "cosine": ("schedule", "hash of cosine", 3.1, 0), "law": ("schedule", "hash of law", 3.0, 0),
@@ -64,18 +64,20 @@ def folder(tmp_path: Path, trained: Path, found: SequenceAgent) -> Path:
     return tmp_path
 
 
-def collect(folder: Path, variant: TrainingVariant, results: list[Result]) -> Courses | None:
+def collect(folder: Path, variant: TrainingVariant, results: list[TrainingResult]) -> Courses | None:
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results)
     rows = tuple(
-        ManifestRow(agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None)
+        TrainingManifestRow(
+            agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None
+        )
         for agent, form, digest in keys
     )
-    manifest = Manifest(variant=variant, seeds=(0, 1, 2), rows=rows)
-    return courses_of(folder, manifest, results, summarise(results))
+    manifest = TrainingManifest(variant=variant, seeds=(0, 1, 2), rows=rows)
+    return courses_of(folder, manifest, results, summarise_training(results))
 
 
 def test_everything_is_over_the_law_of_action_0(
-    folder: Path, variant: TrainingVariant, results: list[Result]
+    folder: Path, variant: TrainingVariant, results: list[TrainingResult]
 ) -> None:
     courses = collect(folder, variant, results)
     assert courses is not None
@@ -103,7 +105,9 @@ def test_everything_is_over_the_law_of_action_0(
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_what_is_not_at_hand_is_said(folder: Path, variant: TrainingVariant, results: list[Result]) -> None:
+def test_what_is_not_at_hand_is_said(
+    folder: Path, variant: TrainingVariant, results: list[TrainingResult]
+) -> None:
     (folder / "agent" / PROGRESS).unlink()
     shutil.rmtree(folder / "searches")
     courses = collect(folder, variant, results)
@@ -116,7 +120,7 @@ def test_what_is_not_at_hand_is_said(folder: Path, variant: TrainingVariant, res
 
 
 def test_returns_of_another_environment_are_not_drawn(
-    folder: Path, variant: TrainingVariant, results: list[Result]
+    folder: Path, variant: TrainingVariant, results: list[TrainingResult]
 ) -> None:
     path = folder / "agent" / "agent.json"
     content = json.loads(path.read_text())
@@ -129,7 +133,7 @@ def test_returns_of_another_environment_are_not_drawn(
 
 
 def test_without_a_common_zero_there_is_nothing(
-    folder: Path, variant: TrainingVariant, results: list[Result]
+    folder: Path, variant: TrainingVariant, results: list[TrainingResult]
 ) -> None:
     assert collect(folder, variant, [r for r in results if r.agent != "law"]) is None
     assert collect(folder, variant, [r for r in results if r.kind == "schedule"]) is None

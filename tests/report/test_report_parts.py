@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from schedrl.benchmark.store import Result
-from schedrl.benchmark.table import summarise
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import summarise_training
 from schedrl.report.document import Table
 from schedrl.report.parts import bound_bins, quality_table
 
-MakeResult = Callable[..., Result]
+MakeResult = Callable[..., TrainingResult]
 
 CELLS = np.random.default_rng(0).uniform(0.1, 1.0, (2, 5, 3))
 
 
 @pytest.fixture
-def results(make_result: MakeResult) -> list[Result]:
+def results(make_result: MakeResult) -> list[TrainingResult]:
     return [
         make_result(agent, seed, float(cells.sum()), test_bins=cells.tolist())
         for agent, row in zip(("cosine", "linear"), CELLS, strict=True)
@@ -28,18 +28,18 @@ def results(make_result: MakeResult) -> list[Result]:
     ]
 
 
-def test_cells_are_paired_differences_that_add_up(results: list[Result]) -> None:
+def test_cells_are_paired_differences_that_add_up(results: list[TrainingResult]) -> None:
     cells = bound_bins(results, ["linear"], "cosine", 3)["linear"]
     for place, cell in enumerate(cells):
         expected = stats.ttest_rel(CELLS[1, :, place], CELLS[0, :, place]).confidence_interval(0.95)
         assert (cell.low, cell.high) == pytest.approx((expected.low, expected.high))
-    difference = summarise(results, "cosine").row("linear").difference
+    difference = summarise_training(results, "cosine").row("linear").difference
     assert difference is not None
     assert sum(cell.value for cell in cells) == pytest.approx(difference.value)
 
 
 def test_runs_without_cells_and_diverged_ones_have_none(
-    results: list[Result], make_result: MakeResult
+    results: list[TrainingResult], make_result: MakeResult
 ) -> None:
     old = [make_result("old", seed, 3.0) for seed in range(5)]
     assert set(bound_bins([*results, *old], ["linear", "old"], "cosine", 3)) == {"linear"}
@@ -51,7 +51,7 @@ def test_runs_without_cells_and_diverged_ones_have_none(
 def test_quality_is_shown_with_its_number_of_samples(make_result: MakeResult) -> None:
     spec: dict[str, Any] = {"features": "digits-cnn", "samples": 250, "steps": 20, "sampler": "ddim"}
 
-    def made(agent: str, seed: int, frechet: float | None) -> Result:
+    def made(agent: str, seed: int, frechet: float | None) -> TrainingResult:
         values = {"frechet": frechet, "kid": 0.1, "precision": 0.5, "recall": 0.25}
         known = values if frechet is not None else {}
         return make_result(agent, seed, 3.0 + seed, quality={**spec, **known}, diverged=frechet is None)
@@ -62,7 +62,7 @@ def test_quality_is_shown_with_its_number_of_samples(make_result: MakeResult) ->
         made("linear", 0, 9.0),
         made("linear", 1, None),
     ]
-    blocks = quality_table(results, summarise(results))
+    blocks = quality_table(results, summarise_training(results))
     assert blocks is not None
     table = blocks[0]
     assert isinstance(table, Table)
@@ -77,9 +77,9 @@ def test_quality_is_shown_with_its_number_of_samples(make_result: MakeResult) ->
 def test_only_inceptions_distance_is_called_fid(make_result: MakeResult) -> None:
     quality = {"features": "inception", "samples": 5, "steps": 2, "sampler": "ddpm", "frechet": 1.0}
     results = [make_result("cosine", 0, 3.0, quality=quality)]
-    blocks = quality_table(results, summarise(results))
+    blocks = quality_table(results, summarise_training(results))
     assert blocks is not None
     assert isinstance(blocks[0], Table)
     assert "FID (n = 5)" in blocks[0].heads
     plain = [make_result("cosine", 0, 3.0)]
-    assert quality_table(plain, summarise(plain)) is None
+    assert quality_table(plain, summarise_training(plain)) is None

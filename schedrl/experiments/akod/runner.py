@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from schedrl import data
-from schedrl.benchmark.protocol import held_out_seeds
 from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.benchmark.tasks import held_out_seeds
 from schedrl.diffusion.surrogates import SurrogateError, surrogate_error
 from schedrl.environments.base import content_hash
 from schedrl.environments.training.variant import TrainingVariant

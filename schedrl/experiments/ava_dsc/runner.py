@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schedrl.benchmark.protocol import held_out_seeds
 from schedrl.benchmark.store import ResultStore, read_results
+from schedrl.benchmark.tasks import held_out_seeds
 from schedrl.environments.base import content_hash
 from schedrl.errors import SchedrlError
 from schedrl.experiments.ava_dsc.records import Run, Trial

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schedrl.benchmark.store import Result
+from schedrl.benchmark.results import TrainingResult
 from schedrl.export.schedule_file import Provenance, ScheduleFile
 from schedrl.jobs.learning.job import LearningJob, learned_law
 from schedrl.provenance import provenance
@@ -19,7 +19,7 @@ _STEPS = 20
 """Of the grid that goes with the law: its quantiles, a place to begin. `schedrl schedule design` places steps."""
 
 
-def write_law(job: LearningJob, results: Sequence[Result], path: Path, *, shift: bool = True) -> Path:
+def write_law(job: LearningJob, results: Sequence[TrainingResult], path: Path, *, shift: bool = True) -> Path:
     """Write the learned law, with a grid of its quantiles.
 
     Args:

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from schedrl.benchmark.manifest import write_manifest
-from schedrl.benchmark.protocol import Entry, Plan, held_out_seeds, make_plan, run_plan
-from schedrl.benchmark.running import Step
-from schedrl.benchmark.store import RESULTS, Result, ResultStore
+from schedrl.benchmark.manifest import write_training_manifest
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import RESULTS, ResultStore
+from schedrl.benchmark.tasks import Step, held_out_seeds
+from schedrl.benchmark.training_tasks import Entry, Plan, make_plan, run_plan
 from schedrl.data import AnyData
 from schedrl.data.own import Npz
 from schedrl.environments.registration import register
@@ -199,15 +200,17 @@ def comparison_of(job: LearningJob, learned: Entry | None = None) -> Plan:
 
 def measure_job(
     job: LearningJob, learned: Entry, listen: Callable[[Step], None] | None = None
-) -> list[Result]:
+) -> list[TrainingResult]:
     """Compare, and leave the results where ``schedrl report`` finds them."""
     plan = comparison_of(job, learned)
     path = job.folder / RESULTS
-    write_manifest(job.folder, plan, path, reference="learned")
-    return run_plan(plan, ResultStore(path, Result), listen=listen)
+    write_training_manifest(job.folder, plan, path, reference="learned")
+    return run_plan(plan, ResultStore(path, TrainingResult), listen=listen)
 
 
-def learned_law(job: LearningJob, results: Sequence[Result], *, shift: bool = True) -> PiecewiseLogSNR:
+def learned_law(
+    job: LearningJob, results: Sequence[TrainingResult], *, shift: bool = True
+) -> PiecewiseLogSNR:
     """What was learned, as a law for the given images.
 
     Args:

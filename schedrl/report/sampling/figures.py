@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.table import positive
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_summary import positive
 from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import ERROR_RANGE

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from schedrl.benchmark.sampling.manifest import SamplingManifest, load_sampling_comparison
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.table import SamplingSummary, summarise_sampling
+from schedrl.benchmark.manifest import SamplingManifest, load_sampling
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_summary import SamplingSummary, summarise_sampling
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.variant import SamplingVariant
@@ -58,13 +58,13 @@ def write_sampling_report(folder: Path, listen: Callable[[str], None] | None = N
     Raises:
         SchedrlError: The comparison is missing or damaged, or the folder cannot be written.
     """
-    title = load_sampling_comparison(folder)[0].variant.id
+    title = load_sampling(folder)[0].variant.id
     return write_document(folder, sampling_report_blocks(folder, listen), title)
 
 
 def sampling_report_blocks(folder: Path, listen: Callable[[str], None] | None = None) -> list[Block]:
     """What :func:`write_sampling_report` writes."""
-    manifest, results = load_sampling_comparison(folder)
+    manifest, results = load_sampling(folder)
     ensure_folder(folder / "figures", "report folder")
     summary = summarise_sampling(results)
     (listen or (lambda _: None))("figures")

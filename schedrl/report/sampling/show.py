@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schedrl.benchmark.sampling.table import SamplingSummary, SamplingTableRow
+from schedrl.benchmark.sampling_summary import SamplingRow, SamplingSummary
 from schedrl.report.show import WIDTH
 from schedrl.stats.intervals import Interval
 
@@ -59,7 +59,7 @@ def findings(summary: SamplingSummary) -> list[str]:
     return lines
 
 
-def _against(own: SamplingTableRow, others: list[SamplingTableRow], what: str) -> list[str]:
+def _against(own: SamplingRow, others: list[SamplingRow], what: str) -> list[str]:
     if not others or others[0].versus is None:
         return []
     best = others[0]
@@ -80,7 +80,7 @@ def _percent(ratio: Interval) -> str:
     return f"{100.0 * (ratio.value - 1.0):.2f} % [{low:.2f}, {high:.2f}]"
 
 
-def _cells(summary: SamplingSummary, row: SamplingTableRow, *, full: bool) -> list[str]:
+def _cells(summary: SamplingSummary, row: SamplingRow, *, full: bool) -> list[str]:
     versus = "" if row.versus is None else f"{row.versus:.3f}" if full else _short(row.versus.value)
     cells = [
         row.name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.results import SamplingResult
 
 MakeResult = Callable[..., SamplingResult]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.protocol import Entry, held_out_seeds
-from schedrl.benchmark.sampling import comparison
-from schedrl.benchmark.sampling.comparison import default_entries, make_sampling_plan, run_sampling_plan
-from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark import sampling_tasks
+from schedrl.benchmark.manifest import load_sampling, write_sampling_manifest
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_tasks import default_entries, make_sampling_plan, run_sampling_plan
 from schedrl.benchmark.store import RESULTS, ResultStore
+from schedrl.benchmark.tasks import held_out_seeds
+from schedrl.benchmark.training_tasks import Entry
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
@@ -73,13 +74,13 @@ def test_nothing_is_measured_twice(
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:4]) + lines[4][:30])
     asked: list[list[int]] = []
-    measure = comparison.measure
+    measure = sampling_tasks.measure
 
     def counted(row: Any, variant: Any, seeds: Any) -> Any:
         asked.append(list(seeds))
         return measure(row, variant, seeds)
 
-    monkeypatch.setattr(comparison, "measure", counted)
+    monkeypatch.setattr(sampling_tasks, "measure", counted)
     again = compare(variant, made, tmp_path)
     assert asked == [SEEDS[1:]]
     kept = {"seconds", "created"}
@@ -140,7 +141,7 @@ def test_a_report(
     assert "http" not in page.replace("http-equiv", "")
     assert f"schedrl benchmark --env {variant.id} --seeds 3 --first-seed 1000000" in text
     assert "--agents mine=agent," in text
-    manifest, results = load_sampling_comparison(tmp_path / "comparison")
+    manifest, results = load_sampling(tmp_path / "comparison")
     assert manifest.variant == variant
     assert len(results) == 9
     shutil.rmtree(agent)

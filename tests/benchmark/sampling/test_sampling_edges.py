@@ -11,17 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.benchmark.protocol import Entry, held_out_seeds
-from schedrl.benchmark.sampling.comparison import (
-    default_entries,
-    make_sampling_plan,
-    measure,
-    run_sampling_plan,
-)
-from schedrl.benchmark.sampling.manifest import load_sampling_comparison, write_sampling_manifest
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.table import summarise_sampling
+from schedrl.benchmark.manifest import load_sampling, write_sampling_manifest
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_summary import summarise_sampling
+from schedrl.benchmark.sampling_tasks import default_entries, make_sampling_plan, measure, run_sampling_plan
 from schedrl.benchmark.store import RESULTS, ResultStore
+from schedrl.benchmark.tasks import held_out_seeds
+from schedrl.benchmark.training_tasks import Entry
 from schedrl.cli.common import parse_settings
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
@@ -67,7 +63,7 @@ def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path
     for result in of["grid-reference"]:
         assert result.error == result.reference == result.optimum == result.parts["kl"] == 1e300
     assert all(0.0 < result.error < 1e9 for result in of["grid-karras"])
-    assert load_sampling_comparison(tmp_path)[1] == results
+    assert load_sampling(tmp_path)[1] == results
     summary = summarise_sampling(results)
     rows = {row.name: row for row in summary.rows}
     assert rows["grid-reference"].ratio.value == pytest.approx(1.0)
@@ -139,7 +135,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(
         solved.extend(seeds)
         return measure(row, variant, seeds)
 
-    monkeypatch.setattr("schedrl.benchmark.sampling.comparison.measure", counted)
+    monkeypatch.setattr("schedrl.benchmark.sampling_tasks.measure", counted)
     resumed = compare(variant, made, part)
     assert solved == [SEEDS[1], SEEDS[2], SEEDS[4]]
     errors = {result.seed: result.error for result in resumed}

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from schedrl.benchmark.sampling.records import SamplingResult
-from schedrl.benchmark.sampling.table import summarise_sampling
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_summary import summarise_sampling
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.errors import SchedrlError
 from schedrl.report.sampling import show

@@ -1,9 +1,9 @@
-"""Who measures: this process, processes of this machine, or a Ray cluster (:mod:`schedrl.benchmark.ray_engine`).
+"""Who measures: this process, processes of this machine, or a Ray cluster (:mod:`schedrl.benchmark.executors_ray`).
 
-A comparison is cut into tasks, plain data that any process can run. What a task measures is a function of the task
-alone, and a run's numbers do not depend on which others are in it, so every engine gives the same lines but for times,
-versions and hardware. (To the last bit with the CPU kernel; networks that PyTorch trains differ in the last digits
-when others are trained beside them.)
+A benchmark is cut into tasks, plain data that any process can run. What a task measures is a function of the task
+alone, and the numbers of a run do not depend on the other runs in it, so every executor gives the same lines except
+for times, versions and hardware. (To the last bit with the CPU kernel; networks that PyTorch trains differ in the last
+digits when others are trained beside them.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
-__all__ = ["Begin", "Engine", "InProcess", "LocalProcesses", "Task"]
+__all__ = ["Begin", "Executor", "InProcess", "LocalProcesses", "Task"]
 
 
 class Task(Protocol):
@@ -46,7 +46,7 @@ Begin = Callable[[Task], None]
 """Told of every task when it is begun."""
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Runs tasks."""
 
     def size(self, count: int, most: int) -> int:

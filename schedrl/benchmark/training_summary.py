@@ -1,23 +1,201 @@
-"""From runs to rows: one per agent and form, with its intervals and its difference to the reference agent."""
+"""The table of training environments: a row per agent and form, paired differences, and what learning was worth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from schedrl.benchmark.answers import Answer, Role, answers_of, paired_by_seed, role_of
-from schedrl.benchmark.store import Result
+from schedrl.benchmark.results import TrainingResult
 from schedrl.errors import SchedrlError
 from schedrl.stats.intervals import (
     Interval,
     interquartile_mean,
     mean,
+    paired_difference,
     probability_of_improvement,
 )
 
-__all__ = ["Row", "Summary", "Verdict", "named_groups", "summarise"]
+__all__ = [
+    "Answer",
+    "Role",
+    "TrainingRow",
+    "TrainingSummary",
+    "Verdict",
+    "answers_of",
+    "best_by_validation",
+    "named_groups",
+    "paired_by_seed",
+    "role_of",
+    "summarise_training",
+]
+
+Role = Literal["learned", "hand-made", "searched", "random"]
+"""What a row is to the question."""
+
+_EQUAL = 1.1
+"""Costs are equal up to this factor; a search that spent more than that is no rival."""
+
+_KINDS: dict[str, Role] = {"trained": "learned", "sequence": "searched", "random": "random"}
+
+
+def role_of(kind: str) -> Role:
+    """The role of a kind of agent.
+
+    Examples:
+        >>> role_of("sequence"), role_of("ava")
+        ('searched', 'hand-made')
+    """
+    return _KINDS.get(kind, "hand-made")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question, answered.
+
+    Attributes:
+        learned: Name of the learned row.
+        against: Whom it is compared with.
+        rival: Name of the best of those; None if there is none.
+        difference: Test bound of the learned row minus the rival's, paired by seed, bits/dim.
+        num_pairs: Seeds that both have, over all environments.
+        candidates: Rows that the rival was chosen from.
+        cost: Optimizer steps that finding the learned row and the rival took.
+        missing: Why there is no rival.
+        environments: That the difference is averaged over.
+    """
+
+    learned: str
+    against: Literal["hand-made", "searched"]
+    rival: str | None = None
+    difference: Interval | None = None
+    num_pairs: int = 0
+    candidates: int = 0
+    cost: tuple[int, int] = (0, 0)
+    missing: str = ""
+    environments: int = 1
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "not told apart", "not answered"]:
+        """Lower bounds are better."""
+        if self.difference is None:
+            return "not answered"
+        if not self.difference.excludes_zero:
+            return "not told apart"
+        return "better" if self.difference.high < 0.0 else "worse"
+
+    def text(self) -> str:
+        """The answer as a few sentences; its first words, in bold, are the verdict."""
+        what = (
+            "hand-made schedule"
+            if self.against == "hand-made"
+            else f"searched schedule at {self._cost()} compute"
+        )
+        if self.difference is None or self.rival is None:
+            return (
+                f"**Whether {self.learned} is better than the best {what} is not answered**: {self.missing}."
+            )
+        if self.verdict == "not told apart":
+            head = f"**{self.learned} and the best {what}, {self.rival}, are not told apart**"
+        else:
+            head = f"**{self.learned} is {self.verdict} than the best {what}, {self.rival}**"
+        return f"{head}: {self._numbers()} {self._choice()}"
+
+    def _cost(self) -> str:
+        own, other = self.cost
+        return "equal" if self.rival is None or _EQUAL * other >= own else "less"
+
+    def _numbers(self) -> str:
+        assert self.difference is not None
+        found, over = self.difference, ""
+        if self.environments > 1:
+            over = f", averaged over {self.environments} environments"
+        if self.num_pairs < 2:
+            return f"its test bound is {found.value:+.4f} bits/dim from it{over}; one seed has no interval."
+        return (
+            f"its test bound minus the other's is {found.value:+.4f} bits/dim{over}, 95 % interval "
+            f"[{found.low:+.4f}, {found.high:+.4f}] over {self.num_pairs} paired seeds; below zero, "
+            f"{self.learned} is better."
+        )
+
+    def _choice(self) -> str:
+        parts = []
+        if self.against == "searched":
+            own, other = self.cost
+            parts.append(f"Finding them took {own} and {other} optimizer steps.")
+        if self.candidates > 1:
+            parts.append(
+                f"The rival is the best of {self.candidates} by its validation bound on these seeds, which favours it."
+            )
+        return " ".join(parts) or "There was no other to choose from."
+
+
+def paired_by_seed(group: Sequence[TrainingResult], reference: Sequence[TrainingResult]) -> Interval | None:
+    """Test bounds of one row minus another's, over the seeds that both have; None if they share none."""
+    ours = {result.seed: result.test_bound for result in group}
+    theirs = {result.seed: result.test_bound for result in reference}
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        return None
+    return paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
+
+
+def best_by_validation(groups: Mapping[str, Sequence[TrainingResult]]) -> str | None:
+    """Name of the row with the least mean validation bound; test images have no say."""
+    if not groups:
+        return None
+    return min(groups, key=lambda name: float(np.mean([result.bound for result in groups[name]])))
+
+
+def answers_of(
+    learned: str, own: Sequence[TrainingResult], others: Mapping[str, Sequence[TrainingResult]]
+) -> tuple[Answer, Answer]:
+    """Both answers for one learned row.
+
+    Args:
+        learned: Its name.
+        own: Its runs.
+        others: Runs of every row of the comparison, by name.
+    """
+    rows = {name: group for name, group in others.items() if {r.seed for r in group} & {r.seed for r in own}}
+    hand_made = {name: group for name, group in rows.items() if role_of(group[0].kind) == "hand-made"}
+    searches = {name: group for name, group in rows.items() if role_of(group[0].kind) == "searched"}
+    limit = _EQUAL * own[0].search_steps
+    equal = {name: group for name, group in searches.items() if group[0].search_steps <= limit}
+    none = "no search is in this comparison"
+    if searches and not equal:
+        none = (
+            f"every search in this comparison spent more than the {own[0].search_steps} optimizer steps of it"
+        )
+    return (
+        _answer(learned, own, hand_made, "hand-made", "no hand-made row is in this comparison"),
+        _answer(learned, own, equal, "searched", none),
+    )
+
+
+def _answer(
+    learned: str,
+    own: Sequence[TrainingResult],
+    rivals: Mapping[str, Sequence[TrainingResult]],
+    against: Literal["hand-made", "searched"],
+    missing: str,
+) -> Answer:
+    name = best_by_validation(rivals)
+    if name is None:
+        return Answer(learned, against, missing=missing)
+    rival = rivals[name]
+    return Answer(
+        learned,
+        against,
+        rival=name,
+        difference=paired_by_seed(own, rival),
+        num_pairs=len({r.seed for r in own} & {r.seed for r in rival}),
+        candidates=len(rivals),
+        cost=(own[0].search_steps, rival[0].search_steps),
+    )
+
 
 _SEED = 5
 """Of the bootstrap: the same results give the same table."""
@@ -28,7 +206,7 @@ _LISTED = 6
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """An agent in one form.
 
     Attributes:
@@ -116,7 +294,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Summary:
+class TrainingSummary:
     """The table.
 
     Attributes:
@@ -136,16 +314,16 @@ class Summary:
     optimizer_steps: int
     seeds: tuple[int, ...]
     reference: str
-    rows: tuple[Row, ...]
+    rows: tuple[TrainingRow, ...]
     verdicts: tuple[Verdict, ...]
     answers: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> TrainingRow:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
-    def best(self, role: Role) -> Row | None:
+    def best(self, role: Role) -> TrainingRow | None:
         """The best row of a role by its validation bound, if there is one."""
         rows = [row for row in self.rows if row.role == role]
         return min(rows, key=lambda row: row.validation, default=None)
@@ -157,7 +335,9 @@ class Summary:
         return sorted(earned, key=lambda item: -item[1])
 
 
-def summarise(results: Sequence[Result], reference: str | None = None, notes: Sequence[str] = ()) -> Summary:
+def summarise_training(
+    results: Sequence[TrainingResult], reference: str | None = None, notes: Sequence[str] = ()
+) -> TrainingSummary:
     """Build the table of a comparison.
 
     Args:
@@ -185,7 +365,7 @@ def summarise(results: Sequence[Result], reference: str | None = None, notes: Se
     said = list(notes)
     if not learned:
         said.append(f"No agent here is learned; differences are to the best row, {chosen}.")
-    return Summary(
+    return TrainingSummary(
         env_id=results[0].env_id,
         reward=results[0].reward,
         optimizer_steps=max(result.optimizer_steps for result in results),
@@ -198,9 +378,9 @@ def summarise(results: Sequence[Result], reference: str | None = None, notes: Se
     )
 
 
-def named_groups(results: Sequence[Result]) -> dict[str, list[Result]]:
+def named_groups(results: Sequence[TrainingResult]) -> dict[str, list[TrainingResult]]:
     """Runs of each row by its name: the agent's, with its form where the agent has two rows."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+    groups: dict[tuple[str, str], list[TrainingResult]] = {}
     for result in results:
         groups.setdefault((result.agent, result.form), []).append(result)
     labels = [label for label, _ in groups]
@@ -210,7 +390,7 @@ def named_groups(results: Sequence[Result]) -> dict[str, list[Result]]:
     }
 
 
-def _reference(groups: dict[str, list[Result]], label: str | None) -> str:
+def _reference(groups: dict[str, list[TrainingResult]], label: str | None) -> str:
     if label is not None:
         named = [name for name, group in groups.items() if group[0].agent == label]
         if not named:
@@ -223,7 +403,9 @@ def _reference(groups: dict[str, list[Result]], label: str | None) -> str:
     return min(groups, key=lambda name: float(np.mean([result.test_bound for result in groups[name]])))
 
 
-def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np.random.Generator) -> Row:
+def _row(
+    name: str, group: list[TrainingResult], reference: list[TrainingResult] | None, rng: np.random.Generator
+) -> TrainingRow:
     bounds = [result.test_bound for result in group]
     difference = probability = None
     if reference is not None:
@@ -231,7 +413,7 @@ def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np
         # Bounds are better when lower: the row's exceeding the reference's is the reference's win.
         probability = probability_of_improvement(bounds, [r.test_bound for r in reference], rng)
     first = group[0]
-    return Row(
+    return TrainingRow(
         name=name,
         label=first.agent,
         form=first.form,
@@ -249,7 +431,7 @@ def _row(name: str, group: list[Result], reference: list[Result] | None, rng: np
     )
 
 
-def _verdict(name: str, learned: list[Result], others: dict[str, list[Result]]) -> Verdict:
+def _verdict(name: str, learned: list[TrainingResult], others: dict[str, list[TrainingResult]]) -> Verdict:
     clear: dict[str, Interval] = {}
     unclear: dict[str, Interval] = {}
     worse_than: dict[str, Interval] = {}

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.results import SamplingResult
 from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval, geometric_mean
 
-__all__ = ["SamplingSummary", "SamplingTableRow", "positive", "summarise_sampling"]
+__all__ = ["SamplingRow", "SamplingSummary", "positive", "summarise_sampling"]
 
 _SEED = 5
 """Of the bootstrap: the same results give the same table."""
 
 
 @dataclass(frozen=True)
-class SamplingTableRow:
+class SamplingRow:
     """An agent.
 
     Attributes:
@@ -75,7 +75,7 @@ class SamplingSummary:
     num_sources: int
     num_steps: tuple[int, int]
     learned: str | None
-    rows: tuple[SamplingTableRow, ...]
+    rows: tuple[SamplingRow, ...]
 
 
 def summarise_sampling(results: Sequence[SamplingResult]) -> SamplingSummary:
@@ -118,7 +118,7 @@ def _row(
     learned: dict[int, SamplingResult] | None,
     known: bool,
     rng: np.random.Generator,
-) -> SamplingTableRow:
+) -> SamplingRow:
     runs = list(group.values())
     error = _errors(runs)
     yardstick = np.array([(run.optimum if known else run.reference) or 0.0 for run in runs])
@@ -130,7 +130,7 @@ def _row(
             geometric_mean(against, rng),
             float((against > 1.0).mean() + 0.5 * (against == 1.0).mean()),
         )
-    return SamplingTableRow(
+    return SamplingRow(
         name=name,
         kind=runs[0].kind,
         num_sources=len(runs),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from schedrl.benchmark.engines import Begin, Task
+from schedrl.benchmark.executors import Begin, Task
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from schedrl.benchmark.engines import Engine
-from schedrl.benchmark.protocol import Entry
-from schedrl.benchmark.running import Step, Work, run_work
-from schedrl.benchmark.sampling.records import SamplingResult
+from schedrl.benchmark.executors import Executor
+from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import ResultStore
+from schedrl.benchmark.tasks import Step, Work, run_work
+from schedrl.benchmark.training_tasks import Entry
 from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.sources import NetworkSource
@@ -30,8 +30,8 @@ from schedrl.schedules.conversions import FloatArray
 
 __all__ = [
     "NUM_SOURCES",
+    "SamplingMeasurement",
     "SamplingPlan",
-    "SamplingRow",
     "SolveTask",
     "default_entries",
     "make_sampling_plan",
@@ -56,7 +56,7 @@ _LARGEST = 1e300
 
 
 @dataclass(frozen=True)
-class SamplingRow:
+class SamplingMeasurement:
     """A row of the table to be.
 
     Attributes:
@@ -82,7 +82,7 @@ class SamplingPlan:
 
     variant: SamplingVariant
     seeds: list[int]
-    rows: list[SamplingRow]
+    rows: list[SamplingMeasurement]
 
 
 def default_entries(variant: SamplingVariant, seeds: Sequence[int]) -> tuple[list[Entry], list[str]]:
@@ -150,7 +150,7 @@ def run_sampling_plan(
     plan: SamplingPlan,
     store: ResultStore[SamplingResult],
     listen: Callable[[Step], None] | None = None,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
 ) -> list[SamplingResult]:
     """Measure what the store does not hold yet.
 
@@ -158,12 +158,12 @@ def run_sampling_plan(
         plan: The work.
         store: Where results go, as they come.
         listen: Told of every step.
-        engine: Who measures; this process when absent.
+        executor: Who measures; this process when absent.
 
     Returns:
         The plan's results, measured now or earlier.
     """
-    return run_work(sampling_work_of(plan), store, engine=engine, listen=listen)
+    return run_work(sampling_work_of(plan), store, executor=executor, listen=listen)
 
 
 def sampling_work_of(plan: SamplingPlan) -> list[Work]:
@@ -189,7 +189,7 @@ class SolveTask:
         seeds: A problem each.
     """
 
-    row: SamplingRow
+    row: SamplingMeasurement
     variant: SamplingVariant
     seeds: Sequence[int]
 
@@ -243,10 +243,10 @@ def _try(agent: Agent, probe: SamplingProblems) -> None:
     probe.error(solve(agent, probe).sigmas)
 
 
-def _row(entry: Entry, seeds: Sequence[int]) -> SamplingRow:
+def _row(entry: Entry, seeds: Sequence[int]) -> SamplingMeasurement:
     if not isinstance(entry.agent, TrainedAgent):
         definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
-        return SamplingRow(entry, hashlib.sha256(definition.encode()).hexdigest()[:16], 0)
+        return SamplingMeasurement(entry, hashlib.sha256(definition.encode()).hexdigest()[:16], 0)
     from schedrl.policies.agent_files import WEIGHTS, read_description
 
     folder = Path(entry.agent.path)
@@ -255,10 +255,10 @@ def _row(entry: Entry, seeds: Sequence[int]) -> SamplingRow:
     if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
         raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
-    return SamplingRow(entry, digest, description.timesteps)
+    return SamplingMeasurement(entry, digest, description.timesteps)
 
 
-def measure(row: SamplingRow, variant: SamplingVariant, seeds: Sequence[int]) -> list[SamplingResult]:
+def measure(row: SamplingMeasurement, variant: SamplingVariant, seeds: Sequence[int]) -> list[SamplingResult]:
     """Let an agent solve some problems.
 
     Args:
@@ -274,7 +274,7 @@ def measure(row: SamplingRow, variant: SamplingVariant, seeds: Sequence[int]) ->
 
 
 def _measure_block(
-    row: SamplingRow, variant: SamplingVariant, block: int, wanted: Container[int]
+    row: SamplingMeasurement, variant: SamplingVariant, block: int, wanted: Container[int]
 ) -> dict[int, SamplingResult]:
     """Solve a whole block; of its problems, those that are asked for."""
     seeds = _seeds(block)
@@ -326,5 +326,5 @@ def _finite(error: float) -> float:
     return float(min(error, _LARGEST))
 
 
-def _key(row: SamplingRow, variant: SamplingVariant, seed: int) -> tuple[str, str, str, str, int]:
+def _key(row: SamplingMeasurement, variant: SamplingVariant, seed: int) -> tuple[str, str, str, str, int]:
     return row.entry.label, row.agent_hash, variant.id, variant.fingerprint(), seed

@@ -1,4 +1,4 @@
-"""Comparisons at work: whatever is missing in a result file is measured, by whichever engine."""
+"""Comparisons at work: whatever is missing in a result file is measured, by whichever executor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from schedrl.benchmark.engines import Engine, InProcess, Task
+from schedrl.benchmark.executors import Executor, InProcess, Task
 from schedrl.benchmark.store import Line, ResultStore
+from schedrl.errors import SchedrlError
 
-__all__ = ["Step", "Work", "run_work"]
+__all__ = ["FIRST_SEED", "NUM_SEEDS", "Step", "Work", "held_out_seeds", "run_work"]
+
+FIRST_SEED = 1_000_000
+"""First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
+generator, so no episode of a training begins like a held-out one. That a trained agent keeps to this is checked."""
+
+NUM_SEEDS = 20
+"""Held-out seeds of a comparison."""
+
+
+def held_out_seeds(count: int = NUM_SEEDS, first: int = FIRST_SEED) -> list[int]:
+    """Seeds of a comparison.
+
+    Examples:
+        >>> held_out_seeds(3)
+        [1000000, 1000001, 1000002]
+    """
+    if count < 1:
+        raise SchedrlError(f"seeds: must be at least 1 (got {count})")
+    return list(range(first, first + count))
+
 
 LineT = TypeVar("LineT", bound=Line)
 
@@ -57,7 +78,7 @@ def run_work(
     rows: Sequence[Work],
     store: ResultStore[LineT],
     *,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
     listen: Callable[[Step], None] | None = None,
 ) -> list[LineT]:
     """Measure what the store does not hold yet, and what no other process has measured meanwhile.
@@ -65,7 +86,7 @@ def run_work(
     Args:
         rows: The work.
         store: Where results go, as they come.
-        engine: Who measures; this process when absent.
+        executor: Who measures; this process when absent.
         listen: Told of every task that is begun, and of the end.
 
     Returns:
@@ -74,7 +95,7 @@ def run_work(
     Raises:
         SchedrlError: The store cannot be written, or something cannot be measured.
     """
-    chosen: Engine = engine or InProcess()
+    chosen: Executor = executor or InProcess()
     tell = listen or (lambda _: None)
     total, done = sum(len(row.keys) for row in rows), 0
 

@@ -11,17 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from schedrl.benchmark.forms import Form
-from schedrl.benchmark.protocol import (
-    FIRST_SEED,
-    NUM_SEEDS,
-    Entry,
-    Plan,
-    default_entries,
-    held_out_seeds,
-    make_plan,
-)
-from schedrl.benchmark.sampling.comparison import NUM_SOURCES, SamplingPlan, make_sampling_plan
+from schedrl.benchmark.sampling_tasks import NUM_SOURCES, SamplingPlan, make_sampling_plan
 from schedrl.benchmark.searches import check_searches
+from schedrl.benchmark.tasks import FIRST_SEED, NUM_SEEDS, held_out_seeds
+from schedrl.benchmark.training_tasks import Entry, Plan, default_entries, make_plan
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
@@ -31,12 +24,12 @@ from schedrl.policies.agents import ScheduleSearchAgent, find, slug
 
 __all__ = [
     "AgentEntry",
+    "Benchmark",
     "Budget",
-    "Comparison",
     "EnvironmentEntry",
-    "Protocol",
+    "Part",
     "lay_out",
-    "read_protocol",
+    "read_benchmark",
 ]
 
 Ready = Callable[[str, dict[str, Any]], TrainingVariant | SamplingVariant]
@@ -87,7 +80,7 @@ def _named(field: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {field: value} if isinstance(value, str) else value)
 
 
-class Protocol(Spec):
+class Benchmark(Spec):
     """Contents of a protocol file.
 
     Attributes:
@@ -118,7 +111,7 @@ class Protocol(Spec):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Part:
     """A protocol in one of its environments, checked.
 
     Attributes:
@@ -140,7 +133,7 @@ class Comparison:
     searches: tuple[str, ...] = ()
 
 
-def read_protocol(path: Path) -> Protocol:
+def read_benchmark(path: Path) -> Benchmark:
     """Read a protocol file. Paths in it, ``./agent`` say, are seen from its own folder.
 
     Raises:
@@ -152,7 +145,7 @@ def read_protocol(path: Path) -> Protocol:
         raise SchedrlError(f"protocol file {path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise SchedrlError(f"protocol file {path}: is not a TOML file: {error}") from None
-    protocol = parse(Protocol, content, f"protocol file {path}")
+    protocol = parse(Benchmark, content, f"protocol file {path}")
     environments = tuple(
         entry.model_copy(update={"id": _located(entry.id, path)}) for entry in protocol.environments
     )
@@ -169,7 +162,7 @@ def _located(name: str, file: Path) -> str:
     return str(beside) if own else name
 
 
-def lay_out(protocol: Protocol, ready: Ready, prefix: str = "") -> list[Comparison]:
+def lay_out(protocol: Benchmark, ready: Ready, prefix: str = "") -> list[Part]:
     """Check everything that can be checked before any work, in every environment.
 
     Args:
@@ -195,7 +188,7 @@ def lay_out(protocol: Protocol, ready: Ready, prefix: str = "") -> list[Comparis
         for name in agent.environments or ():
             if name not in known:
                 raise unknown_name(f"environment of agent '{agent.name}'", name, known)
-    made: list[Comparison] = []
+    made: list[Part] = []
     names: list[str] = []
     for entry, overrides, variant in places:
         names.append(slug(variant.id))
@@ -208,7 +201,7 @@ def lay_out(protocol: Protocol, ready: Ready, prefix: str = "") -> list[Comparis
     return made
 
 
-def _overrides(protocol: Protocol, entry: EnvironmentEntry, ready: Ready, prefix: str) -> dict[str, Any]:
+def _overrides(protocol: Benchmark, entry: EnvironmentEntry, ready: Ready, prefix: str) -> dict[str, Any]:
     overrides = {**protocol.set, **entry.set}
     budget = protocol.budget
     if budget == Budget():
@@ -232,20 +225,20 @@ def _overrides(protocol: Protocol, entry: EnvironmentEntry, ready: Ready, prefix
 
 
 def _comparison(
-    protocol: Protocol,
+    protocol: Benchmark,
     entry: EnvironmentEntry,
     variant: TrainingVariant | SamplingVariant,
     overrides: Mapping[str, Any],
     folder: str,
     prefix: str,
-) -> Comparison:
+) -> Part:
     chosen = None if protocol.agents is None else _entries(protocol.agents, entry, variant)
     if chosen is not None and not chosen:
         raise SchedrlError(f"{prefix}agents: none takes part in {variant.id}")
     notes: list[str] = []
     plan: Plan | SamplingPlan
     if isinstance(variant, SamplingVariant):
-        from schedrl.benchmark.sampling.comparison import default_entries as sampling_entries
+        from schedrl.benchmark.sampling_tasks import default_entries as sampling_entries
 
         if protocol.reference is not None:
             raise SchedrlError(
@@ -271,10 +264,10 @@ def _comparison(
     labels = [item.label for item in chosen]
     searches = tuple(item.label for item in chosen if isinstance(item.agent, ScheduleSearchAgent))
     reference = protocol.reference if protocol.reference in labels else None
-    return Comparison(plan, dict(overrides), reference, folder, tuple(notes), tuple(chosen), searches)
+    return Part(plan, dict(overrides), reference, folder, tuple(notes), tuple(chosen), searches)
 
 
-def with_found(comparison: Comparison, protocol: Protocol, entries: list[Entry]) -> Comparison:
+def with_found(comparison: Part, protocol: Benchmark, entries: list[Entry]) -> Part:
     """A comparison whose searches have been done.
 
     Args:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from schedrl import data
-from schedrl.benchmark.engines import Engine
 from schedrl.benchmark.evaluation import MAX_RUNS, RunResult, chunks, evaluate
+from schedrl.benchmark.executors import Executor
 from schedrl.benchmark.forms import Form, forms_of, measured_variant
-from schedrl.benchmark.running import Step, Work, run_work
-from schedrl.benchmark.store import Result, ResultStore
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.store import ResultStore
+from schedrl.benchmark.tasks import Step, Work, run_work
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.metrics.spec import SampleSpec
@@ -35,39 +36,17 @@ from schedrl.policies.sequences import SEARCH_SEEDS
 from schedrl.provenance import provenance
 
 __all__ = [
-    "FIRST_SEED",
-    "NUM_SEEDS",
     "Entry",
     "MeasureTask",
     "Measurement",
     "Plan",
     "default_entries",
-    "held_out_seeds",
     "make_plan",
     "measure",
     "measurement",
     "run_plan",
     "work_of",
 ]
-
-FIRST_SEED = 1_000_000
-"""First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
-generator, so no episode of a training begins like a held-out one. That a trained agent keeps to this is checked."""
-
-NUM_SEEDS = 20
-"""Held-out seeds of a comparison."""
-
-
-def held_out_seeds(count: int = NUM_SEEDS, first: int = FIRST_SEED) -> list[int]:
-    """Seeds of a comparison.
-
-    Examples:
-        >>> held_out_seeds(3)
-        [1000000, 1000001, 1000002]
-    """
-    if count < 1:
-        raise SchedrlError(f"seeds: must be at least 1 (got {count})")
-    return list(range(first, first + count))
 
 
 @dataclass(frozen=True)
@@ -176,12 +155,12 @@ def make_plan(
 
 def run_plan(
     plan: Plan,
-    store: ResultStore[Result],
+    store: ResultStore[TrainingResult],
     *,
     device: str = "cpu",
     listen: Callable[[Step], None] | None = None,
-    engine: Engine | None = None,
-) -> list[Result]:
+    executor: Executor | None = None,
+) -> list[TrainingResult]:
     """Measure what the store does not hold yet.
 
     Args:
@@ -189,12 +168,12 @@ def run_plan(
         store: Where results go, as they come.
         device: Torch device of the networks.
         listen: Told of every step.
-        engine: Who measures; this process when absent.
+        executor: Who measures; this process when absent.
 
     Returns:
         The plan's results, measured now or earlier.
     """
-    return run_work(work_of(plan, device), store, engine=engine, listen=listen)
+    return run_work(work_of(plan, device), store, executor=executor, listen=listen)
 
 
 def work_of(plan: Plan, device: str = "cpu") -> list[Work]:
@@ -232,7 +211,7 @@ class MeasureTask:
         """The row's name."""
         return f"{self.row.entry.label} ({self.row.form})"
 
-    def run(self) -> list[Result]:
+    def run(self) -> list[TrainingResult]:
         """Train and measure."""
         return measure(self.row, self.variant, self.seeds, device=self.device, samples=self.samples)
 
@@ -283,7 +262,7 @@ def measure(
     *,
     device: str = "cpu",
     samples: SampleSpec | None = None,
-) -> list[Result]:
+) -> list[TrainingResult]:
     """Run a row's episodes.
 
     Args:
@@ -312,7 +291,7 @@ def _key(row: Measurement, plan: Plan, seed: int) -> Hashable:
     return row.entry.label, row.agent_hash, row.form, variant.id, variant.fingerprint(), plan.samples, seed
 
 
-def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, device: str) -> Result:
+def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, device: str) -> TrainingResult:
     fields: dict[str, Any] = {
         "agent": row.entry.label,
         "kind": row.entry.agent.kind,
@@ -335,7 +314,7 @@ def _as_result(row: Measurement, variant: TrainingVariant, run: RunResult, devic
         "quality": run.quality,
         **provenance(device),
     }
-    return Result.model_validate(fields)
+    return TrainingResult.model_validate(fields)
 
 
 def _reason(text: str, entry: Entry) -> str:
