@@ -11,7 +11,7 @@ from pydantic import FiniteFloat
 
 from schedrl import data
 from schedrl.diffusion.population import PhaseRecord, Population
-from schedrl.environments.training.runs import untrained_mse, worst_error
+from schedrl.environments.training.divergence import DivergenceRule
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import Spec
 from schedrl.experiments.drivers import Driver
@@ -76,8 +76,7 @@ class Watch:
         self._bound = Bound(variant.bound, images.validation, images.levels, device)
         assert variant.test_bound is not None  # a setting sees to it
         self._test = Bound(variant.test_bound, images.test, images.levels, device)
-        self._worst_error = worst_error(variant, untrained_mse(variant, self._bound))
-        self._worst = float(self._bound.bits_per_dim(np.full(variant.bound.levels, self._worst_error)))
+        self._divergence = DivergenceRule(variant, self._bound)
         runs = population.num_runs
         self._diverged_at = np.full(runs, -1, dtype=np.int64)
         self._steps: list[int] = []
@@ -97,12 +96,11 @@ class Watch:
 
     def _note(self, done: int, record: PhaseRecord, gains: dict[str, Array]) -> None:
         value = self._bound.evaluate(self.population.predict_epsilon, self.population.num_runs)
-        error = value.mse.mean(axis=1)
-        gone = ~(np.isfinite(record.loss).all(axis=0) & (error <= self._worst_error))
-        self._diverged_at[gone & (self._diverged_at < 0)] = done
+        diverged = self._divergence.diverged(record, value)
+        self._diverged_at[diverged & (self._diverged_at < 0)] = done
         lost = self._diverged_at >= 0
         self._steps.append(done)
-        self._bounds.append(np.where(lost, self._worst, value.bits_per_dim))
+        self._bounds.append(np.where(lost, self._divergence.worst_bound, value.bits_per_dim))
         moved = {
             "gradient_norm": np.sqrt(np.square(record.gradient_norm.astype(np.float64)).mean(axis=0)),
             "rate": record.rate.mean(axis=0),
@@ -114,10 +112,10 @@ class Watch:
     def finish(self, tested: bool) -> Trained:
         """What became of the runs; test images are measured if asked for."""
         lost = self._diverged_at >= 0
-        tests = np.full(len(lost), self._worst)
+        tests = np.full(len(lost), self._divergence.worst_bound)
         if tested and not lost.all():
             found = self._test.evaluate(self.population.predict_epsilon, len(lost)).bits_per_dim
-            tests = np.where(lost, self._worst, found)
+            tests = np.where(lost, tests, found)
         traces = tuple(Traces(**{name: tuple(v) for name, v in each.items()}) for each in self._traces)
         return Trained(
             self.population, tuple(self._steps), np.stack(self._bounds), tests, self._diverged_at, traces,

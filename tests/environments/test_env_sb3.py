@@ -108,7 +108,7 @@ def test_infos_belong_to_the_run_that_ended(make: Any) -> None:
     assert dones.tolist() == [False, True, False]
     assert [info["diverged"] for info in infos] == [False, True, False]
     assert ["terminal_observation" in info for info in infos] == [False, True, False]
-    assert infos[1]["test_bound"] == env.env.runs.worst_bound
+    assert infos[1]["test_bound"] == env.env.runs.divergence.worst_bound
     assert "test_bound" not in infos[0]
     assert np.isfinite(rewards).all()
 

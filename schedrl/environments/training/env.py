@@ -210,7 +210,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if self.variant.test_bound is not None:
             # A run without a finite bound is reported at the bound that counts as diverged.
             if diverged or tests is None:
-                info["test_bound"], info["test_bins"] = runs.worst_bound, self._worst_bins()
+                info["test_bound"], info["test_bins"] = runs.divergence.worst_bound, self._worst_bins()
             else:
                 info["test_bound"] = float(tests.bits_per_dim[run])
                 info["test_bins"] = tuple(tests.diffusion[run].tolist())
@@ -221,7 +221,7 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def _worst_bins(self) -> tuple[float, ...]:
         spec = self.variant.test_bound
         assert spec is not None
-        return tuple(spec.cell_bits(np.full(spec.levels, self.runs.worst_error)).tolist())
+        return tuple(spec.cell_bits(np.full(spec.levels, self.runs.divergence.worst_error)).tolist())
 
 
 class TrainingEnv(SingleEnv):

@@ -14,15 +14,15 @@ from schedrl.diffusion.image_noise_law import ImageNoiseLaw
 from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
 from schedrl.diffusion.population import PhaseRecord, Population
-from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.diffusion.spec import DSCCoefficients
+from schedrl.environments.training.divergence import DivergenceRule
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.bound import Bound, BoundValue, LawLoss
 from schedrl.schedules import Schedule, conversions
 
-__all__ = ["Phase", "PhaseOutcome", "TrainingRuns", "untrained_mse", "worst_error"]
+__all__ = ["Phase", "PhaseOutcome", "TrainingRuns"]
 
 Array = NDArray[np.float64]
 
@@ -103,10 +103,7 @@ class TrainingRuns:
         self.local_deviation = LocalDeviation(local, noise)
         self._every_image = self._image_deviation()
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
-        # The head of every network starts at zero, so all runs begin with the same errors, whatever their weights.
-        self._initial_mse = untrained_mse(variant, self.bound)
-        self.worst_error = worst_error(variant, self._initial_mse)
-        self.worst_bound = float(self.bound.bits_per_dim(np.full(variant.bound.levels, self.worst_error)))
+        self.divergence = DivergenceRule(variant, self.bound)
         runs, levels = num_runs, variant.bound.levels
         self.phase = np.zeros(runs, dtype=np.int64)
         self.seeds = np.zeros(runs, dtype=np.int64)
@@ -125,8 +122,8 @@ class TrainingRuns:
         """Begin a new episode in ``run``."""
         self.population.start(run, seed)
         self.phase[run], self.seeds[run] = 0, seed
-        self.mse[run] = self._initial_mse
-        self.current[run] = self.bound.bits_per_dim(self._initial_mse)
+        self.mse[run] = self.divergence.untrained_mse
+        self.current[run] = self.bound.bits_per_dim(self.divergence.untrained_mse)
         self.memory[run] = self.variant.action.initial_memory
         self.gradient_norm[run] = 1.0
         self.gradient_sum[run] = self.gradient_weight[run] = self.seconds[run] = 0.0
@@ -186,21 +183,20 @@ class TrainingRuns:
 
     def finish_phase(self, phase: Phase) -> PhaseOutcome:
         """Measure what a phase brought, and pay for it."""
-        episode, reward = self.variant.episode, self.variant.reward
+        episode, reward, worst_error = self.variant.episode, self.variant.reward, self.divergence.worst_error
         schedules, record = phase.schedules, PhaseRecord.joined(phase.records)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
-        error = value.mse.mean(axis=1)
-        diverged = ~(np.isfinite(record.loss).all(axis=0) & (error <= self.worst_error))
+        diverged = self.divergence.diverged(record, value)
         own_loss = None
         if self._own_loss is not None:
             levels = np.stack([self.quantiles(s, self._own_loss.places) for s in schedules])
             own_loss = self._own_loss.evaluate(self.population.predict_epsilon, levels)
-            diverged |= ~(own_loss <= self.worst_error)
-        after = np.where(diverged, self.worst_bound, value.bits_per_dim)
+            diverged |= ~(own_loss <= worst_error)
+        after = np.where(diverged, self.divergence.worst_bound, value.bits_per_dim)
         earned = reward.earned(self.current, after, own_loss)
-        penalty = reward.penalty(self.worst_bound, self.worst_error, episode.phases)
+        penalty = reward.penalty(self.divergence.worst_bound, worst_error, episode.phases)
         earned = np.where(diverged, penalty, earned)
-        self.mse = np.where(diverged[:, None], self.worst_error, value.mse)
+        self.mse = np.where(diverged[:, None], worst_error, value.mse)
         self.current = after
         self._average_gradients(record.gradient_norm.astype(np.float64))
         self.phase += 1
@@ -274,23 +270,6 @@ class TrainingRuns:
         for row in norms:
             self.gradient_sum = decay * self.gradient_sum + (1.0 - decay) * row
             self.gradient_weight = decay * self.gradient_weight + (1.0 - decay)
-
-
-def untrained_mse(variant: TrainingVariant, bound: Bound) -> Array:
-    """ε error of a network that says nothing, at each level of the bound, ``[levels]``."""
-    import torch
-
-    def nothing(z: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
-        alpha, sigma = alpha_sigma(logsnr, z.ndim)
-        return to_epsilon(variant.training.prediction_type, torch.zeros_like(z), z, alpha, sigma)
-
-    mse: Array = bound.evaluate(nothing, 1).mse[0]
-    return mse
-
-
-def worst_error(variant: TrainingVariant, untrained: Array) -> float:
-    """Mean ε error at which a run counts as diverged; see :class:`EpisodeSpec`."""
-    return variant.episode.divergence_error * max(1.0, float(untrained.mean()))
 
 
 _STATE = (

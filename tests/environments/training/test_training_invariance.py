@@ -119,16 +119,20 @@ def test_a_run_that_diverges_ends_alone(episodes: Any, make_vector: Any, kind: s
         assert ended.tolist() == [False, True, False]
         assert infos["diverged"].tolist() == [False, True, False]
         assert np.isfinite(rewards).all()
-        worst = sick.variant.reward.penalty(sick.runs.worst_bound, sick.runs.worst_error, 2)
+        worst = sick.variant.reward.penalty(
+            sick.runs.divergence.worst_bound, sick.runs.divergence.worst_error, 2
+        )
         assert rewards[1] == worst < 0
         final = infos["final_info"]
         assert infos["_final_info"].tolist() == [False, True, False]
         assert final["diverged"][1]
-        assert final["bound"][1] == final["test_bound"][1] == sick.runs.worst_bound
+        assert final["bound"][1] == final["test_bound"][1] == sick.runs.divergence.worst_bound
         assert final["optimizer_steps"][1] == 2
         assert infos["final_obs"][1] in sick.single_observation_space
         bins = [i for i, name in enumerate(sick.observation_names) if name.startswith("bound_bin")]
-        np.testing.assert_allclose(infos["final_obs"][1][bins], np.log(sick.runs.worst_error), rtol=1e-6)
+        np.testing.assert_allclose(
+            infos["final_obs"][1][bins], np.log(sick.runs.divergence.worst_error), rtol=1e-6
+        )
         assert infos["final_obs"][0] is None
         # Its next episode has begun, healthy.
         assert observation[1, list(sick.observation_names).index("budget")] == 1.0
@@ -161,7 +165,7 @@ def test_exploding_error_counts_as_divergence(make_single: Any) -> None:
     assert np.isfinite(env.vector.runs.losses[0][-1]).all()
     assert ended
     assert info["diverged"]
-    assert reward == -env.vector.runs.worst_bound
+    assert reward == -env.vector.runs.divergence.worst_bound
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "x0", "v"])
@@ -172,6 +176,6 @@ def test_an_untrained_network_has_not_diverged(episodes: Any, make_single: Any, 
     start = env.vector.runs.current[0]
     seen = episodes.play_single(env, 0, episodes.actions(env, 2))
     assert [step[3]["diverged"] for step in seen[1:]] == [False, False]
-    worst = env.vector.runs.worst_bound
+    worst = env.vector.runs.divergence.worst_bound
     assert 0 < start < worst / 2
     assert 0 < seen[-1][3]["bound"] < worst / 2
