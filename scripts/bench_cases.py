@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from schedrl.diffusion.spec import TrainingSpec, UNetSpec
-from schedrl.metrics.bound import Bound
-from schedrl.metrics.spec import BoundSpec
+from schedrl.diffusion.training_spec import TrainingSpec, UNetSpec
+from schedrl.metrics.metric_specs import BoundSpec
+from schedrl.metrics.variational_bound import Bound
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,9 @@ from torch.nn import functional
 import schedrl
 from schedrl import schedules
 from schedrl.diffusion.distributed import Processes
-from schedrl.diffusion.networks import named_network
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.single import SingleTraining, Tuning
-from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.training_spec import TrainingSpec, named_network
 from schedrl.provenance import hardware
 
 _IMAGES = 256
@@ -43,7 +42,7 @@ def ours(
     training: TrainingSpec, images: Any, device: str, tuning: Tuning
 ) -> tuple[Callable[[int], object], int]:
     """This package's trainer: ``take(steps)`` and its parameters."""
-    law = NoiseLaw.of([schedules.get("cosine")], 1000, betas=True)
+    law = ScheduleNoise.of([schedules.get("cosine")], 1000, betas=True)
     made = SingleTraining(training, images, law, 0, Processes(0, 1, torch.device(device)), tuning)
     return made.train, made.num_parameters
 

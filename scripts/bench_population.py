@@ -34,9 +34,9 @@ from bench_cases import CASES, Case  # beside this file, as is the next
 from plain_training import PlainRun
 
 import schedrl
-from schedrl.diffusion.engines.base import record
-from schedrl.diffusion.population import NoiseLaw, Population
-from schedrl.metrics.bound import Bound
+from schedrl.diffusion.engines.engine import record
+from schedrl.diffusion.population import Population, ScheduleNoise
+from schedrl.metrics.variational_bound import Bound
 from schedrl.provenance import hardware
 
 _BURST = 0.7
@@ -111,7 +111,7 @@ class PopulationRival(Rival):
         self.made = Population(case.spec, case.images(1000), runs, device)
         for run in range(runs):
             self.made.start(run, run)
-        self.law = NoiseLaw(np.tile(np.linspace(8.0, -6.0, 1025), (runs, 1)))
+        self.law = ScheduleNoise(np.tile(np.linspace(8.0, -6.0, 1025), (runs, 1)))
         self.bound, self.device = bound, device
         self.made.train(self.law, 1)  # warms up; on a GPU the step is captured
         one_step = seconds(lambda: self.made.train(self.law, 1), device)

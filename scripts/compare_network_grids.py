@@ -21,7 +21,7 @@ import numpy as np
 
 from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import read_results
-from schedrl.diffusion.predictors import find_model
+from schedrl.diffusion.trained_models import find_model
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.laboratory import laboratory
 from schedrl.environments.sampling.problems import SamplingProblems

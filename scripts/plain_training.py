@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schedrl.diffusion.spec import TrainingSpec, UNetSpec
+from schedrl.diffusion.training_spec import TrainingSpec, UNetSpec
 
 
 class _Block(nn.Module):
@@ -98,6 +98,6 @@ class PlainRun:
 
     @torch.no_grad()
     def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
-        """Estimates for a population of one, as :class:`schedrl.metrics.bound.Bound` asks for them."""
+        """Estimates for a population of one, as :class:`schedrl.metrics.variational_bound.Bound` asks for them."""
         output: Tensor = self.network(z[0], logsnr[0])
         return output[None]

@@ -22,12 +22,12 @@ import numpy as np
 from schedrl import data
 from schedrl.cli.common import ticker
 from schedrl.diffusion.distributed import Processes, joined
-from schedrl.diffusion.fitted import FittedModel
 from schedrl.diffusion.single import Tuning
+from schedrl.diffusion.trained_models import FittedModel
 from schedrl.files import ensure_folder, write_text
 from schedrl.fit.runner import claim, run_fit
 from schedrl.fit.spec import Cadence, FitSpec, fit_spec
-from schedrl.metrics.quality import sample_quality
+from schedrl.metrics.sample_quality import sample_quality
 from schedrl.provenance import provenance
 from schedrl.schedules import grid
 

@@ -19,7 +19,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import ScheduleSearchAgent, find, slug
 
 __all__ = [

@@ -15,11 +15,11 @@ from schedrl.benchmark.results import Quality
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.baselines import Policy, State
 
 if TYPE_CHECKING:
-    from schedrl.metrics.quality import SampleQuality
+    from schedrl.metrics.sample_quality import SampleQuality
 
 __all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate", "picture"]
 

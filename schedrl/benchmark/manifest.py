@@ -19,7 +19,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_text
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import Agent, TrainedAgent
 
 __all__ = [

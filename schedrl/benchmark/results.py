@@ -9,7 +9,7 @@ from pydantic import Field
 from schedrl.benchmark.forms import Form
 from schedrl.benchmark.store import Line
 from schedrl.errors import Spec
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 
 __all__ = ["Quality", "SamplingResult", "TrainingResult"]
 

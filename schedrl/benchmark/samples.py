@@ -18,9 +18,8 @@ from schedrl.diffusion.prediction import network_denoiser
 from schedrl.diffusion.samplers import ddim, ddpm
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import extractor
-from schedrl.metrics.quality import SampleQuality, sample_quality
-from schedrl.metrics.reference import Reference
-from schedrl.metrics.spec import BoundSpec, SampleSpec
+from schedrl.metrics.metric_specs import BoundSpec, SampleSpec
+from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
 from schedrl.schedules import grid
 
 __all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "resolved"]
@@ -138,10 +137,10 @@ def draw_samples(
 
 
 @lru_cache(maxsize=4)
-def _reference(spec: AnyData, name: str) -> Reference:
+def _reference(spec: AnyData, name: str) -> ReferenceFeatures:
     images = data.load(spec).train
     with _one_thread():
-        return Reference.of(images, extractor(name, images))
+        return ReferenceFeatures.of(images, extractor(name, images))
 
 
 @contextmanager

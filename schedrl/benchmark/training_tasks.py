@@ -18,7 +18,7 @@ from schedrl.benchmark.store import ResultStore
 from schedrl.benchmark.tasks import Step, Work, run_work
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agent_files import WEIGHTS, fits, read_description
 from schedrl.policies.agents import (
     Agent,

@@ -159,7 +159,7 @@ def benchmark(
         "set": {**protocol.set, **overrides},
     }
     if samples is not None:
-        from schedrl.metrics.spec import SampleSpec
+        from schedrl.metrics.metric_specs import SampleSpec
 
         changes["quality"] = (protocol.quality or SampleSpec()).model_copy(update={"count": samples})
     protocol = protocol.model_copy(update={k: value for k, value in changes.items() if value is not None})

@@ -103,7 +103,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _plan_network(name: str, images: str | None, overrides: dict[str, Any]) -> None:
-    from schedrl.diffusion.networks import NamedNetwork, named_network
+    from schedrl.diffusion.training_spec import NamedNetwork, named_network
     from schedrl.environments.variants import with_fields
     from schedrl.errors import parse
 

@@ -11,7 +11,7 @@ from schedrl.cli.common import DownloadOption, Group, console, note, writable_fi
 from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
-    from schedrl.data.streams import ImageStream
+    from schedrl.data.image_streams import ImageStream
     from schedrl.export.schedule_file import ScheduleFile, TrainingLaw
 
 __all__ = ["app"]
@@ -221,8 +221,8 @@ def _stream(
     """The images that a user names; of a set with parts, its training images."""
     from schedrl import data
     from schedrl.cli.fit import data_named, ready_data
+    from schedrl.data.image_streams import ArrayStream, FolderStream
     from schedrl.data.own import Npz
-    from schedrl.data.streams import ArrayStream, FolderStream
 
     if Path(text).is_dir():
         return FolderStream(text, size, channels, images)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schedrl.data.streams import ImageStream
+from schedrl.data.image_streams import ImageStream
 from schedrl.design.baselines import baselines, errors, off_flow
 from schedrl.design.placing import place
 from schedrl.design.trust import measured_numbers

@@ -12,19 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schedrl.diffusion.engines.base import Block, Trained, record
+from schedrl.diffusion.ava import AVAController
 from schedrl.diffusion.engines.choice import EngineName, choose, log, memory_budget
+from schedrl.diffusion.engines.engine import Block, PopulationState, record
 from schedrl.diffusion.engines.torch_engine import load_rows
-from schedrl.diffusion.inputs import Inputs, View, with_neighbours
-from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
+from schedrl.diffusion.noise import NoiseSampler, ScheduleNoise
 from schedrl.diffusion.optimizer import StackedAdam, StepSize
 from schedrl.diffusion.prediction import predict_epsilon
-from schedrl.diffusion.spec import DSCCoefficients, TrainingSpec
-from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.process import Inputs, View, with_neighbours
+from schedrl.diffusion.run_stream import RunStream
+from schedrl.diffusion.training_spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
-__all__ = ["NoiseLaw", "PhaseRecord", "Population"]
+__all__ = ["ControlledTraining", "PhaseRecord", "Population", "ScheduleNoise"]
+
 
 _BLOCK = 25
 """Most optimizer steps whose random numbers are drawn ahead; changes no number."""
@@ -97,7 +99,7 @@ class Population:
         >>> pair = Population(spec, np.zeros((4, 1, 8, 8), np.float32), num_runs=2)
         >>> for run in range(2):
         ...     pair.start(run, seed=run)
-        >>> law = NoiseLaw(np.array([[8.0, -6.0], [4.0, -4.0]]))  # uniform in log-SNR, two ranges
+        >>> law = ScheduleNoise(np.array([[8.0, -6.0], [4.0, -4.0]]))  # uniform in log-SNR, two ranges
         >>> pair.train(law, num_steps=3).loss.shape
         (3, 2)
     """
@@ -126,10 +128,10 @@ class Population:
         self.optimizer = StackedAdam(spec.optimizer, self.weights)
         self.streams: list[RunStream | None] = [None] * num_runs
         self._budget = memory_budget(self.device) if budget is None else budget
-        state = Trained(spec, self.network, self.images, self.weights, self.average, self.optimizer)
+        state = PopulationState(spec, self.network, self.images, self.weights, self.average, self.optimizer)
         self.engine = choose(state, engine, self._budget)
         self._parts, self._block = self._cut()
-        self._law: TrainingNoise | None = None
+        self._law: NoiseSampler | None = None
 
     def start(self, run: int, seed: int) -> None:
         """Begin run ``run`` anew from ``seed``; the others are left as they are."""
@@ -141,7 +143,7 @@ class Population:
         self.optimizer.reset(run)
 
     def train(
-        self, law: TrainingNoise, num_steps: int, coefficients: DSCCoefficients | None = None
+        self, law: NoiseSampler, num_steps: int, coefficients: DSCCoefficients | None = None
     ) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``.
 
@@ -312,7 +314,7 @@ class Population:
         ], block
 
     def _draw(
-        self, rows: slice, num_steps: int, law: TrainingNoise, size: tuple[Tensor, Tensor] | None
+        self, rows: slice, num_steps: int, law: NoiseSampler, size: tuple[Tensor, Tensor] | None
     ) -> Block:
         """Everything that the next steps of some runs need."""
         if None in self.streams:
@@ -336,3 +338,70 @@ class Population:
         if self.spec.network.modulation:
             block = replace(block, log_beta=betas.log().float())
         return block if size is None else self._with_step_size(block, rows, betas, *size)
+
+
+Array = NDArray[np.float64]
+
+
+class ControlledTraining:
+    """A population whose noise AVA decides.
+
+    Args:
+        population: The runs, started.
+        controller: With as many runs.
+        every: Optimizer steps between two moves of K. Every step's norm enters τ; the norm that moves K is the root
+            mean square of them, as for an environment's phases.
+        timesteps: T of discrete training; continuous when absent.
+
+    Raises:
+        SchedrlError: The two differ in their number of runs.
+    """
+
+    def __init__(
+        self, population: Population, controller: AVAController, every: int = 1, timesteps: int | None = None
+    ) -> None:
+        if controller.num_runs != population.num_runs:
+            raise SchedrlError(
+                f"controller: must have as many runs as the population, {population.num_runs} "
+                f"(got {controller.num_runs})"
+            )
+        if every < 1:
+            raise SchedrlError(f"every: must be at least 1 (got {every})")
+        self.population, self.controller, self.every, self._timesteps = (
+            population,
+            controller,
+            every,
+            timesteps,
+        )
+        self._squares: list[Array] = []
+
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Take ``num_steps`` optimizer steps in every run."""
+        told = self.population.spec.reads_betas
+        records = []
+        while num_steps > 0:
+            part = min(num_steps, self.every - len(self._squares))
+            law = ScheduleNoise.of(self.controller.schedules(), self._timesteps, betas=told)
+            records.append(self.population.train(law, part))
+            for norms in records[-1].gradient_norm.astype(np.float64):
+                self.controller.observe(norms)
+                self._squares.append(np.square(norms))
+            if len(self._squares) == self.every:
+                self.controller.move(np.sqrt(np.mean(self._squares, axis=0)))
+                self._squares = []
+            num_steps -= part
+        return PhaseRecord.joined(records)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything needed to go on exactly: arrays, and plain JSON."""
+        arrays, meta = self.population.state()
+        arrays |= {f"ava.{name}": array for name, array in self.controller.state().items()}
+        arrays["ava.squares"] = np.array(self._squares).reshape(-1, self.population.num_runs)
+        return arrays, meta
+
+    def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        self.population.restore(arrays, meta)
+        own = {name.removeprefix("ava."): array for name, array in arrays.items() if name.startswith("ava.")}
+        self._squares = list(np.array(own.pop("squares"), dtype=np.float64))
+        self.controller.restore(own)

@@ -2,16 +2,30 @@
 
 With λ = log(ᾱ/(1−ᾱ)): α = √sigmoid(λ), σ = √sigmoid(−λ), z = αx + σε. A prediction is of ε, of x ("x0") or of
 v = αε − σx (Salimans & Ho 2022, appendix D); each determines the other two.
+
+A network is shown noised images, their log-SNR, and what the AKOD paper's parts look at beside them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.spec import PredictionType
+from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, PredictionType, TrainingSpec
 
-__all__ = ["alpha_sigma", "to_epsilon", "to_x0", "training_target"]
+__all__ = [
+    "Inputs",
+    "Neighbours",
+    "View",
+    "alpha_sigma",
+    "to_epsilon",
+    "to_x0",
+    "training_inputs",
+    "training_target",
+    "with_neighbours",
+]
 
 
 def alpha_sigma(logsnr: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
@@ -55,3 +69,94 @@ def to_x0(prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Ten
     if prediction_type == "x0":
         return output
     return alpha * z - sigma * output
+
+
+View = tuple[Tensor, Tensor]
+"""Noised images ``[runs, batch, C, H, W]`` and their log-SNR ``[runs, batch]``."""
+
+Neighbours = tuple[View, View]
+"""Those of t−1, with less noise, and of t+1."""
+
+_GAP_CELLS = 2048
+"""Cells of u whose inside decides a neighbour's distance: far more than strata of a batch, so that it says nothing
+about the level; few enough that float32 has digits left inside of one."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Of one forward pass.
+
+    Attributes:
+        z: Noised images ``[runs, batch, C, H, W]``.
+        logsnr: Their levels ``[runs, batch]``.
+        log_beta: log β_t ``[runs, batch]``, for networks with β modulation.
+        neighbours: For networks with MSFI; where they are absent, the images stand in their own neighbours' places.
+    """
+
+    z: Tensor
+    logsnr: Tensor
+    log_beta: Tensor | None = None
+    neighbours: Neighbours | None = None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The images and their neighbours, as far as there are any."""
+        return (self.z, self.logsnr), *(self.neighbours or ())
+
+    def images(self, part: slice) -> Inputs:
+        """Some of the images of every run."""
+        around = tuple((z[:, part], logsnr[:, part]) for z, logsnr in self.neighbours or ())
+        told = None if self.log_beta is None else self.log_beta[:, part]
+        return Inputs(self.z[:, part], self.logsnr[:, part], told, (around[0], around[1]) if around else None)
+
+
+def with_neighbours(spec: MSFISpec | None, logsnr: Tensor, uniform: Tensor) -> Tensor:
+    """Levels of the views that a network trains on.
+
+    Args:
+        spec: Multi-scale feature integration, if there is any.
+        logsnr: Clipped log-SNR, any shape.
+        uniform: The uniform numbers that it was drawn with, same shape; their last digits draw the distance.
+
+    Returns:
+        ``[..., views]``: of t and, with MSFI, of t−1 and t+1.
+
+    Examples:
+        >>> msfi = MSFISpec(gap=(0.5, 0.5), alone=0.0)
+        >>> with_neighbours(msfi, torch.tensor([1.0]), torch.tensor([0.25]))
+        tensor([[1.0000, 1.5000, 0.5000]])
+    """
+    if spec is None:
+        return logsnr[..., None]
+    place = uniform.double() * _GAP_CELLS
+    place = place - place.floor()
+    # Of those that have neighbours; with alone = 1 there are none.
+    share = ((place - spec.alone) / max(1.0 - spec.alone, 1e-9)).clamp(0.0, 1.0)
+    low, high = spec.gap
+    gap = torch.where(place < spec.alone, 0.0, low * (high / low) ** share).float()
+    return torch.stack([logsnr, logsnr + gap, logsnr - gap], dim=-1).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
+
+
+def training_inputs(
+    spec: TrainingSpec, x0: Tensor, noise: Tensor, levels: Tensor, log_beta: Tensor | None = None
+) -> tuple[Inputs, Tensor]:
+    """What a network trains on, and what it should say.
+
+    Args:
+        spec: How it is trained.
+        x0: Clean images ``[runs, batch, C, H, W]``.
+        noise: Standard normal numbers of the same shape; neighbours share them.
+        levels: ``[runs, batch, views]`` of :func:`with_neighbours`.
+        log_beta: ``[runs, batch]``, with β modulation.
+
+    Returns:
+        The inputs, and the target shaped as ``x0``.
+    """
+    views: list[View] = []
+    for logsnr in levels.unbind(dim=-1):
+        alpha, sigma = alpha_sigma(logsnr, x0.ndim)
+        views.append((alpha * x0 + sigma * noise, logsnr))
+    alpha, sigma = alpha_sigma(levels[..., 0], x0.ndim)
+    neighbours = (views[1], views[2]) if len(views) > 1 else None
+    target = training_target(spec.prediction_type, x0, noise, alpha, sigma)
+    return Inputs(*views[0], log_beta, neighbours), target

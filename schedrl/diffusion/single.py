@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from schedrl.diffusion.distributed import Processes
-from schedrl.diffusion.inputs import training_inputs, with_neighbours
 from schedrl.diffusion.layers import StackedConv2d
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
+from schedrl.diffusion.optimizer import ToldDSC, average_decay, last_rate, make_optimizer, set_rate
 from schedrl.diffusion.prediction import NetworkPredictor
-from schedrl.diffusion.single_optimizer import ToldDSC, average_decay, last_rate, make_optimizer, set_rate
-from schedrl.diffusion.spec import TrainingSpec
-from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.process import training_inputs, with_neighbours
+from schedrl.diffusion.run_stream import RunStream
+from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -92,7 +92,7 @@ class SingleTraining:
         SchedrlError: The network does not fit the images, or there are more processes than images in a batch.
 
     Examples:
-        >>> law = NoiseLaw(np.array([[8.0, -6.0]]))
+        >>> law = ScheduleNoise(np.array([[8.0, -6.0]]))
         >>> images = np.zeros((9, 1, 8, 8), np.float32)
         >>> one = SingleTraining(TrainingSpec(batch_size=4), images, law, seed=0)
         >>> one.train(3).loss.shape, one.step
@@ -103,7 +103,7 @@ class SingleTraining:
         self,
         spec: TrainingSpec,
         images: NDArray[np.float32],
-        law: NoiseLaw,
+        law: ScheduleNoise,
         seed: int,
         processes: Processes | None = None,
         tuning: Tuning | None = None,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl import data
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.population import PhaseRecord, Population
-from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.runs import Phase, TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
@@ -52,7 +52,7 @@ class FixedDriver:
     def __init__(self, schedule: Schedule, population: Population, timesteps: int | None) -> None:
         self.population = population
         laws = [schedule] * population.num_runs
-        self._law = NoiseLaw.of(laws, timesteps, betas=population.spec.reads_betas)
+        self._law = ScheduleNoise.of(laws, timesteps, betas=population.spec.reads_betas)
 
     def train(self, num_steps: int) -> PhaseRecord:
         """Go on."""

@@ -17,8 +17,8 @@ from schedrl.diffusion.population import Population
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.experiments.watch import Trained
+from schedrl.metrics.distances import FeatureStatistics, frechet_distance
 from schedrl.metrics.features import FeatureExtractor, extractor
-from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
 
 __all__ = ["check_quality", "sampled_quality"]
 

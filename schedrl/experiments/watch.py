@@ -15,7 +15,7 @@ from schedrl.environments.training.divergence import DivergenceRule
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import Spec
 from schedrl.experiments.drivers import Driver
-from schedrl.metrics.bound import Bound
+from schedrl.metrics.variational_bound import Bound
 
 __all__ = ["Traces", "Trained", "Watch"]
 

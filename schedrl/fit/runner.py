@@ -18,14 +18,14 @@ from safetensors import SafetensorError, safe_open
 from schedrl import data
 from schedrl.data import ImageSplit
 from schedrl.diffusion.distributed import Processes
-from schedrl.diffusion.fitted import FittedModel, ModelFile
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.single import SingleTraining, Tuning
+from schedrl.diffusion.trained_models import FittedModel, ModelFile
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json, ensure_folder, write_arrays, write_text
 from schedrl.fit.log import FitLog
 from schedrl.fit.spec import Cadence, FitSpec
-from schedrl.metrics.bound import Bound
+from schedrl.metrics.variational_bound import Bound
 from schedrl.provenance import software
 from schedrl.schedules import grid
 
@@ -102,7 +102,7 @@ def run_fit(
     """
     with processes.together():
         images = data.load(spec.data)
-        law = NoiseLaw.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
+        law = ScheduleNoise.of([spec.schedule], spec.num_train_timesteps, betas=spec.training.reads_betas)
         training = SingleTraining(
             spec.training, images.train, law, spec.seed, processes, tuning, spec.warmup_steps
         )

@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 from schedrl import data as image_sets
 from schedrl import schedules
 from schedrl.data import AnyData
-from schedrl.diffusion.networks import NETWORKS, named_network
-from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.training_spec import NETWORKS, TrainingSpec, named_network
 from schedrl.environments.base import content_hash
 from schedrl.environments.variants import with_fields
 from schedrl.errors import SchedrlError, Spec, parse
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics.metric_specs import BoundSpec
 from schedrl.schedules import AnySchedule
 
 __all__ = ["Cadence", "FitSpec", "fit_spec"]
@@ -100,7 +99,7 @@ def fit_spec(
 
     Args:
         data: The image set.
-        network: One of :data:`schedrl.diffusion.networks.NETWORKS`; the image set's own when absent.
+        network: One of :data:`schedrl.diffusion.training_spec.NETWORKS`; the image set's own when absent.
         overrides: Fields by their dotted names, as ``training.batch_size``.
         fields: Fields of the specification.
 

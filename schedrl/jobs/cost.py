@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from schedrl.diffusion.spec import TrainingSpec
+    from schedrl.diffusion.training_spec import TrainingSpec
     from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = ["NetworkCost", "TrainingCost", "network_cost", "training_cost"]
@@ -74,7 +74,7 @@ def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> N
     Raises:
         SchedrlError: The network does not fit the images.
     """
-    from schedrl.diffusion.engines.base import record
+    from schedrl.diffusion.engines.engine import record
     from schedrl.diffusion.engines.torch_engine import bytes_per_image
     from schedrl.diffusion.unet import UNet
 
@@ -98,8 +98,8 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     import torch
 
     from schedrl import data, schedules
-    from schedrl.diffusion.population import NoiseLaw, Population
-    from schedrl.metrics.bound import Bound
+    from schedrl.diffusion.population import Population, ScheduleNoise
+    from schedrl.metrics.variational_bound import Bound
 
     images = data.load(variant.data)
     planned = Population(variant.training, images.train, num_envs, device)
@@ -110,7 +110,9 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     for run in range(together):
         timed.start(run, run)
     limits = {"logsnr_max": variant.bound.logsnr_max, "logsnr_min": variant.bound.logsnr_min}
-    law = NoiseLaw.of([schedules.get("uniform", **limits)] * together, betas=variant.training.reads_betas)
+    law = ScheduleNoise.of(
+        [schedules.get("uniform", **limits)] * together, betas=variant.training.reads_betas
+    )
     rounds = -(-num_envs // together)
     bound = Bound(variant.bound, images.validation, images.levels, device)
     timed.train(law, 2)  # warms caches up, and a GPU captures its graph

@@ -12,7 +12,8 @@ levels are met as in the bound: through z at λ_max, drawn given the image, and 
     bits/dim = E[log q(z | x) − log p(z)] / (D log 2) + reconstruction
 
 is an upper bound on the flow's code length of the grey levels, with the same last term as
-:class:`schedrl.metrics.bound.Bound`, and comparable with it. It is no bound on the bound: the flow is another model.
+:class:`schedrl.metrics.variational_bound.Bound`, and comparable with it. It is no bound on the bound: the flow is
+another model.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from torch import Tensor
 
 from schedrl.diffusion.process import alpha_sigma
 from schedrl.errors import SchedrlError, unknown_name
-from schedrl.metrics.bound import EpsilonPredictor, reconstruction_bits
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics.metric_specs import BoundSpec
+from schedrl.metrics.variational_bound import EpsilonPredictor, reconstruction_bits
 
 __all__ = ["FlowLikelihood", "flow_likelihood", "flow_log_density"]
 

@@ -21,7 +21,7 @@ from schedrl.benchmark.tasks import held_out_seeds
 from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies import find
 from tests.benchmark.jobs import Job, run_jobs
 

@@ -15,7 +15,7 @@ from schedrl.benchmark.forms import measured_variant
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.metrics.spec import SampleSpec
+from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies import find, make_policy
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.baselines import State

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from schedrl.diffusion.fitted import FittedModel
+from schedrl.diffusion.trained_models import FittedModel
 from schedrl.fit.runner import CHECKPOINT
 
 OPTIONS = [

@@ -92,7 +92,7 @@ def test_a_networks_flops_are_those_of_its_products(name: str) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from schedrl.diffusion.networks import named_network
+    from schedrl.diffusion.training_spec import named_network
     from schedrl.diffusion.unet import UNet
     from schedrl.jobs.cost import network_cost
 

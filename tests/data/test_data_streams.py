@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from schedrl.data import ImageFolder
-from schedrl.data.streams import ArrayStream, FolderStream
+from schedrl.data.image_streams import ArrayStream, FolderStream
 from schedrl.errors import MissingDataError, SchedrlError
 
 RNG = np.random.default_rng(0)

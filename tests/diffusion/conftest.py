@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schedrl.diffusion.spec import UNetSpec
+from schedrl.diffusion.training_spec import UNetSpec
 
 PlainNetwork = Callable[[dict[str, Tensor], UNetSpec, Tensor, Tensor], Tensor]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from schedrl import schedules
-from schedrl.diffusion.adapters import UNetDenoiser
 from schedrl.diffusion.samplers import ddim
+from schedrl.diffusion.trained_models import UNetDenoiser
 from schedrl.errors import SchedrlError
 
 TABLE = np.array([0.99, 0.8, 0.4, 0.01])

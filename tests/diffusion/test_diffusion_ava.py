@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from schedrl import schedules
 from schedrl.diffusion.ava import AVAController, AVALaw, AVASpec
-from schedrl.diffusion.controlled import ControlledTraining
-from schedrl.diffusion.noise_law import NoiseLaw
-from schedrl.diffusion.population import Population
-from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec, UNetSpec
+from schedrl.diffusion.noise import ScheduleNoise
+from schedrl.diffusion.population import ControlledTraining, Population
+from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, TrainingSpec, UNetSpec
 from schedrl.errors import SchedrlError, parse
 
 
@@ -115,7 +114,7 @@ def test_with_k_left_alone_it_is_the_plain_training() -> None:
     still.controller.spec = AVASpec(rule="equation", rate=0.0)
     for run in range(2):
         plain.start(run, 7 + run)
-    law = NoiseLaw.of([schedules.AVA()] * 2, betas=True)
+    law = ScheduleNoise.of([schedules.AVA()] * 2, betas=True)
     np.testing.assert_array_equal(still.train(6).loss, plain.train(law, 6).loss)
 
 

@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.engines import native, native_engine
+from schedrl.diffusion.engines import native_engine
 from schedrl.diffusion.engines.choice import EngineName
-from schedrl.diffusion.engines.native import KernelUnavailableError
-from schedrl.diffusion.layers import StackedConv2d
-from schedrl.diffusion.operations import Operations
-from schedrl.diffusion.population import NoiseLaw, Population
+from schedrl.diffusion.engines.native_engine import KernelUnavailableError
+from schedrl.diffusion.layers import Operations, StackedConv2d
+from schedrl.diffusion.population import Population, ScheduleNoise
 from schedrl.diffusion.process import alpha_sigma, training_target
-from schedrl.diffusion.spec import (
+from schedrl.diffusion.training_spec import (
     DSCSpec,
     MSFISpec,
     OptimizerSpec,
@@ -45,7 +44,7 @@ STATE = ("weights", "average", "first", "second", "steps")
 
 def has_kernel() -> bool:
     try:
-        native.load()
+        native_engine.load()
     except KernelUnavailableError:
         return False
     return True
@@ -71,16 +70,16 @@ def population(
     return made
 
 
-def laws(runs: int, discrete: bool = False) -> NoiseLaw:
+def laws(runs: int, discrete: bool = False) -> ScheduleNoise:
     """Every run another one."""
     rows = [np.linspace(8.0 - run % 5, -6.0 + run % 3, 17) for run in range(runs)]
     betas = [np.linspace(1e-4, 0.05 + 0.01 * run, 40) for run in range(runs)]
-    return NoiseLaw(np.stack(rows), discrete, np.stack(betas))
+    return ScheduleNoise(np.stack(rows), discrete, np.stack(betas))
 
 
-def of_run(law: NoiseLaw, run: int) -> NoiseLaw:
+def of_run(law: ScheduleNoise, run: int) -> ScheduleNoise:
     assert law.told is not None
-    return NoiseLaw(law.quantiles[run : run + 1], law.discrete, law.told[run : run + 1])
+    return ScheduleNoise(law.quantiles[run : run + 1], law.discrete, law.told[run : run + 1])
 
 
 def shaken(made: Population) -> Population:
@@ -107,7 +106,7 @@ SHAPES: list[tuple[UNetSpec, tuple[int, int, int], int]] = [
 ]
 
 
-def in_float64(made: Population, law: NoiseLaw) -> tuple[Tensor, list[Tensor]]:
+def in_float64(made: Population, law: ScheduleNoise) -> tuple[Tensor, list[Tensor]]:
     """Losses and gradients of the next step by the module in double precision, from the same random numbers."""
     spec, runs = made.spec, made.num_runs
     network = UNet(spec.network, made.image_shape, runs).double()
@@ -235,7 +234,7 @@ def test_order_threads_and_cuts_change_nothing() -> None:
     record = expected.train(law, 12)
     order = [4, 0, 5, 2, 1, 3]
     shuffled = population([seeds[run] for run in order])
-    other = shuffled.train(NoiseLaw(law.quantiles[order]), 12)
+    other = shuffled.train(ScheduleNoise(law.quantiles[order]), 12)
     for place, run in enumerate(order):
         assert_run(shuffled, place, expected, run)
         np.testing.assert_array_equal(other.loss[:, place], record.loss[:, run])
@@ -328,7 +327,7 @@ def test_a_new_operation_trains_in_torch_first(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from schedrl.diffusion import unet
-    from schedrl.diffusion.operations import GroupedOperations
+    from schedrl.diffusion.layers import GroupedOperations
 
     def tanh(self: GroupedOperations, x: Tensor) -> Tensor:
         return x.tanh()

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from schedrl import schedules
-from schedrl.diffusion.image_noise_law import ImageNoiseLaw
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ImageScheduleNoise, ScheduleNoise
 from schedrl.diffusion.population import Population
-from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec, UNetSpec
+from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, TrainingSpec, UNetSpec
 
 KNOTS, T = 4, 40
 
@@ -25,12 +24,12 @@ def kernels(seed: int, images: int) -> list[schedules.BetaKnots]:
     ]
 
 
-def law_of(rows: list[list[schedules.BetaKnots]]) -> ImageNoiseLaw:
+def law_of(rows: list[list[schedules.BetaKnots]]) -> ImageScheduleNoise:
     falling = [
         [np.concatenate([[0.0], each.log_alphas_cumprod(T)[T // KNOTS - 1 :: T // KNOTS]]) for each in row]
         for row in rows
     ]
-    return ImageNoiseLaw(np.array(falling), T)
+    return ImageScheduleNoise(np.array(falling), T)
 
 
 def test_an_image_is_noised_by_its_own_schedule() -> None:
@@ -63,7 +62,7 @@ def test_images_alike_are_the_plain_law() -> None:
     images = np.random.default_rng(0).uniform(-1, 1, (10, 1, 8, 8)).astype(np.float32)
     (kernel,) = kernels(3, 1)
     results = []
-    for law in (law_of([[kernel] * 10]), NoiseLaw.of([kernel], T, betas=True)):
+    for law in (law_of([[kernel] * 10]), ScheduleNoise.of([kernel], T, betas=True)):
         population = Population(spec, images, 1)
         population.start(0, 4)
         record = population.train(law, 8)

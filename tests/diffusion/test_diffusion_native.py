@@ -8,29 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from schedrl.diffusion.engines import native, tape
-from schedrl.diffusion.engines.native import KernelUnavailableError
+from schedrl.diffusion.engines import native_engine, tape
+from schedrl.diffusion.engines.native_engine import KernelUnavailableError
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache, and no library in memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.load.cache_clear()
+    native_engine.load.cache_clear()
     yield tmp_path / "schedrl" / "kernels"
-    native.load.cache_clear()
+    native_engine.load.cache_clear()
 
 
 def test_it_is_built_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
-        library = native.load()
+        library = native_engine.load()
     except KernelUnavailableError:
         pytest.skip("no C++ compiler")
     assert library.lanes() in (8, 16)
     (built,) = cache.iterdir()  # no temporary file is left
-    native.load.cache_clear()
+    native_engine.load.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("built again"))
-    native.load()
+    native_engine.load()
     assert list(cache.iterdir()) == [built]
 
 
@@ -42,7 +42,7 @@ def test_a_compiler_that_fails(
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
     with pytest.raises(KernelUnavailableError, match=message):
-        native.load()
+        native_engine.load()
     assert not list(cache.iterdir())
 
 
@@ -50,7 +50,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(KernelUnavailableError, match="no C\\+\\+ compiler"):
-        native.load()
+        native_engine.load()
 
 
 def test_a_damaged_library_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +58,13 @@ def test_a_damaged_library_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPa
         path.parent.mkdir(parents=True)
         path.write_bytes(b"not a library")
 
-    monkeypatch.setattr(native, "_build", broken)
+    monkeypatch.setattr(native_engine, "_build", broken)
     with pytest.raises(KernelUnavailableError, match="could not be built or loaded"):
-        native.load()
+        native_engine.load()
 
 
 def test_columns_and_operations_are_those_of_the_kernel() -> None:
-    source = native._SOURCE.read_text(encoding="utf-8")
+    source = native_engine._SOURCE.read_text(encoding="utf-8")
     struct = source[source.index("struct Instruction {") :]
     struct = struct[struct.index("int64_t") + len("int64_t") : struct.index(";")]
     assert tuple(name.strip() for name in struct.split(",")) == tape.COLUMNS

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from schedrl.diffusion.dsc import DSC
 from schedrl.diffusion.optimizer import StackedAdam, StepSize
-from schedrl.diffusion.spec import DSCSpec, OptimizerSpec
+from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec
 from schedrl.errors import SchedrlError, parse
 
 ROWS, SIZE, STEPS = 3, 40, 25

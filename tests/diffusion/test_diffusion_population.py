@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from schedrl.diffusion.population import NoiseLaw, PhaseRecord, Population
+from schedrl.diffusion.population import PhaseRecord, Population, ScheduleNoise
 from schedrl.diffusion.process import alpha_sigma
-from schedrl.diffusion.spec import OptimizerSpec, PredictionType, TrainingSpec, UNetSpec
-from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.run_stream import RunStream
+from schedrl.diffusion.training_spec import OptimizerSpec, PredictionType, TrainingSpec, UNetSpec
 from schedrl.errors import SchedrlError
 
 PlainNetwork = Callable[[dict[str, Tensor], UNetSpec, Tensor, Tensor], Tensor]
@@ -34,8 +34,8 @@ def population(seeds: list[int], spec: TrainingSpec = SPEC) -> Population:
     return made
 
 
-def uniform_law(runs: int, high: float = 6.0, low: float = -4.0) -> NoiseLaw:
-    return NoiseLaw(np.tile(np.linspace(high, low, 33), (runs, 1)))
+def uniform_law(runs: int, high: float = 6.0, low: float = -4.0) -> ScheduleNoise:
+    return ScheduleNoise(np.tile(np.linspace(high, low, 33), (runs, 1)))
 
 
 def bits(made: Population, runs: list[int] | None = None) -> dict[str, np.ndarray]:
@@ -69,7 +69,7 @@ def test_training_learns() -> None:
 
 def test_neighbours_do_not_matter() -> None:
     law = uniform_law(3)
-    other_law = NoiseLaw(np.stack([law.quantiles[0] - 3.0, law.quantiles[1], law.quantiles[2] + 2.0]))
+    other_law = ScheduleNoise(np.stack([law.quantiles[0] - 3.0, law.quantiles[1], law.quantiles[2] + 2.0]))
     first, second = population([1, 2, 3]), population([7, 2, 9])
     first_record, second_record = first.train(law, 12), second.train(other_law, 12)
     assert_same_bits(bits(first, [1]), bits(second, [1]))
@@ -193,7 +193,7 @@ def test_equals_a_plain_training_loop(
     table = np.stack([np.linspace(5.0, -5.0, 11), np.linspace(8.0, -3.0, 11)])
     made = population(seeds, spec)
     parameters = {name: p.requires_grad_() for name, p in run_of(made, run, made.weights).items()}
-    record = made.train(NoiseLaw(table, discrete), steps)
+    record = made.train(ScheduleNoise(table, discrete), steps)
 
     stream = RunStream(seeds[run], len(IMAGES), spec.batch_size)
     indices, levels, noises = stream.indices(steps), stream.levels(steps), stream.noise(steps, (1, 8, 8))
@@ -266,19 +266,19 @@ def test_noise_law_is_a_quantile_function(data: st.DataObject) -> None:
     both = torch.from_numpy(np.stack([u, u]))[:, None]
     anything = torch.zeros(both.shape, dtype=torch.int64)
 
-    found = NoiseLaw(quantiles).logsnr(slice(None), anything, both)[:, 0].numpy()
+    found = ScheduleNoise(quantiles).logsnr(slice(None), anything, both)[:, 0].numpy()
     # float32 places u on the axis of points to 1e-7 of its length.
     expected = [np.interp(u, np.linspace(0, 1, points), row) for row in clipped]
     np.testing.assert_allclose(found, expected, atol=40 * points * 2e-7 + 1e-5)
 
-    found = NoiseLaw(quantiles, discrete=True).logsnr(slice(None), anything, both)[:, 0].numpy()
+    found = ScheduleNoise(quantiles, discrete=True).logsnr(slice(None), anything, both)[:, 0].numpy()
     place = np.minimum((u * np.float32(points)).astype(int), points - 1)
     np.testing.assert_array_equal(found, clipped[:, place].astype(np.float32))
 
 
 def test_discrete_steps_are_equally_likely() -> None:
     steps = 10
-    law = NoiseLaw(np.arange(steps, dtype=np.float64)[None], discrete=True)
+    law = ScheduleNoise(np.arange(steps, dtype=np.float64)[None], discrete=True)
     u = torch.from_numpy(RunStream(0, 5, 100).levels(20)[None])
     drawn = law.logsnr(slice(None), torch.zeros(u.shape, dtype=torch.int64), u)
     assert torch.bincount(drawn.long().ravel()).tolist() == [200] * steps  # stratified: exactly

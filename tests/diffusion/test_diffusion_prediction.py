@@ -13,14 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from schedrl import schedules
-from schedrl.diffusion.inputs import Inputs, View, training_inputs, with_neighbours
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.population import Population
-from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser, predict_epsilon
-from schedrl.diffusion.process import alpha_sigma
+from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser, predict_epsilon, surrogate_error
+from schedrl.diffusion.process import Inputs, View, alpha_sigma, training_inputs, with_neighbours
 from schedrl.diffusion.samplers import ddim, ddpm, heun
-from schedrl.diffusion.spec import MSFISpec, TrainingSpec, UNetSpec
-from schedrl.diffusion.surrogates import surrogate_error
+from schedrl.diffusion.training_spec import MSFISpec, TrainingSpec, UNetSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
@@ -226,7 +224,7 @@ def test_a_population_predicts_as_its_network_does() -> None:
     population = Population(spec, drawn(16, *SHAPE).numpy(), 2)
     for run in range(2):
         population.start(run, run)
-    law = NoiseLaw.of([schedules.get("cosine"), schedules.get("linear")], 1000, betas=True)
+    law = ScheduleNoise.of([schedules.get("cosine"), schedules.get("linear")], 1000, betas=True)
     population.train(law, 3)
     population.average += 0.2 * drawn(*population.average.shape)
     predict = NetworkPredictor(population.averaged_network(), spec, population.log_beta_at)
@@ -261,7 +259,7 @@ def test_the_surrogate_of_a_perfect_network_is_exact() -> None:
 
 
 def test_beta_modulation_reads_the_schedule_in_force() -> None:
-    law = NoiseLaw.of([schedules.get("cosine"), schedules.get("tangent", gamma=0.3)], 1000, betas=True)
+    law = ScheduleNoise.of([schedules.get("cosine"), schedules.get("tangent", gamma=0.3)], 1000, betas=True)
     # The cosine's last steps lie beyond what a network distinguishes, and look alike.
     uniform = 0.98 * torch.rand(2, 3, 50, generator=torch.Generator().manual_seed(0))
     nothing = torch.zeros(uniform.shape, dtype=torch.int64)
@@ -303,7 +301,7 @@ def test_it_modulates_the_last_normalisation_and_nothing_else() -> None:
 
 
 def network_ops() -> Any:
-    from schedrl.diffusion.operations import GroupedOperations
+    from schedrl.diffusion.layers import GroupedOperations
 
     return GroupedOperations(1)
 
@@ -312,9 +310,9 @@ def test_a_law_without_betas_says_so() -> None:
     population = Population(spec_of(modulation=True), np.zeros((9, *SHAPE), np.float32), 1)
     population.start(0, 0)
     with pytest.raises(SchedrlError, match="read the schedule's β_t"):
-        population.train(NoiseLaw(np.array([[8.0, -6.0]])), 1)
+        population.train(ScheduleNoise(np.array([[8.0, -6.0]])), 1)
     with pytest.raises(SchedrlError, match="law: must serve 1 runs"):
-        population.train(NoiseLaw(np.tile([8.0, -6.0], (2, 1)), told=np.full((2, 4), 0.1)), 1)
+        population.train(ScheduleNoise(np.tile([8.0, -6.0], (2, 1)), told=np.full((2, 4), 0.1)), 1)
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,21 @@ import pytest
 import torch
 
 from schedrl import data
-from schedrl.diffusion import predictors
-from schedrl.diffusion.fitted import FittedModel
+from schedrl.diffusion import trained_models
 from schedrl.diffusion.prediction import network_denoiser
-from schedrl.diffusion.predictors import find_model, register_predictor
-from schedrl.diffusion.spec import MSFISpec, UNetSpec
+from schedrl.diffusion.trained_models import FittedModel, find_model, register_predictor
+from schedrl.diffusion.training_spec import MSFISpec, UNetSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
-FOLDER = Path(predictors.__file__).with_name("weights") / "digits"
+FOLDER = Path(trained_models.__file__).with_name("weights") / "digits"
 
 
 SHIPPED = [("digits", "digits", (1, 8, 8)), ("fashion", "fashion-mnist", (1, 28, 28))]
 
 
 def test_what_is_shipped() -> None:
-    assert [name for name, _, _ in SHIPPED] == list(predictors.SHIPPED)
+    assert [name for name, _, _ in SHIPPED] == list(trained_models.SHIPPED)
 
 
 @pytest.mark.parametrize(("name", "images", "shape"), SHIPPED)
@@ -78,7 +77,7 @@ def test_clean_images_of_the_akod_papers_networks(parts: dict[str, Any]) -> None
 
 
 def test_a_denoiser_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     register_predictor("halves", image_shape=(1, 2, 2), denoise=lambda z, logsnr: 0.5 * z)
     assert float(find_model("halves").denoise(torch.ones(1, 1, 2, 2), torch.zeros(1)).max()) == 0.5
 
@@ -106,7 +105,7 @@ def test_bad_folders(tmp_path: Path) -> None:
 
 
 def test_replacing_a_registered_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     register_predictor("mine", lambda z, logsnr: z, (1, 2, 2))
     first = find_model("mine")
     assert find_model("mine") is first
@@ -115,7 +114,7 @@ def test_replacing_a_registered_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_noise_estimates_become_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     generator = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 3, 1, 2, 2, generator=generator)
     register_predictor("told", lambda z, logsnr: noise, (1, 2, 2))

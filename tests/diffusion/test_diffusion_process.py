@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedrl.diffusion.process import alpha_sigma, to_epsilon, to_x0, training_target
-from schedrl.diffusion.spec import PredictionType
+from schedrl.diffusion.training_spec import PredictionType
 
 TYPES: tuple[PredictionType, ...] = get_args(PredictionType)
 # Within these a division by alpha or sigma costs at most e^7.5 roundings.

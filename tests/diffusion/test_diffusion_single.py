@@ -14,14 +14,21 @@ from torch import Tensor
 from schedrl import schedules
 from schedrl.diffusion.distributed import Processes
 from schedrl.diffusion.engines.torch_engine import bytes_per_image
-from schedrl.diffusion.fitted import FittedModel, ModelFile
-from schedrl.diffusion.networks import NETWORKS, named_network
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.population import Population
 from schedrl.diffusion.prediction import NetworkPredictor
+from schedrl.diffusion.run_stream import RunStream
 from schedrl.diffusion.single import SingleTraining, Tuning
-from schedrl.diffusion.spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
-from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.trained_models import FittedModel, ModelFile
+from schedrl.diffusion.training_spec import (
+    NETWORKS,
+    DSCSpec,
+    MSFISpec,
+    OptimizerSpec,
+    TrainingSpec,
+    UNetSpec,
+    named_network,
+)
 from schedrl.errors import SchedrlError
 from schedrl.files import write_arrays
 
@@ -33,8 +40,8 @@ def pictures(shape: tuple[int, ...] = (1, 8, 8), count: int = 24) -> Any:
     return np.random.default_rng(0).uniform(-1, 1, (count, *shape)).astype(np.float32)
 
 
-def law_of(name: str = "cosine", timesteps: int | None = 1000) -> NoiseLaw:
-    return NoiseLaw.of([schedules.get(name)], timesteps, betas=True)
+def law_of(name: str = "cosine", timesteps: int | None = 1000) -> ScheduleNoise:
+    return ScheduleNoise.of([schedules.get(name)], timesteps, betas=True)
 
 
 @pytest.mark.parametrize("network", [NETWORK, FULL], ids=["plain", "akod"])
@@ -196,7 +203,7 @@ def test_a_model_is_asked_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     logsnr = torch.linspace(6.0, -6.0, 11)[None]
     whole = model.predictor()(z, logsnr)
     each = bytes_per_image(model.network, (1, 8, 8))
-    monkeypatch.setattr("schedrl.diffusion.fitted.memory_budget", lambda device: 4 * each)
+    monkeypatch.setattr("schedrl.diffusion.trained_models.memory_budget", lambda device: 4 * each)
     again, asked = FittedModel.load(folder), []
     inner = NetworkPredictor.__call__
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedrl.diffusion.streams import RunStream
+from schedrl.diffusion.run_stream import RunStream
 
 SHAPE = (1, 2, 2)
 

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schedrl.diffusion.layers import StackedConv2d, StackedGroupNorm, StackedLayer, StackedLinear
-from schedrl.diffusion.operations import (
+from schedrl.diffusion.layers import (
     GroupedOperations,
+    StackedConv2d,
+    StackedGroupNorm,
+    StackedLayer,
+    StackedLinear,
     from_channels,
     join_channels,
     modulate,
     to_channels,
 )
-from schedrl.diffusion.spec import UNetSpec
+from schedrl.diffusion.training_spec import UNetSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, parse
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.diffusion.engines import native
+from schedrl.diffusion.engines import native_engine
 
 
 def has_kernel() -> bool:
     try:
-        native.load()
-    except native.KernelUnavailableError:
+        native_engine.load()
+    except native_engine.KernelUnavailableError:
         return False
     return True
 

@@ -13,9 +13,15 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from schedrl.errors import SchedrlError, parse
-from schedrl.metrics import bound as bound_module
-from schedrl.metrics.bound import Bound, EpsilonPredictor, LawLoss, prior_bits, reconstruction_bits
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics import variational_bound
+from schedrl.metrics.metric_specs import BoundSpec
+from schedrl.metrics.variational_bound import (
+    Bound,
+    EpsilonPredictor,
+    LawLoss,
+    prior_bits,
+    reconstruction_bits,
+)
 
 
 def grey(shape: tuple[int, ...], levels: int, seed: int = 0) -> np.ndarray:
@@ -215,7 +221,7 @@ def test_parts_change_no_value(part: int, monkeypatch: pytest.MonkeyPatch) -> No
 
     expected = bound.evaluate(predict, 2)
     assert sizes == [4 * 150]  # all levels in one pass
-    monkeypatch.setattr(bound_module, "_BUDGET", part * 2 * 4 * 16)
+    monkeypatch.setattr(variational_bound, "_BUDGET", part * 2 * 4 * 16)
     found = bound.evaluate(predict, 2)
     assert max(sizes[1:]) == part
     np.testing.assert_allclose(found.mse, expected.mse, rtol=1e-14)  # float32 within an image only

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from schedrl.errors import SchedrlError
-from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
+from schedrl.metrics.distances import FeatureStatistics, frechet_distance
 
 seeds = st.integers(0, 10_000)
 

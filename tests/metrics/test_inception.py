@@ -13,10 +13,10 @@ from torch import Tensor
 
 from schedrl.errors import SchedrlError
 from schedrl.metrics import inception
+from schedrl.metrics.distances import FeatureStatistics, frechet_distance
 from schedrl.metrics.features import extractor
-from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
 from schedrl.metrics.inception import WEIGHTS_FILES, InceptionFeatures, enlarged, find_weights
-from schedrl.metrics.reference import metric_name
+from schedrl.metrics.sample_quality import metric_name
 
 
 def random_state() -> dict[str, Tensor]:

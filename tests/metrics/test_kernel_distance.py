@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from schedrl.errors import SchedrlError
-from schedrl.metrics.kernel_distance import KID, polynomial_mmd2
+from schedrl.metrics.distances import KID, polynomial_mmd2
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from schedrl.errors import SchedrlError
-from schedrl.metrics import manifolds
-from schedrl.metrics.manifolds import precision_recall
+from schedrl.metrics import distances
+from schedrl.metrics.distances import precision_recall
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ def share(points: Array, centres: Array, k: int) -> float:
 @pytest.mark.parametrize("rows", [1, 13, 1024])
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_by_loops(rows: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifolds, "_ROWS", rows)
+    monkeypatch.setattr(distances, "_ROWS", rows)
     samples, data = clouds()
     found = precision_recall(samples, data, k)
     assert found.precision == pytest.approx(share(samples, data, k), abs=1e-12)

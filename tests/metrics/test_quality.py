@@ -9,12 +9,9 @@ import pytest
 
 from schedrl import data
 from schedrl.errors import SchedrlError
+from schedrl.metrics.distances import FeatureStatistics, frechet_distance, polynomial_mmd2, precision_recall
 from schedrl.metrics.features import Images, PCAFeatures, extractor
-from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
-from schedrl.metrics.kernel_distance import polynomial_mmd2
-from schedrl.metrics.manifolds import precision_recall
-from schedrl.metrics.quality import SampleQuality, sample_quality
-from schedrl.metrics.reference import Reference
+from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +69,7 @@ def test_one_digit_alone_is_precise_and_recalls_little() -> None:
 def test_a_reference_made_before_serves_again() -> None:
     train, test = digits()
     network = extractor("digits-cnn", train)
-    reference = Reference.of(train, network)
+    reference = ReferenceFeatures.of(train, network)
     for features in ("digits-cnn", network):
         assert sample_quality(test, reference, features, np.random.default_rng(0)) == measure(test)
     with pytest.raises(SchedrlError, match=r"made with extractor 'digits-cnn' \(got 'pca'\)"):

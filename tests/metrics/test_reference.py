@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from schedrl.errors import SchedrlError
-from schedrl.metrics.frechet import FeatureStatistics
-from schedrl.metrics.reference import Reference, images_hash, metric_name
+from schedrl.metrics.distances import FeatureStatistics
+from schedrl.metrics.sample_quality import ReferenceFeatures, images_hash, metric_name
 
 
 @dataclass
@@ -39,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "schedrl" / "references"
 
 
-def same(one: Reference, two: Reference) -> bool:
+def same(one: ReferenceFeatures, two: ReferenceFeatures) -> bool:
     return (
         one.count == two.count
         and np.array_equal(one.statistics.mean, two.statistics.mean)
@@ -50,17 +50,17 @@ def same(one: Reference, two: Reference) -> bool:
 
 def test_measured_once_per_images_and_extractor(cache: Path) -> None:
     extractor = Counting()
-    first = Reference.of(pictures(), extractor)
-    again = Reference.of(pictures(), extractor)
+    first = ReferenceFeatures.of(pictures(), extractor)
+    again = ReferenceFeatures.of(pictures(), extractor)
     assert extractor.seen == 20
     assert same(first, again)
     wanted = FeatureStatistics.of(Counting().features(pictures()))
     np.testing.assert_array_equal(again.statistics.covariance, wanted.covariance)
-    Reference.of(pictures(seed=1), extractor)
-    Reference.of(pictures(), extractor, keep=7)
+    ReferenceFeatures.of(pictures(seed=1), extractor)
+    ReferenceFeatures.of(pictures(), extractor, keep=7)
     assert extractor.seen == 60
     other = Counting(identity="counting-2")
-    Reference.of(pictures(), other)
+    ReferenceFeatures.of(pictures(), other)
     assert other.seen == 20
     names = sorted(path.name for path in cache.iterdir())  # and nothing temporary
     assert len(names) == 4
@@ -76,13 +76,13 @@ def test_one_changed_pixel_is_another_reference() -> None:
 
 
 def test_kept_features_are_spread_over_the_images() -> None:
-    reference = Reference.of(pictures(101), Counting(), keep=11, cache=False)
+    reference = ReferenceFeatures.of(pictures(101), Counting(), keep=11, cache=False)
     np.testing.assert_array_equal(reference.features, Counting().features(pictures(101)[::10]))
     assert reference.count == 101
 
 
 def test_without_the_cache_nothing_is_written(cache: Path) -> None:
-    Reference.of(pictures(), Counting(), cache=False)
+    ReferenceFeatures.of(pictures(), Counting(), cache=False)
     assert not cache.exists()
 
 
@@ -90,26 +90,26 @@ def test_without_the_cache_nothing_is_written(cache: Path) -> None:
 def test_a_damaged_file_is_made_again(
     damage: bytes | None, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Reference.of(pictures(), Counting())
+    first = ReferenceFeatures.of(pictures(), Counting())
     [path] = cache.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:-5] if damage is None else damage)
     extractor = Counting()
-    assert same(Reference.of(pictures(), extractor), first)
+    assert same(ReferenceFeatures.of(pictures(), extractor), first)
     assert extractor.seen == 20
     assert "is damaged and is made again" in caplog.text
     assert path.read_bytes() == whole
 
 
 def test_a_file_of_another_reference_is_not_believed(cache: Path) -> None:
-    Reference.of(pictures(), Counting())
+    ReferenceFeatures.of(pictures(), Counting())
     [mine] = cache.iterdir()
     wrong = mine.read_bytes()
-    Reference.of(pictures(seed=1), Counting())
+    ReferenceFeatures.of(pictures(seed=1), Counting())
     [other] = set(cache.iterdir()) - {mine}
     other.write_bytes(wrong)
-    fresh = Reference.of(pictures(seed=1), Counting(), cache=False)
-    assert same(Reference.of(pictures(seed=1), Counting()), fresh)
+    fresh = ReferenceFeatures.of(pictures(seed=1), Counting(), cache=False)
+    assert same(ReferenceFeatures.of(pictures(seed=1), Counting()), fresh)
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(
@@ -117,8 +117,10 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 ) -> None:
     (tmp_path / "schedrl").write_text("a file where the folder should be")
     extractor = Counting()
-    Reference.of(pictures(), extractor)
-    assert same(Reference.of(pictures(), extractor), Reference.of(pictures(), extractor, cache=False))
+    ReferenceFeatures.of(pictures(), extractor)
+    assert same(
+        ReferenceFeatures.of(pictures(), extractor), ReferenceFeatures.of(pictures(), extractor, cache=False)
+    )
     assert "are not kept" in caplog.text
 
 
@@ -131,7 +133,7 @@ def test_names() -> None:
 def test_too_few() -> None:
     extractor = Counting()
     with pytest.raises(SchedrlError, match=r"3 features of 'counting' need at least 4 images \(got 3\)"):
-        Reference.of(pictures(3), extractor)
+        ReferenceFeatures.of(pictures(3), extractor)
     assert extractor.seen == 0
     with pytest.raises(SchedrlError, match=r"keep: must be at least 2 \(got 1\)"):
-        Reference.of(pictures(), extractor, keep=1)
+        ReferenceFeatures.of(pictures(), extractor, keep=1)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from schedrl.diffusion.engines.base import Engine, Trained
+from schedrl.diffusion.engines.engine import Engine, PopulationState
 from schedrl.errors import SchedrlError
 
 __all__ = ["MEMORY_BUDGET", "EngineName", "choose", "memory_budget", "wanted_engine"]
@@ -42,7 +42,7 @@ def wanted_engine(engine: EngineName) -> EngineName:
     return names[asked]
 
 
-def choose(state: Trained, engine: EngineName = "auto", budget: int | None = None) -> Engine:
+def choose(state: PopulationState, engine: EngineName = "auto", budget: int | None = None) -> Engine:
     """The engine for a population.
 
     Args:
@@ -53,7 +53,7 @@ def choose(state: Trained, engine: EngineName = "auto", budget: int | None = Non
     Raises:
         SchedrlError: The kernel is asked for and cannot be had.
     """
-    from schedrl.diffusion.engines.native import KernelUnavailableError
+    from schedrl.diffusion.engines.native_engine import KernelUnavailableError
     from schedrl.diffusion.engines.tape import NotRecordableError
     from schedrl.diffusion.engines.torch_engine import TorchEngine
 

@@ -76,7 +76,7 @@ class Program:
 
 
 class Tape:
-    """Records operations; see :class:`schedrl.diffusion.operations.Operations` for what they mean.
+    """Records operations; see :class:`schedrl.diffusion.layers.Operations` for what they mean.
 
     Args:
         places: Offset of every parameter in a run's row, by ``id``.

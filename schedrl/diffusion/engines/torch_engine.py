@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from schedrl.diffusion.engines.base import Block, Trained
-from schedrl.diffusion.inputs import Inputs, training_inputs
+from schedrl.diffusion.engines.engine import Block, PopulationState
 from schedrl.diffusion.optimizer import StepSize
+from schedrl.diffusion.process import Inputs, training_inputs
 from schedrl.diffusion.unet import UNet
 
 __all__ = ["TorchEngine", "bytes_per_image", "load_rows"]
@@ -68,7 +68,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, state: Trained, budget: int) -> None:
+    def __init__(self, state: PopulationState, budget: int) -> None:
         self.state, self.device, self.budget = state, state.weights.device, budget
         channels, height, width = state.images.shape[1:]
         self._image_shape = (channels, height, width)

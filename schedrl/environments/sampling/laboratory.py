@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from schedrl import data
-from schedrl.diffusion.predictors import SampledModel, find_model
-from schedrl.diffusion.spec import LOGSNR_LIMIT
+from schedrl.diffusion.trained_models import SampledModel, find_model
+from schedrl.diffusion.training_spec import LOGSNR_LIMIT
 from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.network_spec import NetworkSpec
 from schedrl.environments.sampling.network_steps import ddim_step, heun_step, mean_square
 from schedrl.environments.sampling.references import Scales
 from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.errors import SchedrlError
+from schedrl.metrics.distances import FeatureStatistics, frechet_distance
 from schedrl.metrics.features import FeatureExtractor, extractor
-from schedrl.metrics.frechet import FeatureStatistics, frechet_distance
-from schedrl.metrics.reference import Reference
+from schedrl.metrics.sample_quality import ReferenceFeatures
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["Laboratory", "laboratory"]
@@ -191,10 +191,10 @@ class Laboratory:
         return frechet_distance(own, self._reference.statistics)
 
     @cached_property
-    def _reference(self) -> Reference:
+    def _reference(self) -> ReferenceFeatures:
         """Features of the training images: computed when the first distance is asked for, and not to check a plan."""
         assert self._features is not None
-        return Reference.of(self._training_images(), self._features)
+        return ReferenceFeatures.of(self._training_images(), self._features)
 
     def _feature_network(self) -> FeatureExtractor | None:
         if self.source.features is None:

@@ -23,7 +23,7 @@ class NetworkSpec(Spec):
     Attributes:
         model: ``"digits"`` or ``"fashion"``, the networks that are shipped (the second needs Fashion-MNIST, for what
             closed forms know of the data); the folder of a trained one, as ``schedrl fit`` writes it; or a name given
-            to :func:`schedrl.diffusion.predictors.register_predictor`. Results are kept under this name: another
+            to :func:`schedrl.diffusion.trained_models.register_predictor`. Results are kept under this name: another
             network deserves another.
         error: What an episode is scored by: ``"teacher"``, the mean squared distance, pixel by pixel, to where the
             network's own deterministic flow takes the same noise on a fine grid; or ``"frechet"``, the Fréchet distance

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.diffusion.spec import DSCCoefficients
+from schedrl.diffusion.training_spec import DSCCoefficients
 from schedrl.errors import Spec
 from schedrl.schedules import Schedule
 

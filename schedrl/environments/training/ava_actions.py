@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from schedrl import schedules
-from schedrl.diffusion.spec import DSCCoefficients
+from schedrl.diffusion.training_spec import DSCCoefficients
 from schedrl.environments.training.action_base import Array, BoxAction, Memory, Range
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules import Schedule

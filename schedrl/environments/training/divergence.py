@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from schedrl.diffusion.population import PhaseRecord
 from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.metrics.bound import Bound, BoundValue
+from schedrl.metrics.variational_bound import Bound, BoundValue
 
 __all__ = ["DivergenceRule"]
 

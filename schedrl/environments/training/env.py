@@ -24,7 +24,7 @@ from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
-from schedrl.metrics.bound import BoundValue
+from schedrl.metrics.variational_bound import BoundValue
 
 __all__ = ["AtEnd", "TrainingEnv", "TrainingVectorEnv"]
 

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl import data
-from schedrl.diffusion.image_noise_law import ImageNoiseLaw
 from schedrl.diffusion.local_variance import LocalDeviation
-from schedrl.diffusion.noise_law import NoiseLaw, TrainingNoise
+from schedrl.diffusion.noise import ImageScheduleNoise, NoiseSampler, ScheduleNoise
 from schedrl.diffusion.population import PhaseRecord, Population
-from schedrl.diffusion.spec import DSCCoefficients
+from schedrl.diffusion.training_spec import DSCCoefficients
 from schedrl.environments.training.divergence import DivergenceRule
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.metrics.bound import Bound, BoundValue, LawLoss
+from schedrl.metrics.variational_bound import Bound, BoundValue, LawLoss
 from schedrl.schedules import Schedule, conversions
 
 __all__ = ["Phase", "PhaseOutcome", "TrainingRuns"]
@@ -65,7 +64,7 @@ class Phase:
 
     population: Population
     schedules: list[Schedule]
-    law: TrainingNoise
+    law: NoiseSampler
     coefficients: DSCCoefficients | None
     records: list[PhaseRecord] = field(default_factory=list)
 
@@ -174,10 +173,13 @@ class TrainingRuns:
         """Turn the sweep into the coming phase's schedules."""
         action, sweep = self.variant.action, np.stack(self.sweep)
         schedules, self.memory = action.schedules(sweep, self.memory, self.limits)
-        law: TrainingNoise = self.law(schedules)
+        law: NoiseSampler = self.law(schedules)
         if action.kind == "kernel" and self._every_image is not None:
             walked = action.image_walk(sweep, self._every_image, self.limits)
-            schedules, law = action.mean_schedules(walked), ImageNoiseLaw(walked, action.num_train_timesteps)
+            schedules, law = (
+                action.mean_schedules(walked),
+                ImageScheduleNoise(walked, action.num_train_timesteps),
+            )
         self.sweep = []
         return Phase(self.population, schedules, law, action.coefficients(self.memory))
 
@@ -214,9 +216,9 @@ class TrainingRuns:
             self._test = Bound(spec, self.images.test, self.images.levels, self.population.device)
         return self._test.evaluate(self.population.predict_epsilon, self.num_runs)
 
-    def law(self, schedules: list[Schedule]) -> NoiseLaw:
+    def law(self, schedules: list[Schedule]) -> ScheduleNoise:
         """Training noise of each run under its schedule."""
-        return NoiseLaw.of(schedules, self.variant.timesteps, betas=self.variant.training.reads_betas)
+        return ScheduleNoise.of(schedules, self.variant.timesteps, betas=self.variant.training.reads_betas)
 
     def quantiles(self, schedule: Schedule, u: Array) -> Array:
         """λ of the training noise at the uniform numbers ``u``."""

@@ -8,13 +8,13 @@ import gymnasium as gym
 from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
-from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.environments.base import Variant, content_hash
 from schedrl.environments.training.actions import AnyAction
 from schedrl.environments.training.observations import ObservationSpec
 from schedrl.environments.training.rewards import AnyReward, BoundReward
 from schedrl.errors import Spec
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics.metric_specs import BoundSpec
 
 __all__ = ["EpisodeSpec", "TrainingVariant"]
 

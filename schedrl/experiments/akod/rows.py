@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from schedrl import data as image_sets
 from schedrl import schedules
-from schedrl.diffusion.engines.base import record
-from schedrl.diffusion.spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
+from schedrl.diffusion.engines.engine import record
+from schedrl.diffusion.training_spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant

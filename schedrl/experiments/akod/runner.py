@@ -14,7 +14,7 @@ import torch
 from schedrl import data
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.diffusion.surrogates import SurrogateError, surrogate_error
+from schedrl.diffusion.prediction import SurrogateError, surrogate_error
 from schedrl.environments.base import content_hash
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.experiments.akod.records import Run

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from schedrl import schedules
-from schedrl.diffusion.noise_law import NoiseLaw
+from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.errors import SchedrlError, Spec
 from schedrl.experiments.akod.rows import Row, Setting
 from schedrl.experiments.drivers import started
@@ -71,7 +71,7 @@ def time_rows(
     for row in rows:
         training = setting.training(row)
         population = started(setting.variant, training, seeds, device)
-        noise = NoiseLaw.of([law] * len(seeds), setting.variant.timesteps, betas=training.reads_betas)
+        noise = ScheduleNoise.of([law] * len(seeds), setting.variant.timesteps, betas=training.reads_betas)
         population.train(noise, 2)
         made[row.name] = population, noise
     times: dict[str, list[float]] = {name: [] for name in made}

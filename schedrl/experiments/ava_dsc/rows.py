@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from schedrl import schedules
 from schedrl.diffusion.ava import AVASpec
-from schedrl.diffusion.spec import DSCSpec, OptimizerSpec, TrainingSpec
+from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, TrainingSpec
 from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedrl.diffusion.ava import AVAController
-from schedrl.diffusion.controlled import ControlledTraining
-from schedrl.diffusion.population import PhaseRecord, Population
+from schedrl.diffusion.population import ControlledTraining, PhaseRecord, Population
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.experiments.ava_dsc.rows import Row, Setting

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from schedrl.diffusion import predictors
-from schedrl.diffusion.fitted import FittedModel
-from schedrl.diffusion.predictors import register_predictor
+from schedrl.diffusion import trained_models
+from schedrl.diffusion.trained_models import FittedModel, register_predictor
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.env import SamplingVectorEnv
 from schedrl.environments.sampling.network import NetworkBatch
@@ -45,7 +44,7 @@ class Exact:
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> Exact:
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     made = Exact(SPECTRUM)
     register_predictor("exact", made, (1, 2, 2), eigenvalues=SPECTRUM)
     return made
@@ -96,7 +95,7 @@ def test_errors_are_those_of_the_exact_room(sampler: str, reference: dict[str, A
 
 def test_it_ranks_grids_as_the_exact_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of data with one spread, where distance and divergence must agree which grid is better."""
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     spectrum = np.full(4, 0.2)
     register_predictor("exact", Exact(spectrum), (1, 2, 2), eigenvalues=spectrum)
     problems = problems_of((3,), steps={"minimum": 8, "maximum": 8}, **{"source.teacher_steps": 200})
@@ -180,7 +179,7 @@ def test_the_frechet_distance_is_that_of_the_samples() -> None:
     from schedrl import data
     from schedrl.diffusion.prediction import network_denoiser
     from schedrl.diffusion.samplers import ddim
-    from schedrl.metrics.quality import sample_quality
+    from schedrl.metrics.sample_quality import sample_quality
 
     changes = {"source.error": "frechet", "source.features": "digits-cnn", "source.images": 40}
     made = sampling_variant(
@@ -189,7 +188,7 @@ def test_the_frechet_distance_is_that_of_the_samples() -> None:
     problems = SamplingProblems.drawn(made, [1])
     sigmas = [80.0, 1.0, 0.2, 0.0]
     found = problems.parts(np.array([sigmas]))
-    model = FittedModel.load(Path(predictors.__file__).with_name("weights") / "digits")
+    model = FittedModel.load(Path(trained_models.__file__).with_name("weights") / "digits")
     start = torch.from_numpy(noise_of(problems)[..., 0].reshape(1, 40, 1, 8, 8)).float()
     images = ddim(network_denoiser(model.predictor(), model.description.training, sigmas), start, sigmas)[0]
     train = data.load(data.get("digits")).train
@@ -257,7 +256,7 @@ def test_bad_networks(change: dict[str, Any], message: str) -> None:
 
 
 def test_bad_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "_registered", {})
+    monkeypatch.setattr(trained_models, "_registered", {})
     register_predictor("exact", lambda z, logsnr: torch.nan * z, (1, 2, 2))
     with pytest.raises(SchedrlError, match="estimates must be finite"):
         problems_of().error(problems_of().reference())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from schedrl import schedules
-from schedrl.diffusion.image_noise_law import ImageNoiseLaw
+from schedrl.diffusion.noise import ImageScheduleNoise
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.kernel_action import KernelAction, relative_deviation
@@ -48,7 +48,7 @@ def test_with_a_slope_images_differ(tiny: dict[str, Any]) -> None:
         env.step(actions.astype(np.float32))
     env.runs.sweep.append(sweep[-1].astype(np.float32))
     law = env.runs.begin_phase().law
-    assert isinstance(law, ImageNoiseLaw)
+    assert isinstance(law, ImageScheduleNoise)
     walked = law.log_alpha_bar
     assert walked.shape == (2, len(env.runs.images.train), 11)
     assert (np.diff(walked, axis=2) < 0.0).all()

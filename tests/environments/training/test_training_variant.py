@@ -13,7 +13,7 @@ from schedrl.environments.training.actions import KernelAction
 from schedrl.environments.training.variant import EpisodeSpec, TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family, read_definition
 from schedrl.errors import SchedrlError, parse
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics.metric_specs import BoundSpec
 
 # Everything else is left to its default.
 SMALL: dict[str, Any] = {

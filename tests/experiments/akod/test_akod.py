@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from schedrl import data
-from schedrl.diffusion.spec import MSFISpec
+from schedrl.diffusion.training_spec import MSFISpec
 from schedrl.errors import SchedrlError
 from schedrl.experiments.akod import runner
 from schedrl.experiments.akod.claims import claims, first_lines
@@ -149,7 +149,7 @@ def test_nothing_is_done_twice_and_seeds_join(
 
 def test_a_kernel_decides_as_in_its_environment(tiny: dict[str, Any]) -> None:
     """The shipped kernel, on the setting's data: its row trains under the schedule that DKO exports."""
-    from schedrl.diffusion.noise_law import NoiseLaw
+    from schedrl.diffusion.noise import ScheduleNoise
     from schedrl.diffusion.population import Population
     from schedrl.policies.dko import DKO
 
@@ -161,7 +161,7 @@ def test_a_kernel_decides_as_in_its_environment(tiny: dict[str, Any]) -> None:
     law = DKO.load("ppo", "schedrl/DigitsAKOD-v0").schedule(images[:32])
     population = Population(made.training(row), images, 1)
     population.start(0, 1_000_000)
-    population.train(NoiseLaw.of([law], 1000, betas=True), 6)
+    population.train(ScheduleNoise.of([law], 1000, betas=True), 6)
     np.testing.assert_array_equal(trained.population.weights.numpy(), population.weights.numpy())
 
 

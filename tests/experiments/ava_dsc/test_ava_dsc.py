@@ -11,7 +11,7 @@ import pytest
 
 from schedrl import schedules
 from schedrl.diffusion.ava import AVASpec
-from schedrl.diffusion.spec import DSCSpec
+from schedrl.diffusion.training_spec import DSCSpec
 from schedrl.errors import SchedrlError
 from schedrl.experiments.ava_dsc import runner
 from schedrl.experiments.ava_dsc.claims import claims

@@ -1,4 +1,4 @@
-"""The training noise of a population's runs."""
+"""The training noise of a population's runs: one schedule per run, or one per training image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schedrl.diffusion.spec import DSC_TIMESTEPS, LOGSNR_LIMIT
+from schedrl import schedules
+from schedrl.diffusion.training_spec import DSC_TIMESTEPS, LOGSNR_LIMIT
 from schedrl.errors import SchedrlError
 from schedrl.schedules import Schedule
+from schedrl.schedules.conversions import betas_from_log_alpha_bar
 
-__all__ = ["NoiseLaw", "TrainingNoise"]
+__all__ = ["ImageScheduleNoise", "NoiseSampler", "ScheduleNoise"]
+
 
 _TABLE = np.linspace(0.0, 1.0, 1025)
 """Where a continuous law's quantile function is tabulated."""
 
 
-class TrainingNoise(Protocol):
+class NoiseSampler(Protocol):
     """What decides the noise levels of every run; its tensors are on the device of those it is asked with."""
 
     @property
@@ -57,7 +60,7 @@ class TrainingNoise(Protocol):
 
 
 @dataclass(frozen=True)
-class NoiseLaw:
+class ScheduleNoise:
     """One law per run, as the quantile function of its log-SNR.
 
     Attributes:
@@ -68,7 +71,7 @@ class NoiseLaw:
             β modulation read; absent where neither does.
 
     Examples:
-        >>> law = NoiseLaw(np.array([[6.0, -6.0]]))  # uniform in log-SNR
+        >>> law = ScheduleNoise(np.array([[6.0, -6.0]]))  # uniform in log-SNR
         >>> u = torch.tensor([[[0.0, 0.25, 0.5]]])
         >>> law.logsnr(slice(None), torch.zeros(1, 1, 3, dtype=torch.int64), u)
         tensor([[[6., 3., 0.]]])
@@ -81,7 +84,7 @@ class NoiseLaw:
     @classmethod
     def of(
         cls, schedules: Sequence[Schedule], timesteps: int | None = None, *, betas: bool = False
-    ) -> NoiseLaw:
+    ) -> ScheduleNoise:
         """The law of each run's schedule.
 
         Args:
@@ -100,7 +103,7 @@ class NoiseLaw:
         return len(self.quantiles)
 
     def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`TrainingNoise`; every image has the same law."""
+        """See :class:`NoiseSampler`; every image has the same law."""
         table, points = self._table[rows].to(uniform.device), self.quantiles.shape[1]
         u = uniform.flatten(1)
         if self.discrete:
@@ -113,14 +116,14 @@ class NoiseLaw:
         return drawn.float().view_as(uniform)
 
     def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`TrainingNoise`."""
+        """See :class:`NoiseSampler`."""
         told = self._told[rows].to(uniform.device)
         steps = told.shape[1]
         places = (uniform * steps).long().clamp_(max=steps - 1)
         return told.gather(1, places.flatten(1)).view_as(uniform)
 
     def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
-        """See :class:`TrainingNoise`."""
+        """See :class:`NoiseSampler`."""
         told, table = (part[rows].to(logsnr.device) for part in (self._told, self._table))
         # Log-SNR falls with u; what lies outside the schedule has the β_t of its nearer end.
         place, points = torch.searchsorted(-table, -logsnr.double().flatten(1).contiguous()), table.shape[1]
@@ -137,6 +140,75 @@ class NoiseLaw:
     def _told(self) -> Tensor:
         if self.told is None:
             raise SchedrlError(
-                "law: DSC and β modulation read the schedule's β_t; give NoiseLaw(..., told=[runs, T])"
+                "law: DSC and β modulation read the schedule's β_t; give ScheduleNoise(..., told=[runs, T])"
             )
         return torch.from_numpy(self.told)
+
+
+@dataclass(frozen=True)
+class ImageScheduleNoise:
+    """T discrete steps per image, its β held between knots; log ᾱ is a broken line with corners there.
+
+    Fulfils :class:`schedrl.diffusion.noise.NoiseSampler`.
+
+    Attributes:
+        log_alpha_bar: ``[runs, images, knots + 1]`` float64, from 0, falling, at equally spaced t from 0 to T.
+        timesteps: T.
+
+    Examples:
+        >>> import math
+        >>> law = ImageScheduleNoise(np.array([[[0.0, -math.log(2.0)], [0.0, -math.log(4.0)]]]), timesteps=1)
+        >>> both = torch.tensor([[[0, 1]]])
+        >>> law.logsnr(slice(None), both, torch.zeros(1, 1, 2)).round(decimals=4)  # ᾱ = 1/2 and 1/4
+        tensor([[[ 0.0000, -1.0986]]])
+    """
+
+    log_alpha_bar: NDArray[np.float64]
+    timesteps: int
+
+    @property
+    def num_runs(self) -> int:
+        """Rows of the table."""
+        return len(self.log_alpha_bar)
+
+    def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """See :class:`schedrl.diffusion.noise.NoiseSampler`."""
+        step = (uniform * self.timesteps).long().clamp_(max=self.timesteps - 1) + 1
+        reached = self._reached(rows, indices, step.double() / self.timesteps)
+        logsnr = reached - torch.log(-torch.expm1(reached))
+        return logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).float()
+
+    def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
+        """See :class:`schedrl.diffusion.noise.NoiseSampler`."""
+        step = (uniform * DSC_TIMESTEPS).long().clamp_(max=DSC_TIMESTEPS - 1).double()
+        before, after = (self._reached(rows, indices, at / DSC_TIMESTEPS) for at in (step, step + 1.0))
+        return (-torch.expm1(after - before)).clamp(1e-12, 0.999)
+
+    def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
+        """See :class:`schedrl.diffusion.noise.NoiseSampler`; by the law of mean log ᾱ over the images."""
+        return self._mean.log_beta_at(rows, logsnr)
+
+    def _reached(self, rows: slice, indices: Tensor, time: Tensor) -> Tensor:
+        """log ᾱ of images at t/T in [0, 1]."""
+        table = self._table[rows].to(time.device)
+        knots = table.shape[2] - 1
+        place = time * knots
+        left = place.long().clamp_(max=knots - 1)
+        at = (indices * (knots + 1) + left).flatten(1)
+        lines = table.flatten(1)
+        low, high = (lines.gather(1, where).view_as(time) for where in (at, at + 1))
+        share = place - left
+        return low * (1.0 - share) + high * share
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return torch.from_numpy(self.log_alpha_bar)
+
+    @cached_property
+    def _mean(self) -> ScheduleNoise:
+        falling = self.log_alpha_bar.mean(axis=1)
+        laws = [
+            schedules.Betas(betas=tuple(betas_from_log_alpha_bar(row[1:]).clip(1e-12, 0.999).tolist()))
+            for row in falling
+        ]
+        return ScheduleNoise.of(laws, self.timesteps, betas=True)

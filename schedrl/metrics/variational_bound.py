@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl.diffusion.process import alpha_sigma
-from schedrl.metrics.spec import BoundSpec
+from schedrl.metrics.metric_specs import BoundSpec
 
 __all__ = ["Bound", "BoundValue", "EpsilonPredictor", "LawLoss"]
+
 
 EpsilonPredictor = Callable[[Tensor, Tensor], Tensor]
 """``predict(z, logsnr) -> epsilon`` for z ``[runs, batch, C, H, W]`` and logsnr ``[runs, batch]``."""

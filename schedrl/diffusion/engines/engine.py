@@ -9,12 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from schedrl.diffusion.engines.tape import Program, Tape
-from schedrl.diffusion.inputs import Inputs
 from schedrl.diffusion.optimizer import StackedAdam
-from schedrl.diffusion.spec import TrainingSpec
+from schedrl.diffusion.process import Inputs
+from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.diffusion.unet import UNet
 
-__all__ = ["Block", "Engine", "Trained", "record"]
+__all__ = ["Block", "Engine", "PopulationState", "record"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Trained:
+class PopulationState:
     """What a population consists of; engines change it in place.
 
     Attributes:

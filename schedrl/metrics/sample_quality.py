@@ -1,0 +1,281 @@
+"""Quality of samples: distances to reference images over one named feature extractor.
+
+Features of the reference images are kept in the user's cache. A file's name is a hash of the images and the extractor,
+so a changed image or network never meets an old file. A damaged file is made again; if the cache cannot be written, the
+features are computed anew each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from schedrl.data.files import cache_dir
+from schedrl.errors import SchedrlError
+from schedrl.files import write_arrays
+from schedrl.metrics.distances import (
+    KID,
+    FeatureStatistics,
+    PrecisionRecall,
+    frechet_distance,
+    precision_recall,
+)
+from schedrl.metrics.features import FeatureExtractor, Features, Images, extractor
+
+__all__ = [
+    "FrechetDistance",
+    "ReferenceFeatures",
+    "SampleQuality",
+    "images_hash",
+    "metric_name",
+    "sample_quality",
+]
+
+
+_FORMAT = "1"
+"""Of the files; part of their names."""
+
+_log = logging.getLogger(__name__)
+
+
+def images_hash(images: Images) -> str:
+    """SHA-256 of images' numbers and shape.
+
+    Examples:
+        >>> zeros = np.zeros((2, 1, 4, 4), np.float32)
+        >>> images_hash(zeros) == images_hash(zeros.copy()), images_hash(zeros) == images_hash(zeros[:1])
+        (True, False)
+    """
+    digest = hashlib.sha256(repr((images.shape, images.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(images).tobytes())
+    return digest.hexdigest()
+
+
+def metric_name(extractor: FeatureExtractor) -> str:
+    """What the Fréchet distance over an extractor's features is called.
+
+    ``fid`` over the standard Inception network alone; everything else is ``frechet_`` and its network's name.
+
+    Examples:
+        >>> from schedrl.metrics.features import extractor
+        >>> metric_name(extractor("digits-cnn", np.zeros((1, 1, 8, 8), np.float32)))
+        'frechet_digits'
+    """
+    if getattr(extractor, "standard", False):
+        return "fid"
+    return f"frechet_{extractor.name.removesuffix('-cnn')}"
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceFeatures:
+    """Reference images as an extractor sees them.
+
+    Attributes:
+        extractor: The extractor.
+        statistics: Mean and covariance over all images.
+        features: ``[kept, d]``, of images evenly spread over all: what kernel distance, precision and recall use.
+    """
+
+    extractor: FeatureExtractor
+    statistics: FeatureStatistics
+    features: Features
+
+    @classmethod
+    def of(
+        cls, images: Images, extractor: FeatureExtractor, *, keep: int = 10_000, cache: bool = True
+    ) -> ReferenceFeatures:
+        """Of images, from the cache where they are there.
+
+        Args:
+            images: ``[n, C, H, W]`` in [−1, 1], more than the extractor has features.
+            extractor: Whose features.
+            keep: Of how many images to keep the features themselves, at most.
+            cache: Whether to read and write the user's cache.
+
+        Raises:
+            SchedrlError: There are too few images, or they do not fit the extractor.
+        """
+        if keep < 2:
+            raise SchedrlError(f"keep: must be at least 2 (got {keep})")
+        if not cache:
+            return cls._made(images, extractor, keep)
+        key = "/".join((_FORMAT, extractor.identity, images_hash(images), str(keep)))
+        name = f"{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+        path = cache_dir() / "references" / name
+        found = cls._read(path, key, extractor)
+        if found is None:
+            found = cls._made(images, extractor, keep)
+            found._write(path, key)
+        return found
+
+    @property
+    def count(self) -> int:
+        """Number of images that the statistics are of."""
+        return self.statistics.count
+
+    @classmethod
+    def _made(cls, images: Images, extractor: FeatureExtractor, keep: int) -> ReferenceFeatures:
+        if len(images) <= extractor.dimension:  # before any work
+            raise SchedrlError(
+                f"reference: the {extractor.dimension} features of '{extractor.name}' need at least "
+                f"{extractor.dimension + 1} images (got {len(images)})"
+            )
+        features = extractor.features(images)
+        chosen = np.linspace(0, len(features) - 1, min(keep, len(features))).round().astype(np.int64)
+        return cls(extractor, FeatureStatistics.of(features), features[chosen])
+
+    @classmethod
+    def _read(cls, path: Path, key: str, extractor: FeatureExtractor) -> ReferenceFeatures | None:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != key:
+                    return None
+                mean, covariance, features = (
+                    file.get_tensor(name) for name in ("mean", "covariance", "features")
+                )
+                count = int(file.get_tensor("count")[0])
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            _log.warning("%s is damaged and is made again: %s", path, error)
+            return None
+        return cls(extractor, FeatureStatistics(mean, covariance, count), features.astype(np.float64))
+
+    def _write(self, path: Path, key: str) -> None:
+        single = self.features.astype(np.float32)
+        # Networks compute in float32; half the file holds the same numbers then.
+        exact: NDArray[np.float32] | Features = single if (single == self.features).all() else self.features
+        statistics = self.statistics
+        arrays = {
+            "mean": statistics.mean,
+            "covariance": statistics.covariance,
+            "features": exact,
+            "count": np.array([self.count]),
+        }
+        try:
+            write_arrays(path, arrays, {"key": key})
+        except SchedrlError as error:
+            _log.warning("reference features are not kept: %s", error)
+
+
+@dataclass(frozen=True)
+class FrechetDistance:
+    """A Fréchet distance, which is biased in the number of samples: compare only equal numbers.
+
+    Attributes:
+        name: ``fid`` over the standard Inception network, ``frechet_digits`` and the like over any other.
+        value: Squared distance, at least 0.
+        samples: How many were compared.
+        reference_samples: With how many.
+    """
+
+    name: str
+    value: float
+    samples: int
+    reference_samples: int
+
+    @classmethod
+    def between(cls, features: Features, reference: ReferenceFeatures) -> FrechetDistance:
+        """Of features ``[n, d]`` to a reference.
+
+        Raises:
+            SchedrlError: Fewer than d + 1 samples, one that is not finite, or other dimensions.
+        """
+        own = FeatureStatistics.of(features)
+        value = frechet_distance(own, reference.statistics)
+        return cls(metric_name(reference.extractor), value, own.count, reference.count)
+
+
+@dataclass(frozen=True)
+class SampleQuality:
+    """All measures of one set of samples.
+
+    Attributes:
+        extractor: Name of the features.
+        samples: Number of images measured.
+        reference_samples: Number of images that the Fréchet distance is to; the other measures say their own.
+        frechet: Fréchet distance, named for what it is.
+        kid: Kernel distance over the same features. KID proper only where ``frechet.name`` is ``fid``.
+        precision_recall: Precision and recall over the same features.
+    """
+
+    extractor: str
+    samples: int
+    reference_samples: int
+    frechet: FrechetDistance
+    kid: KID
+    precision_recall: PrecisionRecall
+
+
+def sample_quality(
+    images: Images,
+    reference: Images | ReferenceFeatures,
+    features: str | FeatureExtractor,
+    rng: np.random.Generator,
+    *,
+    weights: str | Path | None = None,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    neighbours: int = 3,
+    cache: bool = True,
+) -> SampleQuality:
+    """Measure samples against reference images.
+
+    Args:
+        images: Samples ``[n, C, H, W]`` in [−1, 1], more than the extractor has features.
+        reference: Images of the same kind, or a :class:`ReferenceFeatures` already made with the same extractor.
+        features: Name of an extractor, or one.
+        rng: Draws the subsets of the kernel distance.
+        weights: File of ``inception``'s weights; looked for in the user's cache when absent, never fetched.
+        subsets: Of the kernel distance.
+        subset_size: Of the kernel distance.
+        neighbours: Of precision and recall.
+        cache: Whether the reference's features are kept in the user's cache.
+
+    Raises:
+        SchedrlError: Too few images, images that do not fit, unknown extractor, or missing weights.
+
+    Examples:
+        >>> from schedrl import data
+        >>> digits = data.load(data.Digits())
+        >>> rng = np.random.default_rng(0)
+        >>> found = sample_quality(digits.test, digits.train, "digits-cnn", rng, cache=False)
+        >>> found.frechet.name, found.samples, found.reference_samples
+        ('frechet_digits', 250, 1297)
+        >>> found.precision_recall.precision > 0.8
+        True
+    """
+    if isinstance(reference, ReferenceFeatures):
+        network = reference.extractor
+        given = features if isinstance(features, str) else features.identity
+        if given not in (network.name, network.identity):
+            raise SchedrlError(f"reference: made with extractor '{network.name}' (got '{_name(features)}')")
+        known = reference
+    else:
+        network = extractor(features, reference, weights) if isinstance(features, str) else features
+        known = ReferenceFeatures.of(reference, network, cache=cache)
+    if len(images) <= network.dimension:  # before any work
+        raise SchedrlError(
+            f"images: the {network.dimension} features of '{network.name}' need at least "
+            f"{network.dimension + 1} samples (got {len(images)})"
+        )
+    found = network.features(images)
+    return SampleQuality(
+        network.name,
+        len(images),
+        known.count,
+        FrechetDistance.between(found, known),
+        KID.between(found, known.features, rng, subsets=subsets, subset_size=subset_size),
+        precision_recall(found, known.features, neighbours),
+    )
+
+
+def _name(features: str | FeatureExtractor) -> str:
+    return features if isinstance(features, str) else features.name
