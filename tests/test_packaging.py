@@ -47,7 +47,7 @@ def test_wheel_has_package_and_catalogues(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "schedrl/py.typed",
-        "schedrl/diffusion/kernel.cpp",
+        "schedrl/diffusion/engines/kernel.cpp",
         "schedrl/diffusion/weights/digits/model.json",
         "schedrl/diffusion/weights/digits/model.safetensors",
         "schedrl/metrics/weights/digits-cnn.safetensors",
