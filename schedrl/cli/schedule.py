@@ -12,7 +12,7 @@ from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.data.image_streams import ImageStream
-    from schedrl.export.schedule_file import ScheduleFile, TrainingLaw
+    from schedrl.export.schedule_file import ScheduleFile, TrainingSchedule
 
 __all__ = ["app"]
 
@@ -207,12 +207,12 @@ def _read(path: Path) -> ScheduleFile:
     return ScheduleFile.read(path)
 
 
-def _law(text: str, train_steps: int) -> TrainingLaw:
+def _law(text: str, train_steps: int) -> TrainingSchedule:
     from schedrl.cli.fit import schedule_named
-    from schedrl.export.schedule_file import TrainingLaw
+    from schedrl.export.schedule_file import TrainingSchedule
     from schedrl.schedules import from_dict
 
-    return TrainingLaw.of(from_dict(schedule_named(text)), train_steps)
+    return TrainingSchedule.of(from_dict(schedule_named(text)), train_steps)
 
 
 def _stream(

@@ -6,14 +6,14 @@ import numpy as np
 
 from schedrl.errors import SchedrlError
 from schedrl.export.placement import exact_kl
-from schedrl.export.schedule_file import TrainingLaw
+from schedrl.export.schedule_file import TrainingSchedule
 from schedrl.schedules import Grid, get, grid
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["baselines", "diffusers_steps", "errors", "off_flow"]
 
 
-def baselines(law: TrainingLaw, n: int) -> dict[str, Grid]:
+def baselines(law: TrainingSchedule, n: int) -> dict[str, Grid]:
     """Hand-made grids of N steps.
 
     Uniform in the law's steps, Karras' and Align Your Steps' closed form between the law's ends, and the even spacings
@@ -34,7 +34,7 @@ def baselines(law: TrainingLaw, n: int) -> dict[str, Grid]:
     }
     laws = {law.schedule.name: law}
     for name in ("linear", "scaled-linear"):
-        laws.setdefault(name, TrainingLaw.of(get(name)))
+        laws.setdefault(name, TrainingSchedule.of(get(name)))
     for name, other in laws.items():
         for spacing in ("leading", "trailing"):
             if n <= other.num_train_timesteps:

@@ -37,8 +37,8 @@ from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, Spec, unknown_name
 from schedrl.files import dump_json, write_arrays, write_text
 from schedrl.schedules import AnySchedule, Grid
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 
 __all__ = [
     "DESCRIPTION",

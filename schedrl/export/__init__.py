@@ -14,7 +14,7 @@ from schedrl.export.diffusers_objects import (
 )
 from schedrl.export.formats import FORMATS, convert
 from schedrl.export.placement import Placed, on_training_law
-from schedrl.export.schedule_file import Provenance, ScheduleFile, TrainingLaw
+from schedrl.export.schedule_file import Provenance, ScheduleFile, TrainingSchedule
 from schedrl.export.tables import csv_table, npz_arrays, sigma_array, sigma_text
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "Provenance",
     "ScheduleFile",
     "SchedulerName",
-    "TrainingLaw",
+    "TrainingSchedule",
     "convert",
     "csv_table",
     "diffusers_config",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import ScheduleFile, TrainingLaw
+from schedrl.export.schedule_file import ScheduleFile, TrainingSchedule
 from schedrl.schedules import Grid
 from schedrl.schedules.conversions import FloatArray
 
@@ -111,7 +111,7 @@ def exact_kl(eigenvalues: FloatArray, sigmas: FloatArray, sampler: str) -> float
     return Gaussian(eigenvalues).kl(Grid(sigmas=tuple(levels.tolist())), sampler)  # type: ignore[arg-type]
 
 
-def required_law(file: ScheduleFile) -> TrainingLaw:
+def required_law(file: ScheduleFile) -> TrainingSchedule:
     """The law of a file that must have one.
 
     Raises:

@@ -19,7 +19,7 @@ from schedrl.schedules.registry import AnySchedule
 if TYPE_CHECKING:
     from schedrl.export.diffusers_objects import PredictionType, SchedulerName
 
-__all__ = ["FileSampler", "Provenance", "ScheduleFile", "TrainingLaw"]
+__all__ = ["FileSampler", "Provenance", "ScheduleFile", "TrainingSchedule"]
 
 FileSampler = Literal["ddim", "ddpm", "heun"]
 """Samplers that a file can be for: those of :mod:`schedrl.diffusion.samplers`."""
@@ -41,7 +41,7 @@ _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Step = Annotated[float, Field(ge=0.0)]
 
 
-class TrainingLaw(Spec):
+class TrainingSchedule(Spec):
     """The noise that the network was trained on.
 
     Attributes:
@@ -147,7 +147,7 @@ class ScheduleFile(Spec):
     logsnr: tuple[_LogSNR, ...]
     alphas_cumprod: tuple[_Share, ...]
     timesteps: tuple[_Step, ...] | None = None
-    training: TrainingLaw | None = None
+    training: TrainingSchedule | None = None
     eigenvalues: tuple[Annotated[float, Field(ge=1e-12, le=1e12)], ...] = ()
     provenance: Provenance
 
@@ -183,7 +183,7 @@ class ScheduleFile(Spec):
             "provenance": provenance,
         }
         if schedule is not None:
-            fields["training"] = TrainingLaw.of(schedule, num_train_timesteps)
+            fields["training"] = TrainingSchedule.of(schedule, num_train_timesteps)
             fields["timesteps"] = grid.timesteps(schedule, num_train_timesteps).tolist()
         return parse(cls, fields, "schedule file")
 

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules import AnyGridLaw, Grid
-from schedrl.schedules.base import Sigma
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import Sigma
 
 __all__ = [
     "AnyPlan",

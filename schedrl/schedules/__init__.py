@@ -12,7 +12,6 @@ Examples:
     10
 """
 
-from schedrl.schedules.base import LOGSNR_LIMIT, MAX_BETA, ContinuousSchedule, Schedule
 from schedrl.schedules.beta_laws import AVA, BetaSchedule, Linear, PrintedLinear, ScaledLinear
 from schedrl.schedules.continuous_laws import (
     EDM,
@@ -42,6 +41,7 @@ from schedrl.schedules.grid_laws import (
 )
 from schedrl.schedules.grids import Grid
 from schedrl.schedules.registry import AnySchedule, from_dict, from_json, get, names, schedule_type
+from schedrl.schedules.schedule import LOGSNR_LIMIT, MAX_BETA, ContinuousSchedule, Schedule
 
 __all__ = [
     "AVA",

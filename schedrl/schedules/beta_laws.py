@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
-from schedrl.schedules.base import LOGSNR_LIMIT, Schedule, inverse_of_falling, must_exceed
 from schedrl.schedules.conversions import (
     FloatArray,
     log_alpha_bar_from_logsnr,
     logsnr_from_log_alpha_bar,
 )
+from schedrl.schedules.schedule import LOGSNR_LIMIT, Schedule, inverse_of_falling, must_exceed
 
 __all__ = ["AVA", "BetaSchedule", "Linear", "PrintedLinear", "ScaledLinear", "TrainTimesteps"]
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from schedrl.schedules.base import LOGSNR_LIMIT, ContinuousSchedule, Sigma, must_exceed
 from schedrl.schedules.conversions import FloatArray, logsnr_from_log_alpha_bar, logsnr_from_sigma
+from schedrl.schedules.schedule import LOGSNR_LIMIT, ContinuousSchedule, Sigma, must_exceed
 
 __all__ = [
     "EDM",

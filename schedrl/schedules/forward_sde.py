@@ -13,11 +13,11 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
 from schedrl.errors import SchedrlError, Spec
-from schedrl.schedules.base import Schedule, as_count, must_exceed
 from schedrl.schedules.beta_laws import AVA
 from schedrl.schedules.continuous_laws import VPSDE
 from schedrl.schedules.conversions import FloatArray, log_alpha_bar_from_logsnr, logsnr_from_log_alpha_bar
 from schedrl.schedules.registry import AnySchedule
+from schedrl.schedules.schedule import Schedule, as_count, must_exceed
 
 __all__ = ["AnyBetaRate", "BetaRate", "Drift", "ForwardSDE", "LinearRate", "ScheduleRate"]
 

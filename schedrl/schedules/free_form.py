@@ -13,10 +13,10 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from schedrl.errors import SchedrlError, parse
-from schedrl.schedules.base import ContinuousSchedule, inverse_of_falling, require_monotone
 from schedrl.schedules.beta_laws import Beta, BetaSchedule, TrainTimesteps
 from schedrl.schedules.continuous_laws import LogSNR
 from schedrl.schedules.conversions import FloatArray, betas_from_log_alpha_bar, log_alpha_bar_from_betas
+from schedrl.schedules.schedule import ContinuousSchedule, inverse_of_falling, require_monotone
 
 __all__ = ["MIN_BIN_MASS", "BetaKnots", "Betas", "PiecewiseLogSNR"]
 

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from schedrl.errors import Spec, parse, unknown_name
-from schedrl.schedules.base import Sigma, as_count, must_exceed
 from schedrl.schedules.beta_laws import TrainTimesteps
 from schedrl.schedules.continuous_laws import Cosine, LogSNR, Rho, karras_sigmas
 from schedrl.schedules.conversions import (
@@ -20,6 +19,7 @@ from schedrl.schedules.conversions import (
 )
 from schedrl.schedules.grids import Grid
 from schedrl.schedules.registry import AnySchedule, name_alone, parse_fields
+from schedrl.schedules.schedule import Sigma, as_count, must_exceed
 
 __all__ = [
     "AnyGridLaw",

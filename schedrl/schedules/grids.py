@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import Field, field_serializer, field_validator
 
 from schedrl.errors import Spec
-from schedrl.schedules.base import Schedule, as_count, require_monotone
 from schedrl.schedules.conversions import (
     FloatArray,
     alpha_bar_from_logsnr,
     log_alpha_bar_from_logsnr,
     logsnr_from_sigma,
 )
+from schedrl.schedules.schedule import Schedule, as_count, require_monotone
 
 __all__ = ["Grid"]
 

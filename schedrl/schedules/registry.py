@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_args
 from pydantic import BaseModel, BeforeValidator, Field
 
 from schedrl.errors import SchedrlError, parse, unknown_name
-from schedrl.schedules.base import Schedule
 from schedrl.schedules.beta_laws import AVA, Linear, PrintedLinear, ScaledLinear
 from schedrl.schedules.continuous_laws import (
     EDM,
@@ -23,6 +22,7 @@ from schedrl.schedules.continuous_laws import (
     UniformLogSNR,
 )
 from schedrl.schedules.free_form import BetaKnots, Betas, PiecewiseLogSNR
+from schedrl.schedules.schedule import Schedule
 
 __all__ = [
     "AnySchedule",

@@ -13,8 +13,8 @@ import numpy as np
 
 from schedrl.errors import SchedrlError, parse
 from schedrl.schedules import Grid
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.interpolants import Interpolant, Path, Scaling
 
 __all__ = ["dilated_grid", "dilated_tangent_grid", "dilated_times", "uniform_grid"]

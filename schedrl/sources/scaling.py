@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 
 __all__ = ["Broadcast", "gaussian_midpoints", "half_log_odds", "positive_fraction", "signal_and_noise"]
 

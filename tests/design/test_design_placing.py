@@ -13,7 +13,7 @@ from schedrl.design.baselines import baselines, diffusers_steps, errors, off_flo
 from schedrl.design.placing import METHODS, binned, place
 from schedrl.design.trust import trust
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import TrainingLaw
+from schedrl.export.schedule_file import TrainingSchedule
 from schedrl.schedules import Grid, get
 from schedrl.sources.gaussian.measurement import Measurement
 
@@ -114,7 +114,7 @@ def test_steps_are_those_of_diffusers(n: int, spacing: str) -> None:
 
 
 def test_baselines_of_another_law_have_its_spacings_too() -> None:
-    made = baselines(TrainingLaw.of(get("cosine")), 10)
+    made = baselines(TrainingSchedule.of(get("cosine")), 10)
     assert {f"diffusers leading, {law}" for law in ("cosine", "linear", "scaled-linear")} < set(made)
     assert all(grid.num_steps == 10 and grid.sigmas[-1] == 0.0 for grid in made.values())
 

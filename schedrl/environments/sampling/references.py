@@ -18,8 +18,8 @@ from pydantic import Field
 
 from schedrl.errors import Spec
 from schedrl.schedules import AnyGridLaw
-from schedrl.schedules.base import Sigma
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import Sigma
 
 __all__ = [
     "AnyReference",

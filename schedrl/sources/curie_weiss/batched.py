@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.curie_weiss.denoisers import quadrature_mean, saddle_mean
 from schedrl.sources.scaling import (
     Broadcast,

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from schedrl.errors import SchedrlError, Spec, unknown_name
 from schedrl.schedules import Grid
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.curie_weiss.denoisers import (
     enumeration_mean,
     magnetisation_sum_mean,

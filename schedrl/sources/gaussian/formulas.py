@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schedrl.schedules import Grid
-from schedrl.schedules.base import Schedule, as_count
 from schedrl.schedules.conversions import FloatArray, logsnr_from_log_alpha_bar, sigma_from_logsnr
+from schedrl.schedules.schedule import Schedule, as_count
 
 __all__ = [
     "cube_root_sigmas",

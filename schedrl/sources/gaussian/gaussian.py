@@ -10,8 +10,8 @@ from pydantic import Field
 
 from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.schedules import Grid
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.gaussian import bound, divergences, laws
 from schedrl.sources.gaussian.divergences import Direction
 from schedrl.sources.gaussian.families import Eigenvalue

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schedrl.errors import SchedrlError
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 
 __all__ = ["image_eigenvalues"]
 

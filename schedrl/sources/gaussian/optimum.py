@@ -12,8 +12,8 @@ from typing import get_args
 import numpy as np
 
 from schedrl.errors import SchedrlError, unknown_name
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.gaussian.divergences import Direction
 from schedrl.sources.gaussian.laws import (
     best_gamma,

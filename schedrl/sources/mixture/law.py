@@ -13,8 +13,8 @@ from pydantic import Field
 
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules import Grid
-from schedrl.schedules.base import as_count
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.interpolants import Dimension, Interpolant
 from schedrl.sources.mixture.batched import (
     majority_of_grids,

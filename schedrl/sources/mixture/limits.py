@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from schedrl.errors import SchedrlError
-from schedrl.schedules.base import as_count
+from schedrl.schedules.schedule import as_count
 from schedrl.sources.interpolants import Scaling
 from schedrl.sources.mixture.batched import perpendicular_gain
 from schedrl.sources.scaling import gaussian_midpoints, half_log_odds, positive_fraction
