@@ -52,6 +52,9 @@ def test_wheel_has_package_and_catalogues(wheel: Path) -> None:
         "schedrl/diffusion/weights/digits/model.safetensors",
         "schedrl/metrics/weights/digits-cnn.safetensors",
         "schedrl/metrics/weights/fashion-cnn.json",
+        "schedrl/report/templates/page.css",
+        "schedrl/report/templates/report.html.j2",
+        "schedrl/report/templates/report.md.j2",
         "schedrl/_catalogue/envs/digits-knots.toml",
     } <= names
     for catalogue in ("envs", "agents"):

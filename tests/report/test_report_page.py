@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from schedrl.report.document import Bullets, Code, Heading, Image, Paragraph, Table, as_html, as_markdown
+from schedrl.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Heading,
+    Image,
+    Paragraph,
+    Table,
+    as_html,
+    as_markdown,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -111,3 +121,21 @@ def contrast(one: str, other: str) -> float:
 
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_labels_bring_no_html_into_either_form() -> None:
+    label = "<img src=x onerror=alert(1)>"
+    blocks: list[Block] = [
+        Heading(label),
+        Bullets((f"**{label}** is `<best>`", f"`` a{label}` ``")),
+        Table(["agent"], [[label]], left=1, caption=label),
+        Image("figures/a.png", PNG, label, label),
+        Code(f"```\n{label}"),
+    ]
+    markdown, text = as_markdown(blocks), as_html(blocks, label)
+    assert "img" not in [tag for tag, attributes in elements(text) if "onerror" in attributes]
+    assert "<img src=x" not in text
+    prose, code = markdown.split("````\n", 1)
+    assert "<img" not in prose
+    assert "is `<best>`" in prose
+    assert code == f"```\n{label}\n````\n"
