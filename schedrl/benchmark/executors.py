@@ -9,56 +9,51 @@ digits when others are trained beside them.)
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import Protocol
 
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
-__all__ = ["Begin", "Executor", "InProcess", "LocalProcesses", "Task"]
+__all__ = ["Begin", "Executor", "InProcess", "LocalProcesses", "Runnable"]
 
 
-class Task(Protocol):
-    """Some runs of one agent in one environment. It can be pickled."""
+class Runnable(Protocol):
+    """Work that any process can do: it can be pickled."""
 
     @property
     def doing(self) -> str:
-        """What it measures, for people."""
+        """What it does, for people."""
 
     def run(self) -> Sequence[Line]:
-        """Measure.
-
-        Raises:
-            SchedrlError: It cannot be measured.
-        """
+        """Do it. Raises :class:`SchedrlError` where it cannot be done."""
 
 
-Begin = Callable[[Task], None]
-"""Told of every task when it is begun."""
+Begin = Callable[[Runnable], None]
+"""Called with every task when it begins."""
 
 
 class Executor(Protocol):
     """Runs tasks."""
 
     def size(self, count: int, most: int) -> int:
-        """How much of a row a task should measure.
+        """Number of pieces of a row that one task should measure.
 
         Args:
             count: Pieces of the row that are missing.
             most: Pieces that can be measured side by side.
         """
 
-    def run(self, tasks: Iterable[Task], begin: Begin) -> Iterator[Sequence[Line]]:
-        """What each task measured, as tasks end; each is asked for when there is somebody to run it.
+    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
+        """Results of each task, in the order in which tasks end; a task is asked for when a worker is free.
 
         Raises:
             SchedrlError: A task cannot be measured.
@@ -66,14 +61,12 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """One task after the other, here."""
+    """One task after the other, in this process."""
 
     def size(self, count: int, most: int) -> int:
-        """As much as can be measured side by side."""
         return most
 
-    def run(self, tasks: Iterable[Task], begin: Begin) -> Iterator[Sequence[Line]]:
-        """Run tasks in their order."""
+    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
         for task in tasks:
             begin(task)
             yield task.run()
@@ -83,18 +76,15 @@ class LocalProcesses:
     """Several processes of this machine.
 
     A process that dies (killed, or out of memory) is replaced and its task run again, while the others go on. Workers
-    end with the process that started them, however that ends. They are started afresh, so a script that uses this
-    keeps what it does behind ``if __name__ == "__main__":``.
+    end with the process that started them, however it ends. They are spawned, so a script that uses this class keeps
+    its own work behind ``if __name__ == "__main__":``.
 
     Args:
         jobs: Number of processes; they share the machine's threads.
-
-    Raises:
-        SchedrlError: ``jobs`` is below 1.
     """
 
     TRIES = 3
-    """Times that a task may cost its process before it is given up."""
+    """Number of processes that a task may cost before it is given up."""
 
     def __init__(self, jobs: int) -> None:
         if jobs < 1:
@@ -102,97 +92,77 @@ class LocalProcesses:
         self.jobs = jobs
 
     def size(self, count: int, most: int) -> int:
-        """A share for every process."""
+        """An equal share for every process."""
         return max(1, min(most, math.ceil(count / self.jobs)))
 
-    def run(self, tasks: Iterable[Task], begin: Begin) -> Iterator[Sequence[Line]]:
-        """Run tasks side by side."""
-        todo, again = iter(tasks), deque[_Try]()
-        workers: list[_Worker] = []
+    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
+        todo, again = iter(tasks), deque[tuple[Runnable, int]]()
+        workers = [_Worker(self.jobs) for _ in range(self.jobs)]
+        idle, running = list(workers), dict[Future[Sequence[Line]], tuple[_Worker, Runnable, int]]()
         try:
             while True:
-                while (idle := next((w for w in workers if w.at is None), None)) or len(workers) < self.jobs:
-                    upcoming = again.popleft() if again else next((_Try(task) for task in todo), None)
-                    if upcoming is None:
+                while idle:
+                    task, lost = again.popleft() if again else (next(todo, None), 0)
+                    if task is None:
                         break
-                    if idle is None:
-                        idle = _Worker.start(self.jobs)
-                        workers.append(idle)
-                    begin(upcoming.task)
-                    idle.give(upcoming)
-                busy = [worker for worker in workers if worker.at is not None]
-                if not busy:
+                    begin(task)
+                    worker = idle.pop()
+                    running[worker.submit(task)] = worker, task, lost
+                if not running:
                     return
-                wait([part for worker in busy for part in (worker.pipe, worker.process.sentinel)])
-                for worker in busy:
-                    if not (worker.pipe.poll() or not worker.process.is_alive()):
-                        continue
-                    attempt, worker.at = worker.at, None
-                    assert attempt is not None
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    worker, task, lost = running.pop(future)
+                    idle.append(worker)
                     try:
-                        outcome = worker.pipe.recv()
-                    except (EOFError, OSError):
-                        workers.remove(worker)
-                        worker.end()
-                        again.append(attempt.next(self.TRIES))
+                        lines = future.result()
+                    except BrokenProcessPool:
+                        if lost + 1 == self.TRIES:
+                            raise SchedrlError(
+                                f"{task.doing}: the process that measured it died {self.TRIES} times; is there too "
+                                "little memory for so many jobs?"
+                            ) from None
+                        again.append((task, lost + 1))
                         continue
-                    yield _result(outcome)
+                    except SchedrlError:
+                        raise
+                    except Exception as error:
+                        raise RuntimeError(f"{task.doing}: failed in its process: {error!r}") from error
+                    yield lines
         finally:
             for worker in workers:
                 worker.end()
 
 
-@dataclass(frozen=True)
-class _Try:
-    """A task, and how many processes it has cost."""
-
-    task: Task
-    lost: int = 0
-
-    def next(self, tries: int) -> _Try:
-        if self.lost + 1 == tries:
-            raise SchedrlError(
-                f"{self.task.doing}: the process that measured it died {tries} times; is there too little memory for "
-                "so many jobs?"
-            )
-        return _Try(self.task, self.lost + 1)
-
-
-@dataclass
 class _Worker:
-    """A process that runs tasks, and what it is at."""
+    """A pool of one process. In a pool of several, a process that dies would take the tasks of the others with it."""
 
-    process: BaseProcess
-    pipe: Connection[Any, Any]
-    at: _Try | None = None
-
-    @classmethod
-    def start(cls, jobs: int) -> _Worker:
+    def __init__(self, jobs: int) -> None:
         import torch
 
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        threads = max(1, torch.get_num_threads() // jobs)
-        process = context.Process(target=_work, args=(theirs, threads), daemon=True)
-        with _without_interrupts():
-            process.start()
-        theirs.close()  # so that its end is noticed
-        return cls(process, ours)
+        self._threads = max(1, torch.get_num_threads() // jobs)
+        self._pool = self._fresh()
 
-    def give(self, upcoming: _Try) -> None:
-        self.at = upcoming
-        with suppress(OSError):  # it has died; who waits for it will see
-            self.pipe.send(upcoming.task)
+    def _fresh(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"), _prepare, (self._threads,))
+
+    def submit(self, task: Runnable) -> Future[Sequence[Line]]:
+        with _without_interrupts():  # the process starts with its first task
+            try:
+                return self._pool.submit(task.run)
+            except BrokenProcessPool:
+                self._pool = self._fresh()
+                return self._pool.submit(task.run)
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
+        """End the process, in the middle of a task too."""
+        for process in list((self._pool._processes or {}).values()):  # Python 3.14 has kill_workers()
+            process.kill()
+        self._pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes started here never get Ctrl-C: who started them decides, and ends them."""
+    """Processes started here never get Ctrl-C: the process that started them ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -203,42 +173,18 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: Connection[Any, Any], threads: int) -> None:
-    """A worker's life."""
+def _prepare(threads: int) -> None:
+    """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
-    while True:
-        try:
-            task: Task = pipe.recv()
-        except EOFError:
-            return
-        try:
-            outcome: tuple[str, Any] = ("done", task.run())
-        except SchedrlError as error:
-            outcome = ("refused", str(error))
-        except Exception:
-            outcome = ("failed", traceback.format_exc())
-        pipe.send(outcome)
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, in the middle of whatever it is at."""
-    import os
-
+    """End this process when its parent has ended, in the middle of a task too."""
     parent = parent_process()
     assert parent is not None
-    wait([parent.sentinel])
+    connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def _result(outcome: tuple[str, Any]) -> Sequence[Line]:
-    kind, content = outcome
-    if kind == "refused":
-        raise SchedrlError(content)
-    if kind == "failed":
-        raise RuntimeError(f"a worker process failed:\n{content}")
-    lines: Sequence[Line] = content
-    return lines

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from schedrl.benchmark.executors import Begin, Task
+from schedrl.benchmark.executors import Begin, Runnable
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
@@ -40,7 +40,7 @@ class Ray:
         """One piece."""
         return 1
 
-    def run(self, tasks: Iterable[Task], begin: Begin) -> Iterator[Sequence[Line]]:
+    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
         """Run tasks wherever there is room.
 
         Raises:
@@ -53,7 +53,7 @@ class Ray:
         remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=self.TRIES - 1)(_run)
         # A few more than run at once: workers need not wait, and little is queued when this process ends.
         room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        todo, running = iter(tasks), dict[Any, Task]()
+        todo, running = iter(tasks), dict[Any, Runnable]()
         try:
             while True:
                 while len(running) < room and (task := next(todo, None)) is not None:
@@ -71,11 +71,11 @@ class Ray:
                 ray.shutdown()
 
 
-def _run(task: Task) -> Sequence[Line]:
+def _run(task: Runnable) -> Sequence[Line]:
     return task.run()
 
 
-def _lines(ray: ModuleType, reference: Any, task: Task) -> Sequence[Line]:
+def _lines(ray: ModuleType, reference: Any, task: Runnable) -> Sequence[Line]:
     try:
         lines: Sequence[Line] = ray.get(reference)
     except ray.exceptions.RayTaskError as error:

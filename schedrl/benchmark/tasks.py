@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from schedrl.benchmark.executors import Executor, InProcess, Task
+from schedrl.benchmark.executors import Executor, InProcess, Runnable
 from schedrl.benchmark.store import Line, ResultStore
 from schedrl.errors import SchedrlError
 
@@ -62,7 +63,7 @@ class Work:
     """
 
     keys: Mapping[int, Hashable]
-    task: Callable[[Sequence[int]], Task]
+    task: Callable[[Sequence[int]], Runnable]
     together: int
     piece: int = 1
 
@@ -99,7 +100,7 @@ def run_work(
     tell = listen or (lambda _: None)
     total, done = sum(len(row.keys) for row in rows), 0
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[Runnable]:
         nonlocal done
         for row in rows:
             store.refresh()
@@ -110,12 +111,13 @@ def run_work(
             for begin in range(0, len(pieces), size):
                 yield row.task([seed for piece in pieces[begin : begin + size] for seed in piece])
 
-    def begun(task: Task) -> None:
+    def begun(task: Runnable) -> None:
         tell(Step(done, total, task.doing))
 
-    for lines in chosen.run(tasks(), begun):
-        store.append(cast("Sequence[LineT]", lines))  # a plan's tasks make the lines of its family
-        done += len(lines)
+    with closing(chosen.run(tasks(), begun)) as ended:  # whatever happens here, workers end now
+        for lines in ended:
+            store.append(cast("Sequence[LineT]", lines))  # a plan's tasks make the lines of its family
+            done += len(lines)
     tell(Step(done, total, "done"))
     wanted = {key for row in rows for key in row.keys.values()}
     return [result for result in store.results if result.key in wanted]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from schedrl.benchmark.executors import Executor, InProcess, LocalProcesses, Task
+from schedrl.benchmark.executors import Executor, InProcess, LocalProcesses, Runnable
 from schedrl.benchmark.results import SamplingResult, TrainingResult
 from schedrl.benchmark.sampling_tasks import make_sampling_plan, run_sampling_plan
 from schedrl.benchmark.store import Line, ResultStore, read_results
@@ -169,5 +169,5 @@ def gone(pid: int) -> bool:
 
 
 def test_a_task_is_plain_data(make_result: MakeResult, tmp_path: Path) -> None:
-    task: Task = Job("well", make_result("cosine", 0, 3.0), tmp_path)
+    task: Runnable = Job("well", make_result("cosine", 0, 3.0), tmp_path)
     assert list(task.run()) == [make_result("cosine", 0, 3.0)]
