@@ -8,13 +8,23 @@ traceback therefore always means a bug in the package.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from copy import deepcopy
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-__all__ = ["AgentFileError", "MissingDataError", "SchedrlError", "Spec", "parse", "unknown_name"]
+__all__ = [
+    "AgentFileError",
+    "MissingDataError",
+    "SchedrlError",
+    "Spec",
+    "parse",
+    "unknown_name",
+    "with_fields",
+]
 
 
 class SchedrlError(ValueError):
@@ -33,6 +43,10 @@ class Spec(BaseModel):
     """Base of everything a user writes: frozen, hashable, strict about field names, JSON in and out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def changed(self, overrides: Mapping[str, Any], what: str) -> Self:
+        """A copy with fields changed by the rules of :func:`with_fields`; ``what`` names it in messages."""
+        return parse(type(self), with_fields(self.model_dump(mode="json"), overrides), what)
 
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
@@ -87,6 +101,45 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
     except ValidationError as error:
         problem = " ".join(_first_problem(model, error).split())  # one line, whatever the user's keys hold
         raise SchedrlError(f"{what}: {problem}") from None
+
+
+def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plain data with fields changed.
+
+    A nested field is given as a dictionary (``training={"batch_size": 64}``) or with dots
+    (``**{"training.batch_size": 64}``). A dictionary with another ``name`` or ``kind`` replaces the old one, any other
+    dictionary is merged into it.
+
+    Args:
+        definition: Plain data.
+        overrides: New values, plain data or models; later ones win.
+
+    Examples:
+        >>> with_fields({"data": {"name": "digits"}}, {"data.limit": 8})
+        {'data': {'name': 'digits', 'limit': 8}}
+    """
+    merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
+    for key, value in overrides.items():
+        # A copy: a later override of the same field must not reach into what the caller passed.
+        nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else deepcopy(value)
+        for part in reversed(key.split(".")[1:]):
+            nested = {part: nested}
+        _merge(merged, {key.split(".")[0]: nested})
+    return merged
+
+
+def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        old = target.get(key)
+        if isinstance(value, Mapping) and isinstance(old, dict) and _same_kind(old, value):
+            _merge(old, value)
+        else:
+            target[key] = value
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether neither names something else; a name that was left to its default counts as the same."""
+    return all(new[tag] == old[tag] for tag in ("kind", "name") if tag in new and tag in old)
 
 
 def _first_problem(model: type[BaseModel], error: ValidationError) -> str:

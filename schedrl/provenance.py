@@ -1,7 +1,9 @@
-"""Where a result comes from: hardware, versions of the software, git revision."""
+"""Where a result comes from: hashes of definitions, hardware, versions of the software, git revision."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -11,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["hardware", "provenance", "revision", "software", "versions"]
+__all__ = ["content_hash", "hardware", "provenance", "revision", "software", "versions"]
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
@@ -26,6 +28,11 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": revision(),
     }
+
+
+def content_hash(content: object) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over plain data as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def hardware(device: str) -> str:

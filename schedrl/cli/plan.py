@@ -103,15 +103,11 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _plan_network(name: str, images: str | None, overrides: dict[str, Any]) -> None:
-    from schedrl.diffusion.training_spec import NamedNetwork, named_network
-    from schedrl.environments.variants import with_fields
-    from schedrl.errors import parse
+    from schedrl.diffusion.training_spec import named_network
 
     if images is not None:
         overrides = {"image_shape": list(_shape(images)), **overrides}
-    named = parse(
-        NamedNetwork, with_fields(named_network(name).model_dump(mode="json"), overrides), "network"
-    )
+    named = named_network(name).changed(overrides, "network")
 
     from schedrl.jobs.cost import network_cost
 

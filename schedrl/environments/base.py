@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Annotated
@@ -13,8 +11,9 @@ from pydantic import Field
 
 from schedrl.data import AnyData
 from schedrl.errors import Spec
+from schedrl.provenance import content_hash
 
-__all__ = ["Variant", "content_hash", "names_of"]
+__all__ = ["Variant", "names_of"]
 
 
 class Variant(Spec, ABC):
@@ -65,11 +64,6 @@ class Variant(Spec, ABC):
         """
         content = self.model_dump(mode="json", exclude={"id", "description"})
         return content_hash(_without_roots(content))
-
-
-def content_hash(content: object) -> str:
-    """Sixteen hexadecimal digits that stand for plain data."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _without_roots(content: object) -> object:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import Field
@@ -13,7 +11,7 @@ from pydantic import Field
 from schedrl.environments.base import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.errors import SchedrlError, parse, unknown_name, with_fields
 
 __all__ = [
     "FAMILIES",
@@ -22,7 +20,6 @@ __all__ = [
     "of_family",
     "parse_variant",
     "read_definition",
-    "with_fields",
 ]
 
 AnyVariant: TypeAlias = Annotated[TrainingVariant | SamplingVariant, Field(discriminator="family")]
@@ -63,11 +60,7 @@ def of_family(variant: Variant, model: type[VariantT]) -> VariantT:
 def apply_overrides(
     definition: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> TrainingVariant | SamplingVariant:
-    """Change fields of a variant by their own names.
-
-    A nested field is given as a dictionary (``training={"batch_size": 64}``) or with dots
-    (``**{"training.batch_size": 64}``). A dictionary that names another ``name`` or ``kind`` replaces its
-    counterpart, any other is merged into it.
+    """Change fields of a variant, as :func:`schedrl.errors.with_fields` does.
 
     Args:
         definition: The variant as plain data.
@@ -92,37 +85,6 @@ def apply_overrides(
     if changed != family and changed in FAMILIES:
         raise SchedrlError(f"{what}: field 'family': cannot be changed from '{family}' (got '{changed}')")
     return parse_variant(merged, what)
-
-
-def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data with fields changed, by the rules of :func:`apply_overrides`; neither argument is touched.
-
-    Examples:
-        >>> with_fields({"data": {"name": "digits"}}, {"data.limit": 8})
-        {'data': {'name': 'digits', 'limit': 8}}
-    """
-    merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
-    for key, value in overrides.items():
-        # A copy: a later override of the same field must not reach into what the caller passed.
-        nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else deepcopy(value)
-        for part in reversed(key.split(".")[1:]):
-            nested = {part: nested}
-        _merge(merged, {key.split(".")[0]: nested})
-    return merged
-
-
-def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, value in changes.items():
-        old = target.get(key)
-        if isinstance(value, Mapping) and isinstance(old, dict) and _same_kind(old, value):
-            _merge(old, value)
-        else:
-            target[key] = value
-
-
-def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether neither names something else; a name that was left to its default counts as the same."""
-    return all(new[tag] == old[tag] for tag in ("kind", "name") if tag in new and tag in old)
 
 
 def read_definition(text: str, source: str) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from schedrl import data as image_sets
 from schedrl import schedules
 from schedrl.data import AnyData
 from schedrl.diffusion.training_spec import NETWORKS, TrainingSpec, named_network
-from schedrl.environments.base import content_hash
-from schedrl.environments.variants import with_fields
-from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.errors import SchedrlError, Spec, parse, with_fields
 from schedrl.metrics.metric_specs import BoundSpec
+from schedrl.provenance import content_hash
 from schedrl.schedules import AnySchedule
 
 __all__ = ["Cadence", "FitSpec", "fit_spec"]

@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
 from schedrl.diffusion.training_spec import TrainingSpec
-from schedrl.environments.base import Variant, content_hash
+from schedrl.environments.base import Variant
 from schedrl.environments.training.actions import AnyAction
 from schedrl.environments.training.observations import ObservationSpec
 from schedrl.environments.training.rewards import AnyReward, BoundReward
 from schedrl.errors import Spec
 from schedrl.metrics.metric_specs import BoundSpec
+from schedrl.provenance import content_hash
 
 __all__ = ["EpisodeSpec", "TrainingVariant"]
 

@@ -13,10 +13,10 @@ from schedrl import schedules
 from schedrl.diffusion.engines.engine import record
 from schedrl.diffusion.training_spec import DSCSpec, MSFISpec, OptimizerSpec, TrainingSpec, UNetSpec
 from schedrl.diffusion.unet import UNet
-from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.provenance import content_hash
 from schedrl.schedules import AnySchedule
 
 __all__ = [

@@ -15,7 +15,6 @@ from schedrl import data
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.tasks import held_out_seeds
 from schedrl.diffusion.prediction import SurrogateError, surrogate_error
-from schedrl.environments.base import content_hash
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.experiments.akod.records import Run
 from schedrl.experiments.akod.rows import DATA, Row, Setting
@@ -34,7 +33,7 @@ from schedrl.experiments.watch import Trained, Watch
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import TrainedAgent, find
 from schedrl.policies.factory import make_policy
-from schedrl.provenance import hardware, software
+from schedrl.provenance import content_hash, hardware, software
 
 __all__ = ["Experiment", "Plan", "available", "load_experiment", "make_plan", "run_experiment", "train_row"]
 

@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from schedrl import schedules
 from schedrl.diffusion.ava import AVASpec
 from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, TrainingSpec
-from schedrl.environments.base import content_hash
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.experiments.plan import rows_by_name
+from schedrl.provenance import content_hash
 from schedrl.schedules import AnySchedule
 
 __all__ = ["DATA", "ROWS", "DataName", "Row", "Setting", "rows_named", "setting_for"]

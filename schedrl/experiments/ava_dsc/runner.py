@@ -9,7 +9,6 @@ from pathlib import Path
 
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.environments.base import content_hash
 from schedrl.errors import SchedrlError
 from schedrl.experiments.ava_dsc.records import Run, Trial
 from schedrl.experiments.ava_dsc.rows import Row, Setting
@@ -27,7 +26,7 @@ from schedrl.experiments.watch import Trained
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import AVADSCAgent, TrainedAgent, find
 from schedrl.policies.factory import make_policy
-from schedrl.provenance import hardware, software
+from schedrl.provenance import content_hash, hardware, software
 
 __all__ = ["Experiment", "Plan", "available", "load_experiment", "make_plan", "run_experiment"]
 

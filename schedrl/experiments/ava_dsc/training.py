@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from schedrl.diffusion.ava import AVAController
 from schedrl.diffusion.population import ControlledTraining, PhaseRecord, Population
-from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.experiments.ava_dsc.rows import Row, Setting
 from schedrl.experiments.drivers import AgentDriver, Driver, FixedDriver, started
 from schedrl.experiments.watch import Trained, Watch
@@ -62,8 +60,8 @@ def train_row(
     variant = setting.variant
     driver: Driver
     if row.agent is not None:
-        changed = apply_overrides(variant.model_dump(mode="json"), {"training.optimizer.learning_rate": rate})
-        driver = AgentDriver(row.agent, variant.id, of_family(changed, TrainingVariant), seeds, device)
+        changed = variant.changed({"training.optimizer.learning_rate": rate}, variant.id)
+        driver = AgentDriver(row.agent, variant.id, changed, seeds, device)
     else:
         population = started(variant, setting.training(row, rate), seeds, device)
         if row.schedule is not None:

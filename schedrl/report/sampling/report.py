@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from schedrl.benchmark.sampling_summary import SamplingSummary, summarise_sampli
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.variant import SamplingVariant
-from schedrl.environments.variants import apply_overrides, of_family
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import Agent
@@ -134,7 +133,7 @@ def _against_steps(
     errors: dict[str, FloatArray] = {name: np.full(len(_STEPS), np.nan) for name in agents}
     for place, steps in enumerate(_STEPS):
         fixed = {"steps": {"minimum": steps, "maximum": steps}}
-        problems = SamplingProblems.drawn(_changed(variant, fixed), seeds)
+        problems = SamplingProblems.drawn(variant.changed(fixed, variant.id), seeds)
         for name, agent in agents.items():
             values = problems.error(solve(agent, problems).sigmas)
             errors[name][place] = float(np.exp(log_error(values).mean()))
@@ -163,7 +162,7 @@ def _against_dimension(
             "source": {"dimension": [dimension, dimension]},
             "steps": {"minimum": variant.steps.maximum},
         }
-        problems = SamplingProblems.drawn(_changed(variant, change), [0])
+        problems = SamplingProblems.drawn(variant.changed(change, variant.id), [0])
         targets = {name: float(values[0]) for name, values in problems.batch.targets().items()}
         for name, agent in agents.items():
             for part, values in problems.parts(solve(agent, problems).sigmas).items():
@@ -175,10 +174,6 @@ def _against_dimension(
     )
     figure = figures.modes_figure(dimensions, drawn, targets, learned)
     return [Heading("From low to high dimension"), image("dimension", figure, caption)]
-
-
-def _changed(variant: SamplingVariant, overrides: Mapping[str, object]) -> SamplingVariant:
-    return of_family(apply_overrides(variant.model_dump(mode="json"), overrides), SamplingVariant)
 
 
 def _located(agent: Agent, folder: Path) -> Agent:
