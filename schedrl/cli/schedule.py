@@ -12,7 +12,7 @@ from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.data.image_streams import ImageStream
-    from schedrl.export.schedule_file import ScheduleFile, TrainingSchedule
+    from schedrl.export import ScheduleFile, TrainingSchedule
 
 __all__ = ["app"]
 
@@ -202,14 +202,14 @@ def convert(
 
 
 def _read(path: Path) -> ScheduleFile:
-    from schedrl.export.schedule_file import ScheduleFile
+    from schedrl.export import ScheduleFile
 
     return ScheduleFile.read(path)
 
 
 def _law(text: str, train_steps: int) -> TrainingSchedule:
     from schedrl.cli.fit import schedule_named
-    from schedrl.export.schedule_file import TrainingSchedule
+    from schedrl.export import TrainingSchedule
     from schedrl.schedules import from_dict
 
     return TrainingSchedule.of(from_dict(schedule_named(text)), train_steps)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from schedrl.errors import SchedrlError
-from schedrl.export.placement import exact_kl
-from schedrl.export.schedule_file import TrainingSchedule
+from schedrl.export import TrainingSchedule
+from schedrl.export.training_schedule import exact_kl
 from schedrl.schedules import Grid, get, grid
 from schedrl.schedules.conversions import FloatArray
 

@@ -10,7 +10,7 @@ from schedrl.data.image_streams import ImageStream
 from schedrl.design.baselines import baselines, errors, off_flow
 from schedrl.design.placing import place
 from schedrl.design.trust import measured_numbers
-from schedrl.export.schedule_file import Provenance, ScheduleFile, TrainingSchedule
+from schedrl.export import Provenance, ScheduleFile, TrainingSchedule
 from schedrl.schedules import Grid
 from schedrl.sources.gaussian.measurement import Measurement, SpectrumMeter
 

@@ -1,21 +1,13 @@
-"""Schedule files for other tools: diffusers, k-diffusion and EDM, ComfyUI, tables.
+"""Schedule files, and the same for other tools: diffusers, k-diffusion and EDM, ComfyUI and A1111, tables.
 
-A :class:`~schedrl.export.ScheduleFile` is turned into what each tool takes. Only :func:`to_diffusers` and
-:func:`diffusers_config` need a library, which they load themselves.
+Only :meth:`ScheduleFile.to_diffusers` and ``convert`` to ``"diffusers"`` need another library, which they load
+themselves.
 """
 
-from schedrl.export.diffusers_objects import (
-    SCHEDULERS,
-    PredictionType,
-    SchedulerName,
-    diffusers_config,
-    diffusers_placement,
-    to_diffusers,
-)
-from schedrl.export.formats import FORMATS, convert
-from schedrl.export.placement import Placed, on_training_law
-from schedrl.export.schedule_file import Provenance, ScheduleFile, TrainingSchedule
-from schedrl.export.tables import csv_table, npz_arrays, sigma_array, sigma_text
+from schedrl.export.diffusers_objects import SCHEDULERS, PredictionType, SchedulerName
+from schedrl.export.formats import FORMATS, convert, csv_table, npz_arrays, sigma_array, sigma_text
+from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export.training_schedule import Placed, TrainingSchedule
 
 __all__ = [
     "FORMATS",
@@ -28,11 +20,7 @@ __all__ = [
     "TrainingSchedule",
     "convert",
     "csv_table",
-    "diffusers_config",
-    "diffusers_placement",
     "npz_arrays",
-    "on_training_law",
     "sigma_array",
     "sigma_text",
-    "to_diffusers",
 ]

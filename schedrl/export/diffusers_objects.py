@@ -1,21 +1,22 @@
-"""Schedule files as schedulers of diffusers."""
+"""Grids as schedulers of diffusers."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from schedrl.errors import SchedrlError, unknown_name
-from schedrl.export.placement import Placed, on_training_law, required_law
-from schedrl.export.schedule_file import ScheduleFile
+from schedrl.export.training_schedule import Placed, TrainingSchedule
 
 __all__ = [
     "SCHEDULERS",
     "PredictionType",
+    "SchedulerClass",
     "SchedulerName",
-    "default_scheduler",
-    "diffusers_config",
-    "diffusers_placement",
-    "to_diffusers",
+    "make_scheduler",
+    "scheduler_config",
+    "scheduler_named",
 ]
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
@@ -29,118 +30,111 @@ SchedulerName = Literal[
     "DPMSolverMultistepScheduler",
 ]
 
-SCHEDULERS: tuple[str, ...] = get_args(SchedulerName)
+
+@dataclass(frozen=True)
+class SchedulerClass:
+    """A class of diffusers that can follow a grid.
+
+    Attributes:
+        name: Its name.
+        whole: It steps on whole training steps only, so a grid is rounded to them.
+        saved: How ``set_timesteps`` of the class as diffusers saves it takes a grid: ``"sigmas"``, ``"timesteps"``
+            (fractional) or ``"whole"`` timesteps; None where it spaces its steps evenly and takes none.
+        options: Settings beside the training schedule: nothing is clipped, and the last step ends on data.
+    """
+
+    name: str
+    whole: bool
+    saved: Literal["sigmas", "timesteps", "whole"] | None
+    options: dict[str, Any]
+
+
+_CLASSES = {
+    kind.name: kind
+    for kind in (
+        SchedulerClass(
+            "DDIMScheduler",
+            True,
+            None,
+            {"clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0},
+        ),
+        SchedulerClass(
+            "DDPMScheduler", True, "whole", {"clip_sample": False, "variance_type": "fixed_small"}
+        ),
+        SchedulerClass(
+            "EulerDiscreteScheduler",
+            False,
+            "sigmas",
+            {"interpolation_type": "linear", "final_sigmas_type": "zero"},
+        ),
+        SchedulerClass("HeunDiscreteScheduler", False, "timesteps", {}),
+        SchedulerClass(
+            "DPMSolverMultistepScheduler",
+            False,
+            "whole",
+            {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"},
+        ),
+    )
+}
+
+SCHEDULERS: tuple[str, ...] = tuple(_CLASSES)
 """Classes of diffusers that can follow a grid."""
 
+# DDIM is Euler in sigma, and Euler's class rounds nothing.
 _DEFAULT = {"ddim": "EulerDiscreteScheduler", "ddpm": "DDPMScheduler", "heun": "HeunDiscreteScheduler"}
-_WHOLE = ("DDIMScheduler", "DDPMScheduler")
-
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "DDIMScheduler": {"clip_sample": False, "set_alpha_to_one": True, "steps_offset": 0},
-    "DDPMScheduler": {"clip_sample": False, "variance_type": "fixed_small"},
-    "EulerDiscreteScheduler": {"interpolation_type": "linear", "final_sigmas_type": "zero"},
-    "HeunDiscreteScheduler": {},
-    "DPMSolverMultistepScheduler": {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"},
-}
-"""Beside the law: nothing is clipped, and the last step ends on data."""
 
 
-def default_scheduler(file: ScheduleFile) -> str:
-    """The class that is the file's sampler; for DDIM Euler's, which is the same without rounding."""
-    return _DEFAULT[file.sampler]
+def scheduler_named(name: str | None, sampler: str) -> SchedulerClass:
+    """A class by name; None is the one that does what ``sampler`` does."""
+    name = name or _DEFAULT[sampler]
+    if name not in _CLASSES:
+        raise unknown_name("scheduler", name, SCHEDULERS)
+    return _CLASSES[name]
 
 
-def diffusers_placement(file: ScheduleFile, scheduler: str | None = None) -> Placed:
-    """The levels that a scheduler will step through, and what it costs to get them to be its own.
-
-    DDIM and DDPM know whole training steps only, so theirs are rounded to the nearest; the others take any level
-    within the training law.
-
-    Args:
-        file: The grid.
-        scheduler: Class of diffusers; None is the one for the file's sampler.
-
-    Raises:
-        SchedrlError: No such class, or the file has no training law.
-    """
-    name = _named(file, scheduler)
-    return on_training_law(file, whole=name in _WHOLE)
-
-
-def to_diffusers(
-    file: ScheduleFile, scheduler: str | None = None, prediction_type: PredictionType = "epsilon"
+def make_scheduler(
+    kind: SchedulerClass, placed: Placed, training: TrainingSchedule, prediction_type: PredictionType
 ) -> Any:
-    """A configured scheduler, its timesteps set to the grid.
-
-    It is an instance of a subclass that keeps the grid when a pipeline sets N timesteps anew. Give it to a pipeline as
-    ``pipe.scheduler = …``: some constructors make a plain scheduler from its settings. Not meant to be saved with a
-    pipeline: keep the file.
+    """A configured scheduler that keeps the grid when a pipeline sets its N timesteps anew.
 
     Args:
-        file: The grid, with its training law.
-        scheduler: Class of diffusers: one of ``SCHEDULERS``. None is the one for the file's sampler: Euler for DDIM,
-            which is the same sampler in other coordinates and rounds nothing.
+        kind: Which class.
+        placed: The grid; on whole training steps where the class knows no others.
+        training: What the network was trained on.
         prediction_type: What the network predicts.
 
-    Returns:
-        The scheduler. It starts from a state of variance 1 scaled by its ``init_noise_sigma``, as diffusers has it.
-
     Raises:
-        SchedrlError: diffusers is not installed, there is no such class or prediction, or the file has no law.
+        SchedrlError: diffusers is not installed, or there is no such prediction type.
     """
-    name = _named(file, scheduler)
-    settings = _settings(file, name, prediction_type)
-    placed = diffusers_placement(file, name)
+    settings = _settings(kind, training, prediction_type)
     _diffusers()
     from schedrl.export.grid_schedulers import GRID_CLASSES
 
-    made = GRID_CLASSES[name](**settings)
+    made = GRID_CLASSES[kind.name](**settings)
     made.follow(placed)
     return made
 
 
-def diffusers_config(
-    file: ScheduleFile, scheduler: str | None = None, prediction_type: PredictionType = "epsilon"
+def scheduler_config(
+    kind: SchedulerClass, training: TrainingSchedule, prediction_type: PredictionType
 ) -> dict[str, Any]:
-    """What diffusers saves of a scheduler, for ``scheduler_config.json``: the training law, not the grid.
-
-    The grid is given when timesteps are set: ``sigmas`` to Euler, ``timesteps`` to DDPM, Heun and DPM-Solver.
-
-    Args:
-        file: The grid, with its training law.
-        scheduler: As for :func:`to_diffusers`.
-        prediction_type: What the network predicts.
-
-    Raises:
-        SchedrlError: As :func:`to_diffusers`.
-    """
-    import json
-
-    name = _named(file, scheduler)
-    made = getattr(_diffusers(), name)(**_settings(file, name, prediction_type))
+    """What diffusers saves of a scheduler as ``scheduler_config.json``: the training schedule, not the grid."""
+    made = getattr(_diffusers(), kind.name)(**_settings(kind, training, prediction_type))
     config: dict[str, Any] = json.loads(made.to_json_string())
     return config
 
 
-def _named(file: ScheduleFile, scheduler: str | None) -> str:
-    name = scheduler or default_scheduler(file)
-    if name not in SCHEDULERS:
-        raise unknown_name("scheduler", name, SCHEDULERS)
-    return name
-
-
-def _settings(file: ScheduleFile, name: str, prediction_type: str) -> dict[str, Any]:
+def _settings(kind: SchedulerClass, training: TrainingSchedule, prediction_type: str) -> dict[str, Any]:
     if prediction_type not in get_args(PredictionType):
         raise unknown_name("prediction_type", prediction_type, get_args(PredictionType))
-    law = required_law(file)
     return {
-        "num_train_timesteps": law.num_train_timesteps,
-        "trained_betas": list(law.betas),
+        "num_train_timesteps": training.num_train_timesteps,
+        "trained_betas": list(training.betas),
         "prediction_type": prediction_type,
-        # With this spacing Euler and Heun start from the variance that the network was trained on, 1 + sigma^2 and
-        # not sigma^2, as DDIM does. The steps themselves are the grid's.
+        # With this spacing Euler and Heun start from the variance that the network was trained on, 1 + sigma^2
+        # instead of sigma^2, as DDIM does. The steps themselves are the grid's.
         "timestep_spacing": "leading",
-        **_OPTIONS[name],
+        **kind.options,
     }
 
 

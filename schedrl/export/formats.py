@@ -1,26 +1,31 @@
-"""Writing a schedule file in another tool's format."""
+"""Schedule files in other tools' formats."""
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schedrl import files
 from schedrl.errors import SchedrlError, unknown_name
-from schedrl.export.diffusers_objects import default_scheduler, diffusers_config
-from schedrl.export.placement import Placed, on_training_law, required_law
+from schedrl.export.diffusers_objects import PredictionType, scheduler_config, scheduler_named
 from schedrl.export.schedule_file import ScheduleFile
-from schedrl.export.tables import csv_table, npz_arrays, sigma_array, sigma_text
+from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["FORMATS", "convert", "placement_notes"]
+__all__ = ["FORMATS", "convert", "csv_table", "npz_arrays", "sigma_array", "sigma_text"]
 
 
 def convert(
-    file: ScheduleFile, to: str, out: Path, scheduler: str | None = None, prediction_type: str = "epsilon"
+    file: ScheduleFile,
+    to: str,
+    out: Path,
+    scheduler: str | None = None,
+    prediction_type: PredictionType = "epsilon",
 ) -> list[str]:
     """Write a schedule file for another tool.
 
@@ -32,10 +37,10 @@ def convert(
         prediction_type: What the network predicts; for diffusers.
 
     Returns:
-        Sentences: how it is used, what was changed on the way, and what that costs.
+        Sentences: how to use it, what was changed, and what that costs.
 
     Raises:
-        SchedrlError: No such format, the file lacks what it needs, or the place cannot be written.
+        SchedrlError: There is no such format, the file lacks what it needs, or ``out`` cannot be written.
     """
     if to not in FORMATS:
         raise unknown_name("format", to, FORMATS)
@@ -46,44 +51,94 @@ def convert(
     return _WRITERS[to](file, out)
 
 
-def placement_notes(placed: Placed) -> list[str]:
-    """What a placement changed and what that costs, as sentences."""
-    notes = [f"{note}." for note in placed.notes]
-    if placed.kl is not None and notes:
-        before, after = placed.kl
-        notes.append(f"Exact KL: {before:.6g} nats before, {after:.6g} after ({after - before:+.3g}).")
-    elif notes:
-        notes.append("What it costs is not known: the file has no spectrum.")
-    return notes
+def sigma_array(file: ScheduleFile) -> FloatArray:
+    """The sigmas that k-diffusion's and EDM's samplers take: [N+1], finite, descending, the last 0.
 
+    A grid that begins at infinity begins at the last step of its training schedule instead; a finite one is not
+    changed.
 
-def _diffusers(file: ScheduleFile, out: Path, scheduler: str | None, prediction_type: str) -> list[str]:
-    name = scheduler or default_scheduler(file)
-    if name == "DDIMScheduler":
+    Examples:
+        >>> from schedrl.export import Provenance
+        >>> from schedrl.schedules import get, grid
+        >>> tangent = ScheduleFile.of(grid("tangent", 2), "ddim", Provenance(method="tangent"), get("scaled-linear"))
+        >>> sigma_array(tangent).round(3)
+        array([14.615,  1.   ,  0.   ])
+    """
+    if np.isfinite(file.sigmas[0]):
+        return file.grid.sigma_array
+    if file.training is None:
         raise SchedrlError(
-            "--scheduler DDIMScheduler: as saved by diffusers it only spaces steps evenly; EulerDiscreteScheduler is "
-            "the same sampler with any levels (in Python, ScheduleFile.to_diffusers makes a DDIMScheduler that can)"
+            "field 'sigmas': begins at infinity, where these samplers cannot; give the file a training schedule "
+            "(--schedule), whose last step is then the first level"
         )
-    config = diffusers_config(file, name, prediction_type)  # type: ignore[arg-type]
-    placed = on_training_law(file, whole=name in ("DDPMScheduler", "DPMSolverMultistepScheduler"))
-    known = required_law(file).sigmas
-    argument, given = "timesteps", placed.timesteps.tolist()
-    if name == "EulerDiscreteScheduler":
-        argument, given = "sigmas", placed.sigmas.tolist()
-    elif name == "HeunDiscreteScheduler":
-        # Heun's class reads sigma off linearly between whole steps, and so finds the levels again.
-        given = np.interp(placed.sigmas[:-1], known, np.arange(len(known))).tolist()
-    else:
+    return file.placed().sigmas
+
+
+def sigma_text(file: ScheduleFile) -> str:
+    """:func:`sigma_array` with commas between the numbers, for the sigma fields of ComfyUI and A1111.
+
+    Examples:
+        >>> from schedrl.export import Provenance
+        >>> from schedrl.schedules import grid
+        >>> sigma_text(ScheduleFile.of(grid("karras", 3), "ddim", Provenance(method="karras")))
+        '80, 2.51521898, 0.002, 0'
+    """
+    return ", ".join(f"{sigma:.9g}" for sigma in sigma_array(file).tolist())
+
+
+def csv_table(file: ScheduleFile) -> str:
+    """One line per level: step, sigma, logsnr, alpha_cumprod, timestep (counted from 0, empty at data)."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["step", "sigma", "logsnr", "alpha_cumprod", "timestep"])
+    for k, (sigma, logsnr, kept) in enumerate(
+        zip(file.sigmas, file.logsnr, file.alphas_cumprod, strict=True)
+    ):
+        # Clean data would be step -1 of a count from zero, so it has none.
+        step = "" if file.timesteps is None or sigma == 0.0 else repr(max(file.timesteps[k] - 1.0, 0.0))
+        writer.writerow([k, repr(sigma), repr(logsnr), repr(kept), step])
+    return stream.getvalue()
+
+
+def npz_arrays(file: ScheduleFile) -> dict[str, NDArray[np.float64]]:
+    """The file's arrays by name; the training schedule's are ``betas`` and ``training_alphas_cumprod``."""
+    arrays = {name: np.array(getattr(file, name)) for name in ("sigmas", "logsnr", "alphas_cumprod")}
+    if file.training is not None:
+        arrays["timesteps"] = np.array(file.timesteps)
+        arrays["betas"] = np.array(file.training.betas)
+        arrays["training_alphas_cumprod"] = np.array(file.training.alphas_cumprod)
+    return arrays
+
+
+def _diffusers(
+    file: ScheduleFile, out: Path, scheduler: str | None, prediction_type: PredictionType
+) -> list[str]:
+    kind = scheduler_named(scheduler, file.sampler)
+    if kind.saved is None:
+        raise SchedrlError(
+            f"--scheduler {kind.name}: as diffusers saves it, it only spaces steps evenly; EulerDiscreteScheduler is "
+            "the same sampler on any levels (in Python, ScheduleFile.to_diffusers makes one that keeps the grid)"
+        )
+    training = file.required_training()
+    config = scheduler_config(kind, training, prediction_type)
+    placed = file.placed(whole=kind.saved == "whole")
+    argument = "sigmas" if kind.saved == "sigmas" else "timesteps"
+    given: list[float] = placed.sigmas.tolist() if kind.saved == "sigmas" else placed.timesteps.tolist()
+    if kind.saved == "whole":
         given = [int(step) for step in given]
+    elif kind.saved == "timesteps":
+        # The class interpolates sigma linearly between whole steps; at these timesteps it finds the levels again.
+        known = training.sigmas
+        given = np.interp(placed.sigmas[:-1], known, np.arange(len(known))).tolist()
     files.ensure_folder(out, "-o")
-    grid = {"scheduler": name, "argument": argument, argument: given}
+    grid = {"scheduler": kind.name, "argument": argument, argument: given}
     files.write_text(out / "scheduler_config.json", files.dump_json(config))
     files.write_text(out / "grid.json", files.dump_json(grid))
     used = (
-        f"diffusers.{name}.from_pretrained('{out}') has the training law; the grid is in {out / 'grid.json'}: "
-        f"set_timesteps({argument}=...), or the pipeline's argument {argument}."
+        f"diffusers.{kind.name}.from_pretrained('{out}') has the training schedule; the grid is in "
+        f"{out / 'grid.json'}: pass it to set_timesteps({argument}=...), or to a pipeline as {argument}."
     )
-    return [used, *placement_notes(placed)]
+    return [used, *placed.sentences()]
 
 
 def _array(dtype: Any, used: str) -> Callable[[ScheduleFile, Path], list[str]]:
@@ -99,7 +154,7 @@ def _array(dtype: Any, used: str) -> Callable[[ScheduleFile, Path], list[str]]:
 def _text(file: ScheduleFile, out: Path) -> list[str]:
     text = sigma_text(file)
     files.write_text(out, text + "\n")
-    return [f"paste into the field for one's own sigmas: {text}", *_notes(file)]
+    return [f"paste into the field for custom sigmas: {text}", *_notes(file)]
 
 
 def _csv(file: ScheduleFile, out: Path) -> list[str]:
@@ -116,9 +171,7 @@ def _npz(file: ScheduleFile, out: Path) -> list[str]:
 
 def _notes(file: ScheduleFile) -> list[str]:
     """What :func:`sigma_array` changed."""
-    if np.isfinite(file.sigmas[0]):
-        return []
-    return placement_notes(on_training_law(file, whole=False))
+    return [] if np.isfinite(file.sigmas[0]) else file.placed().sentences()
 
 
 _WRITERS: dict[str, Callable[[ScheduleFile, Path], list[str]]] = {
@@ -133,4 +186,4 @@ _WRITERS: dict[str, Callable[[ScheduleFile, Path], list[str]]] = {
 }
 
 FORMATS: tuple[str, ...] = ("diffusers", *_WRITERS)
-"""Names of formats."""
+"""Names of the formats."""

@@ -1,11 +1,12 @@
-"""Schedulers of diffusers that keep a grid of their own. Imports diffusers; loaded by :func:`to_diffusers` only.
+"""Schedulers of diffusers that keep their own grid. Imports diffusers; `diffusers_objects` loads it when needed.
 
 A pipeline calls ``set_timesteps(N)`` before it samples, which in diffusers spaces N steps evenly again. These classes
-put their grid back instead, and refuse any other number of steps, so that a grid is never lost in silence.
+restore their grid instead and refuse any other number of steps, so that a grid is never lost silently.
 
-Their steps are diffusers' own, but for the rounding. What depends on the levels alone is done in float64. Euler and
-Heun go through y = x / α, which is 2·10⁴ at the cosine law's end, and what a long step leaves is the difference of two
-such numbers; where the clean image is known without one (x0- and v-prediction), the step is written in it.
+The steps are diffusers' own, apart from rounding. What depends on the levels alone is computed in float64. Euler and
+Heun work on y = x / α, which reaches 2·10⁴ at the end of the cosine schedule, and the result of a long step is the
+difference of two such numbers. With x0- and v-prediction the clean image is known without that difference, so the step
+is written in terms of it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteSchedulerOutput as HeunOutput
 
 from schedrl.errors import SchedrlError
-from schedrl.export.placement import Placed
+from schedrl.export.training_schedule import Placed
 
 __all__ = ["GRID_CLASSES"]
 
 if TYPE_CHECKING:
 
     class _Base:
-        """What a scheduler has, for the type checker."""
+        """The attributes of a scheduler, for the type checker."""
 
         alphas_cumprod: Any
         config: Any
@@ -41,35 +42,28 @@ if TYPE_CHECKING:
         def step(self, *values: Any, **fields: Any) -> Any: ...
 
         def _place(self, placed: Placed, device: Any) -> None:
-            """Put the levels where the scheduler's step looks for them: each class its own way."""
+            """Store the levels where the scheduler's step reads them."""
 
 else:
     _Base = object
 
 
 class _OnGrid(_Base):
-    """What the classes share: the grid, and that it is set again whenever steps are asked for."""
+    """A scheduler with a grid, which it sets again whenever a pipeline asks for timesteps."""
 
     placed: Placed | None = None
 
     def follow(self, placed: Placed) -> None:
-        """Take a grid, now and whenever a pipeline sets the timesteps."""
+        """Use a grid, now and whenever a pipeline sets the timesteps."""
         self.placed = placed
         self.set_timesteps()
 
     def set_timesteps(
         self, num_inference_steps: int | None = None, device: Any = None, *more: Any, **fields: Any
     ) -> None:
-        """Set the grid's steps.
+        """Set the grid's timesteps; ``num_inference_steps`` must be the grid's N or None.
 
-        Args:
-            num_inference_steps: Must be the grid's N, or left out.
-            device: For the timesteps.
-            more: Only before there is a grid, as diffusers has it.
-            fields: Likewise.
-
-        Raises:
-            SchedrlError: Another number of steps is asked for.
+        Without a grid the arguments are those of the base class.
         """
         if self.placed is None:
             super().set_timesteps(num_inference_steps, device, *more, **fields)
@@ -77,14 +71,14 @@ class _OnGrid(_Base):
         count = len(self.placed.timesteps)
         if num_inference_steps not in (None, count):
             raise SchedrlError(
-                f"num_inference_steps: must be {count}, the steps of this schedule; design another for more "
-                f"(got {num_inference_steps})"
+                f"num_inference_steps: must be {count}, the steps of this schedule; design another schedule for other "
+                f"numbers (got {num_inference_steps})"
             )
         self._place(self.placed, device)
 
     @contextmanager
     def _exactly(self, places: torch.Tensor | None = None) -> Iterator[None]:
-        """The law's ᾱ in float64, at some of its steps or at all: 1 − ᾱ has few digits in float32 near data."""
+        """Use ᾱ in float64, at all training steps or at ``places``: near data 1 − ᾱ has few digits in float32."""
         rounded = self.alphas_cumprod
         exact = torch.from_numpy(np.cumprod(1.0 - np.array(self.config.trained_betas, dtype=np.float64)))
         self.alphas_cumprod = exact if places is None else exact[places]
@@ -103,12 +97,12 @@ def _float(values: Any, device: Any = None) -> torch.Tensor:
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:
-    """Half precision is for networks only."""
+    """At least float32: half precision is for the network only."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _toward(clean: torch.Tensor, state: torch.Tensor, here: float, there: float) -> torch.Tensor:
-    """Euler's step in y = x / α without a difference of large numbers: y moves toward the clean image as σ falls."""
+    """Euler's step in y = x / α without a difference of large numbers: y moves towards the clean image."""
     kept = there / here
     return kept * _wide(state) + (1.0 - kept) * _wide(clean)
 
@@ -118,21 +112,21 @@ def _output(kind: type[Any], ahead: torch.Tensor, clean: torch.Tensor, return_di
 
 
 class GridDDIMScheduler(_OnGrid, diffusers.DDIMScheduler):  # type: ignore[misc, unused-ignore]
-    """DDIM on any whole steps; diffusers' own takes its previous step at a constant distance."""
+    """DDIM on any whole training steps; in diffusers' own class they are equally spaced."""
 
     def _place(self, placed: Placed, device: Any) -> None:
         self.num_inference_steps = len(placed.timesteps)
         self.timesteps = torch.from_numpy(placed.timesteps.astype(np.int64)).to(device)
 
     def step(self, model_output: torch.Tensor, timestep: Any, *more: Any, **fields: Any) -> Any:
-        """One step of diffusers' DDIM, its arguments and result those of the base class."""
+        """One step; arguments and result are those of the base class."""
         if self.placed is None:
             return super().step(model_output, timestep, *more, **fields)
-        # To the base class, N training steps of which every one is taken: the previous one is then the grid's next.
+        # The base class sees a schedule of N training steps and takes every one, so its previous step is the grid's.
         steps = self.timesteps.cpu()
         place = torch.nonzero(steps == int(timestep))
         if len(place) == 0:
-            raise SchedrlError(f"timestep: must be one of the schedule's (got {int(timestep)})")
+            raise SchedrlError(f"timestep: must be one of the schedule's timesteps (got {int(timestep)})")
         count, self.num_inference_steps = self.num_inference_steps, self.config.num_train_timesteps
         try:
             with self._exactly(steps.flip(0)):
@@ -142,7 +136,7 @@ class GridDDIMScheduler(_OnGrid, diffusers.DDIMScheduler):  # type: ignore[misc,
 
 
 class GridDDPMScheduler(_OnGrid, diffusers.DDPMScheduler):  # type: ignore[misc, unused-ignore]
-    """Ancestral sampling on any whole steps."""
+    """Ancestral sampling on any whole training steps."""
 
     def _place(self, placed: Placed, device: Any) -> None:
         diffusers.DDPMScheduler.set_timesteps(
@@ -151,13 +145,13 @@ class GridDDPMScheduler(_OnGrid, diffusers.DDPMScheduler):  # type: ignore[misc,
         self.num_inference_steps = len(placed.timesteps)
 
     def step(self, *values: Any, **fields: Any) -> Any:
-        """One step of diffusers' ancestral sampling, its arguments and result those of the base class."""
+        """One step; arguments and result are those of the base class."""
         with self._exactly():
             return super().step(*values, **fields)
 
 
 class GridEulerDiscreteScheduler(_OnGrid, diffusers.EulerDiscreteScheduler):  # type: ignore[misc, unused-ignore]
-    """Euler in sigma on the exact levels: DDIM, without rounding."""
+    """Euler in sigma on the exact levels, which is DDIM without rounding."""
 
     def _place(self, placed: Placed, device: Any) -> None:
         self.num_inference_steps = len(placed.timesteps)
@@ -174,7 +168,7 @@ class GridEulerDiscreteScheduler(_OnGrid, diffusers.EulerDiscreteScheduler):  # 
         return_dict: bool = True,
         **fields: Any,
     ) -> Any:
-        """One step of diffusers' Euler, its arguments and result those of the base class."""
+        """One step; arguments and result are those of the base class."""
         ahead, clean = super().step(model_output, timestep, sample, *more, return_dict=False, **fields)
         stirred = bool(more or fields.get("s_churn"))
         if self.placed is not None and self.config.prediction_type != "epsilon" and not stirred:
@@ -188,7 +182,7 @@ class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # ty
 
     def _place(self, placed: Placed, device: Any) -> None:
         self.num_inference_steps = len(placed.timesteps)
-        # A step has two calls: at its own level, and at the next one, which is then asked again.
+        # A step calls the network twice: at its own level and at the next, where the next step begins with a call.
         levels, steps = _float(placed.sigmas), _float(placed.timesteps)
         self.sigmas = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
         self.timesteps = torch.cat([steps[:1], steps[1:].repeat_interleave(2)]).to(device)
@@ -197,7 +191,7 @@ class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # ty
         self._restart()
 
     def step(self, model_output: Any, timestep: Any, sample: Any, return_dict: bool = True) -> Any:
-        """One call's part of a step of diffusers' Heun, its arguments and result those of the base class."""
+        """One of a step's two calls; arguments and result are those of the base class."""
         first = self.state_in_first_order
         ahead, clean = super().step(model_output, timestep, sample, return_dict=False)
         if self.placed is not None and self.config.prediction_type != "epsilon":
@@ -214,7 +208,7 @@ class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # ty
 
 
 class GridDPMSolverMultistepScheduler(_OnGrid, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc, unused-ignore]
-    """DPM-Solver++ on the exact levels. The grid was placed for another sampler."""
+    """DPM-Solver++ on the exact levels of a grid that was placed for another sampler."""
 
     def _place(self, placed: Placed, device: Any) -> None:
         self.num_inference_steps = len(placed.timesteps)
@@ -232,4 +226,4 @@ GRID_CLASSES: dict[str, type[Any]] = {
     "HeunDiscreteScheduler": GridHeunDiscreteScheduler,
     "DPMSolverMultistepScheduler": GridDPMSolverMultistepScheduler,
 }
-"""By the name of the class of diffusers that each is a subclass of."""
+"""By the name of the base class in diffusers."""

@@ -1,31 +1,25 @@
-"""A sampler's grid and the training law behind it as one JSON file, which says where it comes from."""
+"""A sampler's grid and the training schedule behind it as one JSON file that records where it comes from."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import ConfigDict, Field, WithJsonSchema, field_serializer, model_validator
 
 from schedrl import files
 from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.export.diffusers_objects import PredictionType, SchedulerName, make_scheduler, scheduler_named
+from schedrl.export.training_schedule import Placed, Share, TrainingSchedule, place, require_agreement
+from schedrl.schedules import AnySchedule, Grid
 from schedrl.schedules.conversions import FloatArray
-from schedrl.schedules.grids import Grid
-from schedrl.schedules.registry import AnySchedule
 
-if TYPE_CHECKING:
-    from schedrl.export.diffusers_objects import PredictionType, SchedulerName
-
-__all__ = ["FileSampler", "Provenance", "ScheduleFile", "TrainingSchedule"]
+__all__ = ["FileSampler", "Provenance", "ScheduleFile"]
 
 FileSampler = Literal["ddim", "ddpm", "heun"]
 """Samplers that a file can be for: those of :mod:`schedrl.diffusion.samplers`."""
-
-_TOLERANCE = 1e-6
-"""How far a derived number may be from its own formula: more than any printing loses, less than any edit means."""
 
 _Level = Annotated[
     float,
@@ -37,55 +31,7 @@ _LogSNR = Annotated[
     Field(allow_inf_nan=True),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]}),
 ]
-_Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Step = Annotated[float, Field(ge=0.0)]
-
-
-class TrainingSchedule(Spec):
-    """The noise that the network was trained on.
-
-    Attributes:
-        schedule: The law, by name with its parameters; ``{"name": "betas", "betas": [...]}`` is any list.
-        num_train_timesteps: T.
-        betas: [T], those of the law.
-        alphas_cumprod: [T], their cumulative product of ``1 - beta``.
-    """
-
-    schedule: AnySchedule
-    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    betas: tuple[_Share, ...]
-    alphas_cumprod: tuple[_Share, ...]
-
-    @classmethod
-    def of(cls, schedule: AnySchedule, num_train_timesteps: int = 1000) -> Self:
-        """The law with its arrays.
-
-        Args:
-            schedule: The law.
-            num_train_timesteps: T.
-
-        Raises:
-            SchedrlError: T is out of range.
-        """
-        fields = {
-            "schedule": schedule,
-            "num_train_timesteps": num_train_timesteps,
-            "betas": schedule.betas(num_train_timesteps).tolist(),
-            "alphas_cumprod": schedule.alphas_cumprod(num_train_timesteps).tolist(),
-        }
-        return parse(cls, fields, "training law")
-
-    @property
-    def sigmas(self) -> FloatArray:
-        """Noise-to-signal ratio of the steps, [T], rising; step i of 1 … T is entry i − 1."""
-        return np.exp(-0.5 * self.schedule.logsnr_steps(self.num_train_timesteps))
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        steps = self.num_train_timesteps
-        _compare("betas", self.betas, self.schedule.betas(steps), f"the law '{self.schedule.name}'")
-        _compare("alphas_cumprod", self.alphas_cumprod, self.schedule.alphas_cumprod(steps), "the betas")
-        return self
 
 
 class Provenance(Spec):
@@ -96,8 +42,8 @@ class Provenance(Spec):
         data: What it was chosen for; empty if for no data.
         count: Number of images that were measured.
         image_shape: Their channels, height and width.
-        floor: Least standard deviation that was kept of their spectrum.
-        measured: Numbers that say how Gaussian the data are, by name.
+        floor: Smallest standard deviation that was kept of their spectrum.
+        measured: Numbers that tell how Gaussian the data are, by name.
         versions: Of the software.
         revision: Git revision of the software, if it ran from a checkout.
     """
@@ -123,9 +69,9 @@ class ScheduleFile(Spec):
         sigmas: [N+1] noise-to-signal ratios, strictly descending; the first may be infinite (``"inf"``).
         logsnr: [N+1] log-SNR of the levels, :math:`-2 \log \sigma`.
         alphas_cumprod: [N+1] :math:`\bar\alpha = 1 / (1 + \sigma^2)` of the levels.
-        timesteps: [N+1] steps of the training law that have these levels, fractional, 1 … T with 0 for clean data; a
-            network whose embedding counts from zero, as those of diffusers, takes one less. None without a law.
-        training: The noise that the network was trained on; None if that is not known.
+        timesteps: [N+1] fractional steps of the training schedule at these levels, 1 … T with 0 for clean data; a
+            network that counts from zero, as those of diffusers, takes one less. None without a training schedule.
+        training: The noise that the network was trained on; None if unknown.
         eigenvalues: Spectrum of the data that the grid was chosen for; empty if for none. With it, exact errors of
             this and any other grid can be computed from the file alone.
         provenance: Where the grid comes from.
@@ -145,7 +91,7 @@ class ScheduleFile(Spec):
     sampler: FileSampler
     sigmas: Annotated[tuple[_Level, ...], Field(min_length=2, max_length=100_001)]
     logsnr: tuple[_LogSNR, ...]
-    alphas_cumprod: tuple[_Share, ...]
+    alphas_cumprod: tuple[Share, ...]
     timesteps: tuple[_Step, ...] | None = None
     training: TrainingSchedule | None = None
     eigenvalues: tuple[Annotated[float, Field(ge=1e-12, le=1e12)], ...] = ()
@@ -165,14 +111,11 @@ class ScheduleFile(Spec):
 
         Args:
             grid: The levels.
-            sampler: What for.
+            sampler: What the grid is for.
             provenance: Where it comes from.
-            schedule: The law that the network was trained with, if known.
+            schedule: What the network was trained with, if known.
             num_train_timesteps: T.
-            eigenvalues: Spectrum of the data, if it was chosen for some.
-
-        Raises:
-            SchedrlError: A value is out of range.
+            eigenvalues: Spectrum of the data, if the grid was chosen for some.
         """
         fields: dict[str, Any] = {
             "sampler": sampler,
@@ -189,15 +132,7 @@ class ScheduleFile(Spec):
 
     @classmethod
     def from_json(cls, text: str | bytes, what: str = "schedule file") -> Self:
-        """Read a file's text.
-
-        Args:
-            text: JSON.
-            what: How to name it in messages.
-
-        Raises:
-            SchedrlError: It is not JSON, lacks a field, or contradicts itself.
-        """
+        """Read a file's text; ``what`` names it in messages."""
         try:
             content = json.loads(text)
         except ValueError as error:
@@ -206,7 +141,7 @@ class ScheduleFile(Spec):
             raise SchedrlError(f"{what}: must hold one JSON object (got {type(content).__name__})")
         if "sigmas" not in content and "name" in content:
             raise SchedrlError(
-                f"{what}: is a training law alone ('{content['name']}'), not a schedule file of `schedrl schedule`"
+                f"{what}: is a training schedule alone ('{content['name']}'), not a file of `schedrl schedule`"
             )
         return parse(cls, content, what)
 
@@ -224,7 +159,7 @@ class ScheduleFile(Spec):
         return cls.from_json(text, str(path))
 
     def to_json(self) -> str:
-        """The file's text: one line per field, whatever the length of its arrays."""
+        """The file's text: one line per field, however long its arrays are."""
         content = self.model_dump(mode="json")
         lines = [
             f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in content.items()
@@ -232,11 +167,7 @@ class ScheduleFile(Spec):
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def write(self, path: str | Path) -> None:
-        """Write a file, whole or not at all.
-
-        Raises:
-            SchedrlError: The place cannot be written.
-        """
+        """Write the file, whole or not at all."""
         files.write_text(Path(path), self.to_json())
 
     @classmethod
@@ -257,28 +188,59 @@ class ScheduleFile(Spec):
 
     @property
     def evaluations(self) -> int:
-        """Times that the sampler calls the network."""
+        """How often the sampler calls the network."""
         if self.sampler != "heun":
             return self.num_steps
         return 2 * self.num_steps - (1 if self.sigmas[-1] == 0.0 else 0)
 
+    def required_training(self) -> TrainingSchedule:
+        """The training schedule; a file without one is an error."""
+        if self.training is None:
+            raise SchedrlError(
+                "field 'training': is needed here and the file has none; design the grid with --schedule, the "
+                "schedule that the network was trained with"
+            )
+        return self.training
+
+    def placed(self, *, whole: bool = False) -> Placed:
+        """The levels that a network of the training schedule can be evaluated at.
+
+        Args:
+            whole: Round to whole training steps, for schedulers that know no others.
+
+        Returns:
+            The levels, and what the change costs.
+
+        Raises:
+            SchedrlError: The file has no training schedule, its grid does not end at 0, or has more steps than that.
+        """
+        return place(self.grid, self.required_training(), self.sampler, self.eigenvalues, whole=whole)
+
     def to_diffusers(
         self, scheduler: SchedulerName | None = None, prediction_type: PredictionType = "epsilon"
     ) -> Any:
-        """The grid as a configured scheduler of diffusers.
+        """The grid as a configured scheduler of diffusers, its timesteps set.
 
-        See :func:`schedrl.export.to_diffusers`, which this calls.
+        It belongs to a subclass that keeps the grid when a pipeline sets N timesteps anew; its attribute ``placed``
+        is the :class:`~schedrl.export.Placed` grid. Give it to a pipeline as ``pipe.scheduler = …``, because some
+        constructors make a plain scheduler from its settings. Keep this file rather than a saved pipeline: diffusers
+        saves the settings without the grid.
 
         Args:
-            scheduler: Its class; None is the one for the file's sampler.
+            scheduler: One of ``SCHEDULERS``. None is the class for the file's sampler: Euler for DDIM, which is the
+                same sampler in other coordinates and rounds nothing. DDIM's and DDPM's own classes know whole
+                training steps only, so the grid is rounded to the nearest.
             prediction_type: What the network predicts.
 
-        Raises:
-            SchedrlError: diffusers is not installed, or the file has no training law.
-        """
-        from schedrl.export import to_diffusers
+        Returns:
+            The scheduler. It starts from a state of variance 1 scaled by its ``init_noise_sigma``, as in diffusers.
 
-        return to_diffusers(self, scheduler, prediction_type)
+        Raises:
+            SchedrlError: diffusers is not installed, a name does not exist, or the file has no training schedule.
+        """
+        kind = scheduler_named(scheduler, self.sampler)
+        training = self.required_training()
+        return make_scheduler(kind, self.placed(whole=kind.whole), training, prediction_type)
 
     @field_serializer("sigmas", "logsnr", when_used="json")
     def _infinity_as_text(self, value: tuple[float, ...]) -> list[float | str]:
@@ -287,46 +249,13 @@ class ScheduleFile(Spec):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         grid = parse(Grid, {"sigmas": self.sigmas}, "levels")
-        _compare("logsnr", self.logsnr, grid.logsnr, "sigmas")
-        _compare("alphas_cumprod", self.alphas_cumprod, grid.alphas_cumprod, "sigmas")
+        require_agreement("logsnr", self.logsnr, grid.logsnr, "sigmas")
+        require_agreement("alphas_cumprod", self.alphas_cumprod, grid.alphas_cumprod, "sigmas")
         if (self.training is None) != (self.timesteps is None):
             raise ValueError("timesteps and training: must both be given, or neither")
         if self.training is not None and self.timesteps is not None:
-            law = self.training
-            steps = grid.timesteps(law.schedule, law.num_train_timesteps)
-            _compare(
-                "timesteps",
-                self.timesteps,
-                steps,
-                "sigmas and the training law",
-                scale=law.num_train_timesteps,
-            )
+            steps = self.training.num_train_timesteps
+            derived = grid.timesteps(self.training.schedule, steps)
+            source = "sigmas and the training schedule"
+            require_agreement("timesteps", self.timesteps, derived, source, scale=steps)
         return self
-
-
-def _compare(
-    field: str, given: tuple[float, ...], derived: FloatArray, source: str, scale: float | None = None
-) -> None:
-    """Check an array that could be derived.
-
-    Args:
-        field: Its name.
-        given: What the file says.
-        derived: What follows from the rest of the file.
-        source: What it follows from.
-        scale: Size of its numbers; None compares each with its own.
-
-    Raises:
-        ValueError: They differ; the text names the first entry that does.
-    """
-    if len(given) != len(derived):
-        raise ValueError(f"{field}: must have {len(derived)} entries, by {source} (got {len(given)})")
-    values = np.array(given)
-    with np.errstate(invalid="ignore"):
-        allowed = _TOLERANCE * (np.maximum(np.abs(derived), 1e-3) if scale is None else scale)
-        agree = (values == derived) | (np.abs(values - derived) <= allowed)
-    if not agree.all():
-        index = int(np.flatnonzero(~agree)[0])
-        raise ValueError(
-            f"{field}[{index}] = {given[index]:.8g} contradicts {source}, by which it is {derived[index]:.8g}"
-        )

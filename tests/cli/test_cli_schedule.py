@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import Result
 
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import Provenance, ScheduleFile
 from schedrl.schedules import get, grid
 from schedrl.sources import Gaussian
 

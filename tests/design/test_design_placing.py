@@ -13,7 +13,7 @@ from schedrl.design.baselines import baselines, diffusers_steps, errors, off_flo
 from schedrl.design.placing import METHODS, binned, place
 from schedrl.design.trust import trust
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import TrainingSchedule
+from schedrl.export import TrainingSchedule
 from schedrl.schedules import Grid, get
 from schedrl.sources.gaussian.measurement import Measurement
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import Provenance, ScheduleFile
 from schedrl.schedules import get, grid
 
 Make = Callable[..., ScheduleFile]

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from schedrl.errors import SchedrlError
-from schedrl.export import SCHEDULERS, convert, diffusers_placement, on_training_law, to_diffusers
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import SCHEDULERS, Provenance, ScheduleFile, convert
 from schedrl.schedules import get, grid
 from schedrl.sources import Gaussian
 
@@ -38,7 +37,7 @@ def test_is_an_instance_with_the_law_and_the_grid(make: Make, name: str) -> None
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_pipelines_call_keeps_the_grid_and_another_number_is_refused(make: Make, name: str) -> None:
-    made = to_diffusers(make("linear", 10), name)
+    made = make("linear", 10).to_diffusers(name)  # type: ignore[arg-type]
     before = made.timesteps.clone()
     made.set_timesteps(10, device="cpu")
     assert (made.timesteps == before).all()
@@ -48,7 +47,7 @@ def test_a_pipelines_call_keeps_the_grid_and_another_number_is_refused(make: Mak
 
 def test_multistep_solver_steps_on_the_levels(make: Make) -> None:
     file = make("linear", 10)
-    made = to_diffusers(file, "DPMSolverMultistepScheduler")
+    made = file.to_diffusers("DPMSolverMultistepScheduler")
     np.testing.assert_allclose(made.sigmas.numpy(), file.sigmas, rtol=1e-6)
     assert len(made.timesteps) == 10
 
@@ -57,7 +56,7 @@ def test_first_order_multistep_is_ddim(make: Make) -> None:
     import torch
 
     file = make("linear", 10)
-    multistep, euler = (to_diffusers(file, name, "sample") for name in (SCHEDULERS[4], SCHEDULERS[2]))
+    multistep, euler = (file.to_diffusers(name, "sample") for name in (SCHEDULERS[4], SCHEDULERS[2]))  # type: ignore[arg-type]
     multistep.register_to_config(solver_order=1)
     outputs = []
     for made in (multistep, euler):
@@ -70,7 +69,7 @@ def test_first_order_multistep_is_ddim(make: Make) -> None:
 
 def test_rounding_is_to_the_nearest_step_and_its_cost_is_exact(make: Make) -> None:
     file = make("scaled-linear", 10, eigenvalues=[2.0, 0.3, 0.02])
-    placed = diffusers_placement(file, "DDIMScheduler")
+    placed = file.to_diffusers("DDIMScheduler").placed
     assert placed.timesteps.tolist() == np.rint(np.array(file.timesteps)[:-1] - 1).tolist()
     alphas = get("scaled-linear").alphas_cumprod(1000)[placed.timesteps.astype(int)]
     rounded = np.append(np.sqrt((1 - alphas) / alphas), 0.0)
@@ -82,14 +81,14 @@ def test_rounding_is_to_the_nearest_step_and_its_cost_is_exact(make: Make) -> No
     assert placed.cost == pytest.approx(expected, rel=1e-9)
     assert expected != 0.0
     assert "rounded to whole training steps" in placed.notes[0]
-    assert diffusers_placement(file).notes == ()
-    assert diffusers_placement(file).cost == 0.0
+    assert file.to_diffusers().placed.notes == ()
+    assert file.to_diffusers().placed.cost == 0.0
 
 
 def test_steps_that_round_alike_stay_different() -> None:
     crowded = grid("exponential", 30, sigma_min=0.0101, sigma_max=0.011)
     file = ScheduleFile.of(crowded, "ddim", Provenance(method="x"), get("linear"))
-    steps = on_training_law(file, whole=True).timesteps
+    steps = file.placed(whole=True).timesteps
     assert len(steps) == 30
     assert (np.diff(steps) < 0).all()
     assert steps[-1] >= 0
@@ -98,12 +97,12 @@ def test_steps_that_round_alike_stay_different() -> None:
 
 def test_levels_outside_the_law_move_to_its_ends(make: Make) -> None:
     file = make("scaled-linear", 12, sigma_min=0.002, sigma_max=80.0, eigenvalues=[1.0])
-    placed = on_training_law(file, whole=False)
+    placed = file.placed()
     ends = np.exp(-0.5 * get("scaled-linear").logsnr_steps(1000))[[-1, 0]]
     np.testing.assert_allclose(placed.sigmas[[0, -2]], ends)
     assert (np.diff(placed.sigmas) < 0).all()
     assert len(placed.sigmas) < 13
-    assert "outside the training law's" in placed.notes[0]
+    assert "outside the training schedule's range" in placed.notes[0]
     assert "left out" in placed.notes[1]
 
 
@@ -138,14 +137,14 @@ def test_plain_diffusers_reads_the_written_config_and_grid(make: Make, tmp_path:
 )
 def test_wrong_names(make: Make, scheduler: str, prediction: Any, match: str) -> None:
     with pytest.raises(SchedrlError, match=match):
-        to_diffusers(make(), scheduler, prediction)
+        make().to_diffusers(scheduler, prediction)  # type: ignore[arg-type]
 
 
 def test_needs_a_law_and_an_end_at_data(make: Make) -> None:
     with pytest.raises(SchedrlError, match=r"field 'training': is needed"):
-        to_diffusers(ScheduleFile.of(grid("karras", 4), "ddim", Provenance(method="x")))
+        ScheduleFile.of(grid("karras", 4), "ddim", Provenance(method="x")).to_diffusers()
     with pytest.raises(SchedrlError, match=r"field 'sigmas': must end at 0"):
-        to_diffusers(make(final_zero=False))
+        make(final_zero=False).to_diffusers()
 
 
 def test_without_diffusers_the_error_says_what_to_install(
@@ -160,7 +159,7 @@ def test_without_diffusers_the_error_says_what_to_install(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SchedrlError, match=r"pip install 'schedrl\[export\]'"):
-        to_diffusers(make())
+        make().to_diffusers()
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
@@ -180,11 +179,12 @@ def test_a_pipeline_calls_its_network_at_the_grids_steps(make: Make, name: str) 
     network.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
     kind = getattr(diffusers, name.replace("Scheduler", "Pipeline"))
     pipeline = kind(network, getattr(diffusers, name)())
-    pipeline.scheduler = to_diffusers(make("linear", 6), name)
+    made = make("linear", 6).to_diffusers(name)  # type: ignore[arg-type]
+    pipeline.scheduler = made
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     images = pipeline(num_inference_steps=6, output_type="np", generator=generator).images
     assert images.shape == (1, 4, 4, 1)
-    assert seen == diffusers_placement(make("linear", 6), name).timesteps.tolist()
+    assert seen == made.placed.timesteps.tolist()
     with pytest.raises(SchedrlError, match="must be 6"):
         pipeline(num_inference_steps=7)

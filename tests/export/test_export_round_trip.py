@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from schedrl.diffusion.samplers import ddim, ddpm, heun
-from schedrl.export import to_diffusers
-from schedrl.export.schedule_file import ScheduleFile
+from schedrl.export import ScheduleFile
 from schedrl.schedules import Grid
 from schedrl.sources import Gaussian
 
@@ -92,7 +91,7 @@ def test_same_trajectory(
     make: Make, law: str, grid: str, steps: int, name: str, sampler: str, prediction: str
 ) -> None:
     file = make(law, steps, sampler, grid, final_zero=True)
-    scheduler = to_diffusers(file, name, prediction)  # type: ignore[arg-type]
+    scheduler = file.to_diffusers(name, prediction)  # type: ignore[arg-type]
     start = torch.randn(6, 16, generator=torch.Generator().manual_seed(2))
     network = network_of(16)
     expected = ours(scheduler, network, start, sampler, prediction, seed=3)
@@ -106,7 +105,7 @@ def test_same_trajectory(
 def test_exact_variances_through_diffusers(make: Make, name: str, sampler: str, prediction: str) -> None:
     """A deterministic sampler is linear on a Gaussian: its output from unit states is the square root of a variance."""
     source = Gaussian([4.0, 1.0, 0.25, 0.01])
-    scheduler = to_diffusers(make("linear", 12, sampler), name, prediction)  # type: ignore[arg-type]
+    scheduler = make("linear", 12, sampler).to_diffusers(name, prediction)  # type: ignore[arg-type]
     expected = source.output_variances(Grid(sigmas=tuple(scheduler.placed.sigmas.tolist())), sampler)  # type: ignore[arg-type]
     got = theirs(scheduler, denoiser(source, scheduler, prediction), torch.ones(1, 4), seed=0)[0].square()
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4)
@@ -115,7 +114,7 @@ def test_exact_variances_through_diffusers(make: Make, name: str, sampler: str, 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_exact_variances_of_ancestral_sampling_through_diffusers(make: Make, prediction: str) -> None:
     source = Gaussian([4.0, 1.0, 0.25, 0.01])
-    scheduler = to_diffusers(make("linear", 8, "ddpm"), "DDPMScheduler", prediction)  # type: ignore[arg-type]
+    scheduler = make("linear", 8, "ddpm").to_diffusers("DDPMScheduler", prediction)  # type: ignore[arg-type]
     expected = source.output_variances(Grid(sigmas=tuple(scheduler.placed.sigmas.tolist())), "ddpm")
     count = 200_000
     start = torch.randn(count, 4, generator=torch.Generator().manual_seed(5))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import Provenance, ScheduleFile
 from schedrl.schedules import get, grid, grid_names
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schedule.schema.json"
@@ -73,14 +73,14 @@ def edit(*path: Any, value: Any) -> Edit:
         (edit("sigmas", 1, value=20.0), r"logsnr\[1\] = .* contradicts sigmas"),
         (edit("logsnr", 2, value=0.0), r"logsnr\[2\] = 0 contradicts sigmas, by which it is"),
         (edit("alphas_cumprod", 3, value=0.5), r"alphas_cumprod\[3\] = 0.5 contradicts sigmas"),
-        (edit("timesteps", 2, value=3.0), r"timesteps\[2\] = 3 contradicts sigmas and the training law"),
-        (edit("training", "betas", 7, value=0.5), r"betas\[7\] = 0.5 contradicts the law 'linear'"),
+        (edit("timesteps", 2, value=3.0), r"timesteps\[2\] = 3 contradicts sigmas and the training schedule"),
+        (edit("training", "betas", 7, value=0.5), r"betas\[7\] = 0.5 contradicts the schedule 'linear'"),
         (
             edit("training", "alphas_cumprod", 7, value=0.5),
             r"alphas_cumprod\[7\] = 0.5 contradicts the betas",
         ),
         (edit("training", "num_train_timesteps", value=500), r"betas: must have 500 entries"),
-        (edit("training", "schedule", "beta_end", value=0.03), r"betas\[1\] = .* contradicts the law"),
+        (edit("training", "schedule", "beta_end", value=0.03), r"betas\[1\] = .* contradicts the schedule"),
         (edit("training", value=None), r"timesteps and training: must both be given"),
         (edit("logsnr", value=[0.0]), r"logsnr: must have 7 entries, by sigmas \(got 1\)"),
         (edit("sigmas", 1, value=0.0), r"must strictly decrease"),
@@ -104,7 +104,7 @@ def test_contradictions_are_named(change: Edit, match: str) -> None:
     [
         ("{", "is not JSON"),
         ("[]", "must hold one JSON object"),
-        ('{"name": "cosine"}', "is a training law alone"),
+        ('{"name": "cosine"}', "is a training schedule alone"),
         ("\xff", "is not JSON"),
     ],
 )

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from schedrl.errors import SchedrlError
-from schedrl.export import FORMATS, convert, csv_table, sigma_array, sigma_text
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import FORMATS, Provenance, ScheduleFile, convert, csv_table, sigma_array, sigma_text
 from schedrl.schedules import get, grid
 
 Make = Callable[..., ScheduleFile]
@@ -76,7 +75,7 @@ def test_a_moved_first_level_is_said_with_its_cost(tmp_path: Path) -> None:
         grid("tangent", 5), "ddim", Provenance(method="t"), get("scaled-linear"), eigenvalues=spectrum
     )
     said = " ".join(convert(file, "comfyui", tmp_path / "sigmas.txt"))
-    assert "level inf lies outside the training law's" in said
+    assert "level inf lies outside the training schedule's range" in said
     assert "Exact KL" in said
     text = (tmp_path / "sigmas.txt").read_text()
     assert text == sigma_text(file) + "\n"

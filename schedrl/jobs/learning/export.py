@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from schedrl.benchmark.results import TrainingResult
-from schedrl.export.schedule_file import Provenance, ScheduleFile
+from schedrl.export import Provenance, ScheduleFile
 from schedrl.jobs.learning.job import LearningJob, learned_law
 from schedrl.provenance import provenance
 from schedrl.schedules import Grid

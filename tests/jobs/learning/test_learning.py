@@ -11,7 +11,7 @@ from schedrl import data
 from schedrl.cli.learn import minutes_of
 from schedrl.data.own import Npz
 from schedrl.errors import SchedrlError
-from schedrl.export.schedule_file import ScheduleFile
+from schedrl.export import ScheduleFile
 from schedrl.jobs.learning.export import write_law
 from schedrl.jobs.learning.job import Request, learned_law, measure_job, prepare, train_job
 from schedrl.jobs.learning.proxy import make_proxy
