@@ -15,12 +15,14 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 __all__ = [
     "AgentFileError",
     "MissingDataError",
     "SchedrlError",
     "Spec",
+    "SpecT",
     "parse",
     "unknown_name",
     "with_fields",
@@ -74,7 +76,7 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> SchedrlError:
 
 
 def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
-    """Validate ``data`` as ``model``; raise the first problem as one readable line.
+    """Validate ``data`` as ``model``; raise one readable line: the first problem, and the number of others.
 
     Args:
         model: The pydantic model to build.
@@ -99,8 +101,15 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        problem = " ".join(_first_problem(model, error).split())  # one line, whatever the user's keys hold
-        raise SchedrlError(f"{what}: {problem}") from None
+        # A misspelt field is often a missing one too; its name is the better hint.
+        problems = error.errors()
+        misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
+        counted = [p for p in problems if p["type"] != "missing"] if misspelt else problems
+        first = misspelt[0] if misspelt else problems[0]
+        others = len({_place(model, p["loc"]) for p in counted}) - 1
+        more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+        text = " ".join(_described(model, first).split())  # one line, whatever the user's keys hold
+        raise SchedrlError(f"{what}: {text}{more}") from None
 
 
 def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,10 +151,13 @@ def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(new[tag] == old[tag] for tag in ("kind", "name") if tag in new and tag in old)
 
 
-def _first_problem(model: type[BaseModel], error: ValidationError) -> str:
-    # A misspelt field is often a missing one too; its name is the better hint.
-    problems = error.errors()
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The place of a problem without pydantic's labels of union members (``float``, ``tuple[float, ...]``)."""
+    labels = ("bool", "float", "int", "str")
+    return tuple(part for part in _walk(model, location)[0] if "[" not in part and part not in labels)
+
+
+def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
     path, _ = _walk(model, problem["loc"])
     location = ".".join(path)
     context = problem.get("ctx", {})

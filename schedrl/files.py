@@ -1,21 +1,107 @@
-"""Files that are whole or not there: write to a temporary name, then rename."""
+"""Files: written to a temporary name and renamed, so that they are whole or absent; read as JSON or TOML."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, SpecT, parse
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["dump_json", "ensure_folder", "write_arrays", "write_bytes", "write_chunks", "write_text"]
+__all__ = [
+    "cache_dir",
+    "dump_json",
+    "ensure_folder",
+    "parse_object",
+    "read_model",
+    "read_object",
+    "write_arrays",
+    "write_bytes",
+    "write_chunks",
+    "write_text",
+]
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for this package: ``$XDG_CACHE_HOME/schedrl`` or ``~/.cache/schedrl``.
+
+    It need not exist yet.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "schedrl"
+
+
+def read_model(
+    path: Path, model: type[SpecT], what: str, *, error: type[SchedrlError] = SchedrlError
+) -> SpecT:
+    """Read a JSON file, or a TOML file by its suffix, as a pydantic model.
+
+    Args:
+        path: The file.
+        model: The model.
+        what: How to name the file in a message, for example ``"agent file"``; the path is added.
+        error: What to raise.
+
+    Raises:
+        SchedrlError: In one line: the file cannot be read, is not JSON or TOML, or does not fit the model.
+    """
+    content = read_object(path, what, error=error)
+    try:
+        return parse(model, content, f"{what} {path}")
+    except SchedrlError as problem:
+        raise error(str(problem)) from None
+
+
+def read_object(path: Path, what: str, *, error: type[SchedrlError] = SchedrlError) -> dict[str, Any]:
+    """Read a JSON object, or a TOML file by its suffix; see :func:`read_model`."""
+    try:
+        text = path.read_bytes()
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{what} {path}: cannot be read: {reason}") from None
+    return parse_object(text, f"{what} {path}", toml=path.suffix == ".toml", error=error)
+
+
+def parse_object(
+    text: str | bytes, what: str, *, toml: bool = False, error: type[SchedrlError] = SchedrlError
+) -> dict[str, Any]:
+    """Parse a JSON or TOML object. In JSON, NaN and Infinity are errors.
+
+    Args:
+        text: The text, or its bytes in UTF-8.
+        what: How to name it in a message.
+        toml: It is TOML.
+        error: What to raise.
+
+    Examples:
+        >>> parse_object('{"levels": 3}', "grid")
+        {'levels': 3}
+        >>> parse_object("[[", "grid")
+        Traceback (most recent call last):
+        schedrl.errors.SchedrlError: grid: is not JSON: Expecting value: line 1 column 3 (char 2)
+    """
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
+        content = tomllib.loads(decoded) if toml else json.loads(decoded, parse_constant=_refuse)
+    except (ValueError, RecursionError) as problem:
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
+        raise error(f"{what}: is not {'TOML' if toml else 'JSON'}: {reason}") from None
+    if not isinstance(content, dict):
+        raise error(f"{what}: must hold one JSON object (got {type(content).__name__})")
+    return content
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes], *, hint: str = "") -> None:

@@ -71,6 +71,12 @@ def test_what_is_right_passes() -> None:
     assert made.renamed.side_values == (1.0, 2.0)
 
 
+def test_other_problems_are_counted() -> None:
+    assert message(inner={"levels": "x"}, note=3).endswith(" (and 1 more problem)")
+    assert message(inner={"levels": "x", "number": 2}, note=3).endswith(" (and 2 more problems)")
+    assert "more" not in message(inner={"shape": {"kind": "square", "sid": 1.0}})  # misspelt, so missing
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
