@@ -21,11 +21,10 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from schedrl.data.base import ImageData
-from schedrl.data.digits import Digits
+from schedrl.data.image_data import ImageData
 from schedrl.data.own import ImageFolder, Npz
+from schedrl.data.public_sets import CIFAR10, MNIST, Digits, FashionMNIST
 from schedrl.data.splits import ImageSplit, cut, level_centres
-from schedrl.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST
 from schedrl.errors import MissingDataError, SchedrlError, parse, unknown_name
 
 __all__ = [

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from schedrl.data import files
-from schedrl.data.base import ImageData
+from schedrl.data.image_data import ImageData, search_places
 from schedrl.data.splits import Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 
@@ -35,7 +34,7 @@ class _OwnData(ImageData):
         if path.is_absolute():
             places = [(path, "path")]
         else:
-            folders = files.search_places(self.root, extra=[(Path.cwd(), "working directory")])
+            folders = search_places(self.root, extra=[(Path.cwd(), "working directory")])
             places = [(folder / path, origin) for folder, origin in folders]
         for candidate, _ in places:
             if os.path.exists(candidate):

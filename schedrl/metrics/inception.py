@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import inception as blocks
 
-from schedrl.data.files import cache_dir
 from schedrl.errors import SchedrlError
+from schedrl.files import cache_dir
 
 __all__ = ["WEIGHTS_FILES", "InceptionFeatures", "find_weights"]
 

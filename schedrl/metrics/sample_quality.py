@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from schedrl.data.files import cache_dir
 from schedrl.errors import SchedrlError
-from schedrl.files import write_arrays
+from schedrl.files import cache_dir, write_arrays
 from schedrl.metrics.distances import (
     KID,
     FeatureStatistics,

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from schedrl.data.files import cache_dir
 from schedrl.diffusion.engines.engine import Block, PopulationState, record
 from schedrl.diffusion.engines.tape import Program
 from schedrl.diffusion.process import Inputs
+from schedrl.files import cache_dir
 
 __all__ = ["Job", "KernelUnavailableError", "NativeEngine", "lanes_for", "load"]
 

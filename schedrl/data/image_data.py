@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -10,7 +12,10 @@ from pydantic import Field
 from schedrl.data.splits import Pixels
 from schedrl.errors import Spec
 
-__all__ = ["ImageData"]
+__all__ = ["ImageData", "Place", "describe", "search_places"]
+
+Place = tuple[Path, str]
+"""A folder to look in, and who named it."""
 
 
 class ImageData(Spec):
@@ -60,3 +65,36 @@ class ImageData(Spec):
         Raises:
             SchedrlError: If a file is damaged or not what it should be.
         """
+
+
+def search_places(root: str | None, *, extra: Iterable[Place] = ()) -> list[Place]:
+    """The folders to look in, best first: ``root``, ``extra``, ``$SCHEDRL_DATA``, ``./data``.
+
+    Args:
+        root: The ``root`` field of a specification.
+        extra: More folders, between ``root`` and the environment variable.
+
+    Returns:
+        Absolute folders without repetitions, each with the name of what it comes from.
+    """
+    places: list[Place] = []
+    if root:
+        places.append((_absolute(root), "root"))
+    places += extra
+    if variable := os.environ.get("SCHEDRL_DATA"):
+        places.append((_absolute(variable), "SCHEDRL_DATA"))
+    places.append((_absolute("data"), "./data"))
+    unique: dict[Path, str] = {}
+    for path, origin in places:
+        unique.setdefault(path, origin)
+    return list(unique.items())
+
+
+def describe(places: Sequence[Place]) -> str:
+    """Name the folders in an error message."""
+    notes = ("" if os.path.isdir(path) else ", no such folder" for path, _ in places)
+    return ", ".join(f"{path} ({origin}{note})" for (path, origin), note in zip(places, notes, strict=True))
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()

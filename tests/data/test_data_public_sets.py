@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from schedrl import data
-from schedrl.data import files
+from schedrl.data import public_sets
 from schedrl.errors import MissingDataError, SchedrlError
 
 SMALL: dict[str, Any] = {"validation": 10, "test": 12}
@@ -73,7 +73,7 @@ def test_read_only_root_is_unpacked_into_the_cache_once(
             folder.chmod(0o755)
     unpacked = tree(cache)
     assert {Path(name).name: content for name, content in unpacked.items()} == fake.files
-    monkeypatch.setattr(files, "write_chunks", lambda *_, **__: pytest.fail("unpacked again"))
+    monkeypatch.setattr(public_sets, "write_chunks", lambda *_, **__: pytest.fail("unpacked again"))
     check(data.load(data.FashionMNIST(root=str(root), split_seed=1, **SMALL)), fake)
 
 
@@ -108,7 +108,7 @@ def test_many_unpack_at_once(tmp_path: Path, cache: Path, fake: Any) -> None:
 
     def unpack(_: int) -> bytes:
         barrier.wait()
-        return files.unpack_gz(source, "FashionMNIST").read_bytes()
+        return public_sets.unpack_gz(source, "FashionMNIST").read_bytes()
 
     with ThreadPoolExecutor(8) as pool:
         contents = set(pool.map(unpack, range(8)))
@@ -123,19 +123,11 @@ def test_an_unwritable_cache_is_named(tmp_path: Path, fake: Any, monkeypatch: py
         data.load(data.FashionMNIST(root=str(fake.write(tmp_path / "root")), **SMALL))
 
 
-def test_cache_folder_follows_the_xdg_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert files.cache_dir() == tmp_path / "cache" / "schedrl"
-    for value in ("", "relative/path"):
-        monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert files.cache_dir() == tmp_path / "home" / ".cache" / "schedrl"
-
-
 def test_order_of_places(
     tmp_path: Path, make_fake: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_root, in_variable, here, downloaded = (make_fake(seed) for seed in (1, 2, 3, 4))
-    downloaded.write(files.downloads_dir())
+    downloaded.write(public_sets.downloads_dir())
     check(data.load(data.FashionMNIST(**SMALL)), downloaded)
     here.write(tmp_path / "work" / "data")
     check(data.load(data.FashionMNIST(**SMALL)), here)

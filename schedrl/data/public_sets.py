@@ -1,25 +1,68 @@
-"""Image sets that torchvision knows, in its folder layout: MNIST, Fashion-MNIST, CIFAR-10."""
+"""Public image sets: scikit-learn's digits, and MNIST, Fashion-MNIST and CIFAR-10 in torchvision's folder layout.
+
+Data folders are only read. Unpacked and downloaded files go to the user's cache, under a temporary name first, so that
+processes can share it and a kill leaves no partial files.
+"""
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import math
 import os
 import struct
+import tarfile
 import tempfile
+import zlib
 from abc import abstractmethod
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from schedrl.data import files
-from schedrl.data.base import ImageData
+from schedrl.data.image_data import ImageData, describe, search_places
 from schedrl.data.splits import Labels, Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.files import cache_dir, write_chunks
 
-__all__ = ["CIFAR10", "MNIST", "FashionMNIST"]
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Digits",
+    "FashionMNIST",
+    "downloads_dir",
+    "merge_tree",
+    "unpack_gz",
+    "unpack_tar",
+]
+
+
+class Digits(ImageData):
+    """1,797 handwritten digits, 1x8x8, 17 grey levels: scikit-learn's ``load_digits``.
+
+    Needs no files. Holds out 250 images for validation and 250 for testing unless told otherwise. Source:
+    Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, 1998.
+
+    Examples:
+        >>> spec = Digits(limit=100)
+        >>> Digits.model_validate_json(spec.model_dump_json()) == spec
+        True
+    """
+
+    name: Literal["digits"] = "digits"
+
+    def read(self, paths: tuple[Path, ...]) -> Pixels:
+        """Read the images from scikit-learn."""
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
+
+        images, labels = load_digits(return_X_y=True)
+        return Pixels(
+            images=np.asarray(images).astype(np.uint8).reshape(-1, 1, 8, 8),
+            labels=np.asarray(labels).astype(np.int64),
+            levels=17,
+        )
 
 
 class _TorchvisionData(ImageData):
@@ -37,14 +80,14 @@ class _TorchvisionData(ImageData):
 
     def locate(self) -> tuple[Path, ...]:
         """Find the files in the first folder that has them all."""
-        places = [*files.search_places(self.root), (files.downloads_dir(), "downloads")]
+        places = [*search_places(self.root), (downloads_dir(), "downloads")]
         candidates = [self._found(folder) for folder, _ in places]
         # The first that lacks nothing; else the folder with most of the set tells best what is missing.
         found, lacking = min(candidates, key=lambda candidate: len(candidate[1]))
         if lacking:
             raise MissingDataError(
                 f"{self.name}: missing {', '.join(lacking)}{self._alternative}; "
-                f"looked in {files.describe(places)}; "
+                f"looked in {describe(places)}; "
                 f"set SCHEDRL_DATA to a folder that has them, or call with download=True / pass --download"
             )
         return tuple(found)
@@ -54,12 +97,12 @@ class _TorchvisionData(ImageData):
         from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
 
         dataset: Any = getattr(datasets, self.torchvision_name)
-        target = files.downloads_dir()
+        target = downloads_dir()
         try:
             target.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target, prefix=".part-", ignore_cleanup_errors=True) as part:
                 dataset(part, download=True)
-                files.merge_tree(Path(part), target)
+                merge_tree(Path(part), target)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split())
             raise MissingDataError(f"{self.name}: download into {target} failed ({reason})") from None
@@ -99,7 +142,7 @@ class _IdxData(_TorchvisionData):
 
     def _checked(self, path: Path, shape: tuple[int, ...]) -> Path:
         """Unpack a file if need be, and check that it holds uint8 items of this shape."""
-        plain = files.unpack_gz(path, self.torchvision_name) if path.suffix == ".gz" else path
+        plain = unpack_gz(path, self.torchvision_name) if path.suffix == ".gz" else path
         length = 4 * (2 + len(shape))
         try:
             size = plain.stat().st_size
@@ -176,7 +219,7 @@ class CIFAR10(_TorchvisionData):
         reader = datasets.CIFAR10
 
         (path,) = paths
-        root = path if path.is_dir() else files.unpack_tar(path, self.torchvision_name, self._members)
+        root = path if path.is_dir() else unpack_tar(path, self.torchvision_name, self._members)
         sums = [*reader.train_list, *reader.test_list, [reader.meta["filename"], reader.meta["md5"]]]
         for name, md5 in sums:
             batch = root / self._folder / name
@@ -191,3 +234,120 @@ class CIFAR10(_TorchvisionData):
             test_images=test.data.transpose(0, 3, 1, 2),
             test_labels=np.asarray(test.targets, dtype=np.int64),
         )
+
+
+_CHUNK = 1 << 20
+_CACHE_HINT = "; set XDG_CACHE_HOME to a writable folder"
+_UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
+
+
+def downloads_dir() -> Path:
+    """The folder in the cache that downloads go to, laid out like a data folder."""
+    return cache_dir() / "downloads"
+
+
+def unpack_gz(source: Path, kind: str) -> Path:
+    """Unpack a .gz file into the cache, once.
+
+    The folder it goes to is named after size and CRC of ``source``, so another file of the same name never
+    stands in for it; the unpacked file is checked against that CRC at every call.
+
+    Args:
+        source: The .gz file, which may be in a read-only folder.
+        kind: Subfolder of the cache, the name of the set.
+
+    Returns:
+        The unpacked file.
+
+    Raises:
+        SchedrlError: If ``source`` is damaged, or the cache cannot be written to.
+    """
+    crc, length = _gz_trailer(source)
+    folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
+    target = folder / source.name.removesuffix(".gz")
+    if not _matches(target, crc, length):
+        write_chunks(target, _gunzip(source), hint=_CACHE_HINT)
+    return target
+
+
+def _gz_trailer(source: Path) -> tuple[int, int]:
+    """CRC-32 and length (modulo 2^32) of the content, as RFC 1952 stores them at a file's end."""
+    try:
+        with source.open("rb") as stream:
+            stream.seek(-8, os.SEEK_END)
+            crc, length = struct.unpack("<II", stream.read(8))
+    except OSError as error:
+        raise _damaged(source, error) from None
+    return crc, length
+
+
+def _matches(path: Path, crc: int, length: int) -> bool:
+    try:
+        if path.stat().st_size % 2**32 != length:
+            return False
+        actual = 0
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                actual = zlib.crc32(chunk, actual)
+    except OSError:
+        return False
+    return actual == crc
+
+
+def _gunzip(source: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(source) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except _UNREADABLE as error:
+        raise _damaged(source, error) from None
+
+
+def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
+    """Unpack some files of a .tar.gz file into the cache, once.
+
+    Args:
+        source: The archive, which may be in a read-only folder.
+        kind: Subfolder of the cache, the name of the set.
+        members: Paths inside the archive; nothing else is unpacked.
+
+    Returns:
+        The folder that has the members at their paths.
+
+    Raises:
+        SchedrlError: If ``source`` is damaged or lacks a member, or the cache cannot be written to.
+    """
+    crc, _ = _gz_trailer(source)
+    folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
+    wanted = {PurePosixPath(name) for name in members if not (folder / name).is_file()}
+    if not wanted:
+        return folder
+    try:
+        with tarfile.open(source, "r:gz") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                stream = archive.extractfile(member) if name in wanted and member.isfile() else None
+                if stream is not None:
+                    write_chunks(folder / name, [stream.read()], hint=_CACHE_HINT)
+                    wanted.remove(name)
+    except _UNREADABLE as error:
+        raise _damaged(source, error) from None
+    if wanted:
+        raise _damaged(source, f"without {', '.join(sorted(map(str, wanted)))}")
+    return folder
+
+
+def merge_tree(source: Path, target: Path) -> None:
+    """Move every file under ``source`` to the same path under ``target``, replacing what is there.
+
+    Both must be on one file system; each file appears at once, so a second process may do the same.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, destination)
+
+
+def _damaged(source: Path, reason: object) -> SchedrlError:
+    return SchedrlError(f"{source}: damaged or unreadable ({reason}); get the file again")
