@@ -14,7 +14,6 @@ import numpy as np
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.policies import find
-from schedrl.policies.solving import solve
 from schedrl.schedules import Grid
 from schedrl.sources import CurieWeiss
 
@@ -36,7 +35,7 @@ def main() -> None:
         magnet = CurieWeiss(dimension=dimension, beta=2.0, majority=0.8)
         share, width = magnet.positive_probability, 1.0 - magnet.magnetisation**2
         for name in ("ppo", "dilated-vp", "dilated-ve", "grid-reference"):
-            sigmas = solve(find(name, variant.id), problems).sigmas
+            sigmas = find(name, variant.id).solve(problems).sigmas
             grid = Grid(sigmas=tuple(sigmas[0].tolist()))
             found = magnet.simulate(grid, np.random.default_rng(SEED), count)
             error = abs(found.majority - share) / (1.0 - share) + abs(found.coordinate_variance / width - 1.0)

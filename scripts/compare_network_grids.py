@@ -28,7 +28,6 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.sources import NetworkSource
 from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.policies.agents import catalogue
-from schedrl.policies.solving import solve
 from schedrl.sources.gaussian.divergences import kl
 from schedrl.sources.gaussian.flow import flow_distance
 from schedrl.sources.gaussian.recursions import output_variances
@@ -92,7 +91,7 @@ def gaussian_table(network: str) -> None:
     rows = []
     for name, agent in catalogue().items():
         if name.startswith("grid-"):
-            levels = solve(agent, problems).sigmas[0]
+            levels = agent.solve(problems).sigmas[0]
             ratio = output_variances(spectrum, levels, "ddim") / spectrum
             rows.append((flow_distance(spectrum, levels) * share, float(kl(ratio)), name))
     print("| grid | divergence (nats) | distance to the flow, Gaussian |\n|---|---|---|")

@@ -22,7 +22,7 @@ from schedrl.environments.registration import training_variant
 from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.policies.agents import AVADSCAgent
-from schedrl.policies.ava_dsc import AVADSCPolicy
+from schedrl.policies.policy import AVADSCPolicy
 from schedrl.policies.ppo_spec import ppo_spec
 
 RATE = 50.0

@@ -13,7 +13,7 @@ import pytest
 import schedrl
 from schedrl.environments.registration import variant_of
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.policies.agents import catalogue, definition_hash
+from schedrl.policies.agents import catalogue
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -34,7 +34,7 @@ def test_an_environment_keeps_its_hashes(env_id: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PINNED["agents"]))
 def test_an_agent_keeps_its_hash(name: str) -> None:
-    assert definition_hash(catalogue()[name]) == PINNED["agents"][name]
+    assert catalogue()[name].definition_hash() == PINNED["agents"][name]
 
 
 def test_lines_are_filed_under_hashes_of_today() -> None:

@@ -6,12 +6,12 @@ agent is rewarded for. The interval that decides is that of the difference paire
 """
 
 from schedrl.benchmark.evaluation import RunResult, evaluate
-from schedrl.benchmark.forms import Form, measured_variant
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.tasks import FIRST_SEED, held_out_seeds
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.benchmark.training_tasks import Entry, Plan, run_plan
+from schedrl.policies.agents import Form
 
 __all__ = [
     "FIRST_SEED",
@@ -24,7 +24,6 @@ __all__ = [
     "TrainingSummary",
     "evaluate",
     "held_out_seeds",
-    "measured_variant",
     "read_results",
     "run_plan",
     "summarise_training",

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from schedrl.benchmark.forms import Form
 from schedrl.benchmark.sampling_tasks import NUM_SOURCES, SamplingPlan, make_sampling_plan
 from schedrl.benchmark.searches import check_searches
 from schedrl.benchmark.tasks import FIRST_SEED, NUM_SEEDS, held_out_seeds
@@ -20,7 +19,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import ScheduleSearchAgent, find, slug
+from schedrl.policies.agents import Form, ScheduleSearchAgent, find, slug
 
 __all__ = [
     "AgentEntry",

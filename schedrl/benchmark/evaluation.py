@@ -16,7 +16,7 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.baselines import Policy, State
+from schedrl.policies.policy import Policy, State
 
 if TYPE_CHECKING:
     from schedrl.metrics.sample_quality import SampleQuality

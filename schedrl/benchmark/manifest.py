@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from schedrl.benchmark.forms import Form
 from schedrl.benchmark.results import SamplingResult, TrainingResult
 from schedrl.benchmark.sampling_tasks import SamplingPlan
 from schedrl.benchmark.store import RESULTS, read_results
@@ -20,7 +19,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, write_text
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import Agent, TrainedAgent
+from schedrl.policies.agents import AnyAgent, Form
 
 __all__ = [
     "MANIFEST",
@@ -108,7 +107,7 @@ def write_training_manifest(
     rows = []
     for row in plan.measurements:
         agent = row.entry.agent
-        path = relative(Path(agent.path), folder, within) if isinstance(agent, TrainedAgent) else None
+        path = None if agent.files is None else relative(agent.files, folder, within)
         rows.append(
             TrainingManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path)
         )
@@ -224,7 +223,7 @@ class SamplingManifestRow(Spec):
 
     label: str
     agent_hash: str
-    agent: Agent = Field(discriminator="kind")
+    agent: AnyAgent
 
 
 class SamplingManifest(Spec):
@@ -259,9 +258,9 @@ def write_sampling_manifest(
     """Describe a comparison in its folder; see :func:`write_training_manifest`."""
     rows = []
     for row in plan.rows:
-        agent = row.entry.agent
-        if agent.kind == "trained":
-            agent = agent.model_copy(update={"path": relative(Path(agent.path), folder, within)})
+        agent: Any = row.entry.agent
+        if agent.files is not None:
+            agent = agent.relocated(relative(agent.files, folder, within))
         rows.append(SamplingManifestRow(label=row.entry.label, agent_hash=row.agent_hash, agent=agent))
     manifest = SamplingManifest(
         variant=plan.variant,

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from schedrl.benchmark.forms import Form
 from schedrl.benchmark.store import Line
 from schedrl.errors import Spec
 from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.policies.agents import Form
 
 __all__ = ["Quality", "SamplingResult", "TrainingResult"]
 

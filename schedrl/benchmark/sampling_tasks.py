@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +19,8 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.sources import NetworkSource
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import Agent, PPOAgent, SearchAgent, TrainedAgent, acts_in, catalogue, find
+from schedrl.policies.agents import Agent, SearchAgent, default_agents
 from schedrl.policies.plans import OptimumPlan
-from schedrl.policies.solving import solve
 from schedrl.provenance import provenance
 from schedrl.schedules.conversions import FloatArray
 
@@ -98,18 +94,15 @@ def default_entries(variant: SamplingVariant, seeds: Sequence[int]) -> tuple[lis
     probe = _probe(variant, seeds)
     entries: list[Entry] = []
     notes = []
-    for agent in catalogue().values():
-        if not acts_in(agent, variant):
-            continue
+    for agent in default_agents(variant):
         try:
-            found = find(agent.name, variant.id)
-            _try(found, probe)
+            _try(agent, probe)
         except SchedrlError as error:
-            # No policy is shipped, or it does not apply to these sources; searches apply to all.
-            if agent.kind == "search":
+            # It does not apply to these sources; searches apply to all.
+            if agent.role == "searched":
                 notes.append(f"left out {agent.name}: {error}")
             continue
-        entries.insert(0 if isinstance(agent, PPOAgent) else len(entries), Entry(agent.name, found))
+        entries.append(Entry(agent.name, agent))
     return entries, notes
 
 
@@ -131,11 +124,7 @@ def make_sampling_plan(
     probe = _probe(variant, seeds)
     rows = []
     for entry in entries:
-        entry = (
-            Entry(entry.label, find(entry.agent.name, variant.id))
-            if isinstance(entry.agent, PPOAgent)
-            else entry
-        )
+        entry = Entry(entry.label, entry.agent.resolved(variant.id))
         try:
             _try(entry.agent, probe)
         except SchedrlError as error:
@@ -240,22 +229,12 @@ def _try(agent: Agent, probe: SamplingProblems) -> None:
         fields = type(agent.search).model_fields
         changes = {name: value for name, value in least.items() if name in fields}
         agent = agent.model_copy(update={"search": agent.search.model_copy(update=changes)})
-    probe.error(solve(agent, probe).sigmas)
+    probe.error(agent.solve(probe).sigmas)
 
 
 def _row(entry: Entry, seeds: Sequence[int]) -> SamplingMeasurement:
-    if not isinstance(entry.agent, TrainedAgent):
-        definition = json.dumps(entry.agent.model_dump(mode="json", exclude={"description"}), sort_keys=True)
-        return SamplingMeasurement(entry, hashlib.sha256(definition.encode()).hexdigest()[:16], 0)
-    from schedrl.policies.agent_files import WEIGHTS, read_description
-
-    folder = Path(entry.agent.path)
-    description = read_description(folder)
-    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
-    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
-        raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
-    return SamplingMeasurement(entry, digest, description.timesteps)
+    entry.agent.check_held_out(seeds, entry.label)
+    return SamplingMeasurement(entry, entry.agent.definition_hash()[:16], entry.agent.search_cost)
 
 
 def measure(row: SamplingMeasurement, variant: SamplingVariant, seeds: Sequence[int]) -> list[SamplingResult]:
@@ -282,7 +261,7 @@ def _measure_block(
         seeds = [seed for seed in seeds if seed in wanted]
     problems = SamplingProblems.drawn(variant, seeds)
     best = _optima_of(variant, block)
-    solution = solve(row.entry.agent, problems, seeds)
+    solution = row.entry.agent.solve(problems, seeds)
     error, reference = problems.error(solution.sigmas), problems.error(problems.reference())
     parts: dict[str, FloatArray] = problems.parts(solution.sigmas)
     shared: dict[str, Any] = {

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from schedrl import data
 from schedrl.benchmark.evaluation import MAX_RUNS, RunResult, chunks, evaluate
 from schedrl.benchmark.executors import Executor
-from schedrl.benchmark.forms import Form, forms_of, measured_variant
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.benchmark.tasks import Step, Work, run_work
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agent_files import WEIGHTS, fits, read_description
-from schedrl.policies.agents import (
-    Agent,
-    AVADSCAgent,
-    PPOAgent,
-    SequenceAgent,
-    TrainedAgent,
-    acts_in,
-    catalogue,
-    definition_hash,
-    find,
-)
-from schedrl.policies.factory import make_policy
-from schedrl.policies.sequences import SEARCH_SEEDS
+from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.provenance import provenance
 
 __all__ = [
@@ -127,10 +111,7 @@ def make_plan(
 
         samples = resolved(samples, variant.data)
     # "ppo" stands for the policy that is shipped for the environment.
-    entries = [
-        Entry(entry.label, find(entry.agent.name, variant.id)) if isinstance(entry.agent, PPOAgent) else entry
-        for entry in entries
-    ]
+    entries = [Entry(entry.label, entry.agent.resolved(variant.id)) for entry in entries]
     labels = [entry.label for entry in entries]
     for label in labels:
         if labels.count(label) > 1:
@@ -138,7 +119,7 @@ def make_plan(
     measurements: list[Measurement] = []
     skipped: dict[str, list[str]] = {}
     for entry in entries:
-        offered = forms_of(entry.agent)
+        offered = entry.agent.forms
         for form in offered if len(offered) == 1 else [form for form in offered if form in forms]:
             try:
                 measurements.append(measurement(entry, form, variant, seeds))
@@ -230,29 +211,10 @@ def measurement(entry: Entry, form: Form, variant: TrainingVariant, seeds: Seque
     """
     if variant.test_bound is None:
         raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are measured")
-    measured = measured_variant(entry.agent, variant, form)
-    make_policy(entry.agent, measured)  # complains if it cannot act there
-    if not isinstance(entry.agent, TrainedAgent):
-        if isinstance(entry.agent, SequenceAgent):
-            _unseen(entry, seeds)
-        search = entry.agent.search_steps if isinstance(entry.agent, AVADSCAgent | SequenceAgent) else 0
-        return Measurement(entry, form, measured, definition_hash(entry.agent), search)
-    folder = Path(entry.agent.path)
-    description = read_description(folder)
-    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
-    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
-        raise SchedrlError(f"seed {shared} is not held out: agent '{entry.label}' was trained from it")
-    weights = (folder / WEIGHTS).read_bytes()
-    return Measurement(
-        entry, form, measured, hashlib.sha256(weights).hexdigest(), description.optimizer_steps
-    )
-
-
-def _unseen(entry: Entry, seeds: Sequence[int]) -> None:
-    if (shared := next((seed for seed in seeds if seed < SEARCH_SEEDS), None)) is not None:
-        raise SchedrlError(
-            f"seed {shared} is not held out: agent '{entry.label}' was searched on seeds below {SEARCH_SEEDS}"
-        )
+    measured = entry.agent.measured_in(variant, form)
+    entry.agent.policy(measured)  # complains if it cannot act there
+    entry.agent.check_held_out(seeds, entry.label)
+    return Measurement(entry, form, measured, entry.agent.definition_hash(), entry.agent.search_cost)
 
 
 def measure(
@@ -276,7 +238,7 @@ def measure(
         run
         for part in chunks(seeds)
         for run in evaluate(
-            make_policy(row.entry.agent, row.variant, part),
+            row.entry.agent.policy(row.variant, part),
             row.variant,
             part,
             device=device,
@@ -332,16 +294,7 @@ def default_entries(variant: TrainingVariant, shipped_label: str = "ppo") -> lis
         variant: The environment.
         shipped_label: What to call the shipped policy.
     """
-    agents = [agent for agent in catalogue().values() if acts_in(agent, variant)]
-    entries = [Entry(agent.name, agent) for agent in agents if agent.kind not in ("ppo", "schedule-search")]
-    for agent in agents:
-        if agent.kind != "ppo":
-            continue
-        try:
-            shipped = find(agent.name, variant.id)
-        except SchedrlError:
-            continue  # none is shipped for this environment
-        # Overrides can change what is seen or decided; the shipped policy is then for another environment.
-        if isinstance(shipped, TrainedAgent) and fits(read_description(Path(shipped.path)), variant):
-            entries.insert(0, Entry(shipped_label, shipped))
-    return entries
+    return [
+        Entry(shipped_label if agent.role == "learned" else agent.name, agent)
+        for agent in default_agents(variant)
+    ]

@@ -69,7 +69,7 @@ def evaluate(
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
 
     from schedrl.environments.sampling.variant import SamplingVariant
-    from schedrl.policies import find, make_policy
+    from schedrl.policies import find
 
     found = find(agent, variant.id)
     if render is not None and render.suffix.lower() != ".png":
@@ -107,7 +107,7 @@ def evaluate(
     if render is not None:
         from matplotlib.image import imsave
 
-        policy = make_policy(found, row.variant, seed)
+        policy = found.policy(row.variant, seed)
         imsave(render, picture(policy, row.variant, seed, device=device))
         note(f"wrote {render}")
 
@@ -140,14 +140,13 @@ def _evaluate_sampling(
         note(f"wrote {json_file}")
     if render is not None:
         from schedrl.environments.sampling.problems import SamplingProblems
-        from schedrl.policies.solving import solve
         from schedrl.report.figures import png
         from schedrl.report.sampling.figures import grids_figure
 
         problems = SamplingProblems.drawn(variant, [seeds[0]])
         grids = {
             "reference": problems.reference()[0],
-            agent.name: solve(agent, problems, [seeds[0]]).sigmas[0],
+            agent.name: agent.solve(problems, [seeds[0]]).sigmas[0],
         }
         write_bytes(render, png(grids_figure(grids, agent.name)))
         note(f"wrote {render}")

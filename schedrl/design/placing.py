@@ -142,7 +142,6 @@ def _by_agent(name: str, values: FloatArray, weights: FloatArray, n: int) -> Flo
     from schedrl.environments.sampling.gaussian import GaussianBatch
     from schedrl.environments.sampling.problems import SamplingProblems
     from schedrl.policies.agents import find
-    from schedrl.policies.solving import solve
 
     env_id = "schedrl/AnyGaussianSampling-v0"
     variant: Any = sampling_variant(env_id, {})
@@ -154,7 +153,7 @@ def _by_agent(name: str, values: FloatArray, weights: FloatArray, n: int) -> Flo
     agent = find(name, env_id)
     batch = GaussianBatch(values[None], weights[None], variant.sampler, variant.source.quantiles)
     problems = SamplingProblems(variant, batch, np.array([n], dtype=np.int64))
-    return np.asarray(solve(agent, problems).sigmas[0])
+    return np.asarray(agent.solve(problems).sigmas[0])
 
 
 def _within(levels: FloatArray, low: float, high: float) -> tuple[Grid, list[str]]:

@@ -16,7 +16,6 @@ from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.runs import Phase, TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.agents import find
-from schedrl.policies.factory import make_policy
 from schedrl.schedules import Schedule
 
 __all__ = ["AgentDriver", "Driver", "FixedDriver", "started"]
@@ -82,7 +81,7 @@ class AgentDriver:
             self._runs.start(run, seed)
         self.population = self._runs.population
         self._action, self._observe = variant.action, variant.observation.observe
-        self._policy = make_policy(find(agent, env_id), variant)
+        self._policy = find(agent, env_id).policy(variant)
         self._states: list[Any] = [None] * len(seeds)
         self._start = np.ones(1, dtype=np.bool_)
         self._phase: Phase | None = None

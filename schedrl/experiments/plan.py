@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,11 +196,5 @@ def trained_identity(agent: TrainedAgent, name: str, seeds: Sequence[int]) -> tu
     Raises:
         SchedrlError: One was, or its files are damaged.
     """
-    from schedrl.policies.agent_files import WEIGHTS, read_description
-
-    description = read_description(Path(agent.path))
-    used = range(description.seed, description.seed + description.hyperparameters.num_envs)
-    if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
-        raise SchedrlError(f"seed {shared} is not held out: agent '{name}' was trained from it")
-    weights = hashlib.sha256((Path(agent.path) / WEIGHTS).read_bytes()).hexdigest()
-    return weights, description.optimizer_steps
+    agent.check_held_out(seeds, name)
+    return agent.definition_hash(), agent.search_cost

@@ -7,7 +7,6 @@ Examples:
 """
 
 from schedrl.policies.agents import Agent, catalogue, find
-from schedrl.policies.baselines import Policy
-from schedrl.policies.factory import make_policy
+from schedrl.policies.policy import Policy
 
-__all__ = ["Agent", "Policy", "catalogue", "find", "make_policy"]
+__all__ = ["Agent", "Policy", "catalogue", "find"]

@@ -21,7 +21,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import AnyVariant
 from schedrl.errors import AgentFileError, Spec
 from schedrl.files import dump_json, write_arrays, write_text
-from schedrl.policies.baselines import State
+from schedrl.policies.policy import BatchPolicy, Rows, State
 from schedrl.policies.ppo_spec import PPOSpec
 
 __all__ = [
@@ -66,7 +66,7 @@ class AgentFile(Spec):
     versions: dict[str, str]
 
 
-class LearnedPolicy:
+class LearnedPolicy(BatchPolicy):
     """A trained policy network, acting.
 
     Args:
@@ -77,13 +77,7 @@ class LearnedPolicy:
     def __init__(self, network: ActorCriticPolicy, description: AgentFile) -> None:
         self.network, self.description = network, description
 
-    def predict(
-        self,
-        observation: Any,
-        state: State | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], State | None]:
+    def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
         """Actions of the network, found row by row.
 
         A matrix product of many rows may round each otherwise than alone, and a run's actions, and so all its numbers,
@@ -91,19 +85,17 @@ class LearnedPolicy:
         """
         network, space = self.network, self.network.action_space
         if not deterministic:
-            return network.predict(observation)[0], None
-        rows, vectorised = network.obs_to_tensor(observation)
-        assert isinstance(rows, torch.Tensor)
+            return network.predict(rows)[0], ()
+        inputs, _ = network.obs_to_tensor(rows)
+        assert isinstance(inputs, torch.Tensor)
         with torch.no_grad():
             # What SB3's predict does for the most likely action, without its cost for every row.
-            latent = (network.mlp_extractor.forward_actor(row.flatten(1)) for row in rows.split(1))
+            latent = (network.mlp_extractor.forward_actor(row.flatten(1)) for row in inputs.split(1))
             outputs = torch.cat([network.action_net(part) for part in latent])
         if isinstance(space, gym.spaces.Discrete):
-            actions = outputs.argmax(dim=1).numpy()
-        else:
-            assert isinstance(space, gym.spaces.Box)
-            actions = np.clip(outputs.numpy(), space.low, space.high)
-        return (actions if vectorised else actions[0]), None
+            return outputs.argmax(dim=1).numpy(), ()
+        assert isinstance(space, gym.spaces.Box)
+        return np.clip(outputs.numpy(), space.low, space.high), ()
 
 
 def save_agent(folder: Path, network: ActorCriticPolicy, description: AgentFile) -> None:

@@ -24,8 +24,7 @@ from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import TrainedAgent, find
-from schedrl.policies.baselines import Policy
-from schedrl.policies.factory import make_policy
+from schedrl.policies.policy import Policy
 from schedrl.schedules import BetaKnots
 from schedrl.schedules.conversions import log_alpha_bar_from_logsnr, logsnr_from_log_alpha_bar
 
@@ -87,7 +86,7 @@ class DKO:
                 f"agent '{found.name}': sees '{unknown[0]}', which only a training shows; a kernel outside one can "
                 f"see {', '.join(_FEATURES)}"
             )
-        return cls(make_policy(found, variant), variant, budget)
+        return cls(found.policy(variant), variant, budget)
 
     @property
     def action(self) -> KernelAction:

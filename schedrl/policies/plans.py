@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from schedrl.environments.sampling.env import SamplingEnv, SamplingVectorEnv
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.errors import SchedrlError, Spec
+from schedrl.policies.policy import BatchPolicy, Rows, State
 from schedrl.schedules import AnyGridLaw, Grid
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import Sigma
@@ -22,6 +25,7 @@ __all__ = [
     "DilationPlan",
     "FlowOptimumPlan",
     "GeodesicPlan",
+    "GridPolicy",
     "InterpolantPlan",
     "LawPlan",
     "LevelsPlan",
@@ -314,3 +318,36 @@ def _gaussian(problems: SamplingProblems, name: str) -> Any:
     if not isinstance(problems.batch, GaussianBatch):
         raise SchedrlError(f"plan '{name}': needs a Gaussian source; {problems.variant.id} has another")
     return problems.batch
+
+
+class GridPolicy(BatchPolicy):
+    """A plan as a policy in an environment, through its actions: SB3's ``predict``.
+
+    It looks at the environment's sources, not at observations. Grids that start at a finite level begin at the
+    environment's first level instead.
+
+    Args:
+        plan: How grids are found.
+        env: The environment it acts in, single or vectorised.
+    """
+
+    def __init__(self, plan: Plan, env: SamplingVectorEnv | SamplingEnv) -> None:
+        vector = env.vector if isinstance(env, SamplingEnv) else env
+        self.plan, self.runs = plan, vector.runs
+        self._targets = np.zeros_like(self.runs.levels)
+
+    def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
+        """Actions that step to the plan's next levels."""
+        runs = self.runs
+        if len(rows) != runs.num_runs:
+            raise SchedrlError(f"observation: one row per run is needed, {runs.num_runs}")
+        fresh = np.flatnonzero(runs.remaining == runs.total)
+        if len(fresh):
+            problems = SamplingProblems(runs.variant, runs.batch, runs.total).take(fresh)
+            grids = self.plan.grids(problems)
+            self._targets[fresh] = 0.0
+            self._targets[fresh, : grids.shape[1]] = grids
+        taken = runs.total - runs.remaining
+        wanted = self._targets[np.arange(runs.num_runs), np.minimum(taken + 1, runs.total)]
+        actions = runs.variant.action.encode(runs.sigma, wanted, runs.remaining, runs.total, runs.batch)
+        return actions, ()

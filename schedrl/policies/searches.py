@@ -25,9 +25,9 @@ __all__ = [
     "CMAESSearch",
     "CoordinateSearch",
     "DynamicProgramming",
-    "Found",
     "RandomSearch",
     "Search",
+    "Solution",
 ]
 
 _ROWS_AT_ONCE = 8192
@@ -42,16 +42,23 @@ Evaluations = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class Solution:
+    """Grids for sampling problems.
 
     Attributes:
-        sigmas: Grids ``[B, greatest N + 1]``.
-        evaluations: Sampler runs spent on each source, ``[B]``.
+        sigmas: ``[B, greatest N + 1]``, descending; shorter grids repeat their last value.
+        evaluations: Sampler runs spent on each source to find its grid, ``[B]``; 0 for closed forms and policies.
+        seconds: Wall-clock time for all of them.
     """
 
     sigmas: FloatArray
     evaluations: NDArray[np.int64]
+    seconds: float = 0.0
+
+    @classmethod
+    def free(cls, sigmas: FloatArray) -> Solution:
+        """Grids that took no sampler run to find."""
+        return cls(sigmas, np.zeros(len(sigmas), dtype=np.int64))
 
 
 class Search(Protocol):
@@ -61,7 +68,7 @@ class Search(Protocol):
     def name(self) -> str:
         """Name in an agent's file."""
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """Search for every problem.
 
         Args:
@@ -83,7 +90,7 @@ class RandomSearch(Spec):
     evaluations: Evaluations = 200
     spread: Annotated[float, Field(gt=0.0)] = 0.2
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """Draw, evaluate, keep the best."""
         best = np.zeros((len(problems), problems.width - 1))
         value = np.full(len(problems), np.inf)
@@ -95,7 +102,7 @@ class RandomSearch(Spec):
             if begin == 0:
                 tried[:, 0] = 0.0
             _keep_better(best, value, tried, _evaluate(problems, tried))
-        return Found(problems.placed(best), np.full(len(problems), self.evaluations))
+        return Solution(problems.placed(best), np.full(len(problems), self.evaluations))
 
 
 class CMAESSearch(Spec):
@@ -110,7 +117,7 @@ class CMAESSearch(Spec):
     evaluations: Evaluations = 200
     spread: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """One instance per source, in lockstep.
 
         Raises:
@@ -163,7 +170,7 @@ class CoordinateSearch(Spec):
     evaluations: Evaluations = 200
     stride: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """Sweeps over the steps; the stride halves after a sweep."""
 
         def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
@@ -197,7 +204,7 @@ class DynamicProgramming(Spec):
     name: Literal["dynamic"] = "dynamic"
     levels: Annotated[int, Field(ge=4, le=512)] = 65
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Found:
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """Costs of all pairs, then the cheapest path of N steps."""
         count, size = self.levels, len(problems)
         reference, batch = problems.variant.action.reference, problems.batch
@@ -219,7 +226,7 @@ class DynamicProgramming(Spec):
             path = _cheapest_path(cost[:, :, rows], min(n, count - 1))
             sigmas[rows[:, None], np.arange(path.shape[1])] = fine[path, rows[:, None]]
         spent = np.ceil(0.5 * count * (count - 1) / problems.total).astype(np.int64)
-        return Found(sigmas, spent)
+        return Solution(sigmas, spent)
 
 
 AnySearch = Annotated[
@@ -273,7 +280,7 @@ def _by_steps(
     problems: SamplingProblems,
     rngs: Rngs,
     search: Callable[[SamplingProblems, Rngs], tuple[FloatArray, int]],
-) -> Found:
+) -> Solution:
     """Search problems of equal N side by side: nothing is spent on steps that shorter grids do not have."""
     actions = np.zeros((len(problems), problems.width - 1))
     spent = np.zeros(len(problems), dtype=np.int64)
@@ -281,7 +288,7 @@ def _by_steps(
         rows = np.flatnonzero(problems.total == n)
         found, spent[rows] = search(problems.take(rows), [rngs[row] for row in rows.tolist()])
         actions[rows, :n] = found
-    return Found(problems.placed(actions), spent)
+    return Solution(problems.placed(actions), spent)
 
 
 def _drawing(rng: np.random.Generator) -> Callable[..., NDArray[np.float64]]:

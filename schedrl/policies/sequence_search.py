@@ -19,13 +19,13 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, parse, unknown_name
 from schedrl.files import dump_json, ensure_folder, write_text
 from schedrl.policies.agents import (
+    SEARCH_SEEDS,
     SEQUENCE,
-    ScheduleAgent,
     SearchPoint,
     SequenceAgent,
     TrainedAgent,
-    catalogue,
     find,
+    named_schedules,
 )
 from schedrl.policies.sequence_proposals import Proposals, Round, SequenceSpace, proposals, static_sequences
 from schedrl.policies.sequence_specs import (
@@ -37,7 +37,6 @@ from schedrl.policies.sequence_specs import (
     SequenceSearchSpec,
     TPESequenceSearch,
 )
-from schedrl.policies.sequences import SEARCH_SEEDS
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["ALGORITHMS", "PROGRESS", "SearchProgress", "check_search", "ppo_budget", "search", "search_spec"]
@@ -192,8 +191,7 @@ def _begin(variant: TrainingVariant, spec: SequenceSearchSpec, budget: int, seed
     runs = budget // variant.optimizer_steps
     if runs > SEARCH_SEEDS:
         raise SchedrlError(f"budget: at most {SEARCH_SEEDS} training runs (got {runs})")
-    laws = [agent.schedule for agent in catalogue().values() if isinstance(agent, ScheduleAgent)]
-    static = static_sequences(variant, laws) if isinstance(spec, BestStaticSearch) else []
+    static = static_sequences(variant, named_schedules()) if isinstance(spec, BestStaticSearch) else []
     return proposals(spec, SequenceSpace.of(variant), runs, np.random.default_rng([seed, 0]), static)
 
 

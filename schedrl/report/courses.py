@@ -20,7 +20,7 @@ from schedrl.environments.base import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import read_description
-from schedrl.policies.agents import SEQUENCE, SequenceAgent, definition_hash, parse_agent
+from schedrl.policies.agents import SEQUENCE, SequenceAgent, parse_agent
 from schedrl.policies.progress import read_progress
 from schedrl.stats.intervals import Interval, paired_difference
 
@@ -178,7 +178,7 @@ def _search(folder: Path, manifest: TrainingManifest, digest: str) -> SequenceAg
             agent = parse_agent(json.loads(path.read_text(encoding="utf-8")), str(path))
         except (OSError, ValueError, TypeError, SchedrlError):
             continue  # another's file; the one that is wanted was read when the row was measured
-        if isinstance(agent, SequenceAgent) and definition_hash(agent) == digest:
+        if isinstance(agent, SequenceAgent) and agent.definition_hash() == digest:
             return agent
     return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -55,12 +54,9 @@ def replay(
     episode = variant.episode.model_copy(
         update={"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
     )
-    # A choice is between at least two; the last one repeated changes nothing.
-    choices: Any = (*offered, offered[-1])
-    action = ChoiceAction(choices=choices)
     fields = {name: getattr(variant, name) for name in type(variant).model_fields}
     changed = {
-        "action": action,
+        "action": ChoiceAction.of(*offered),
         "episode": episode,
         "num_train_timesteps": variant.timesteps,
         "test_bound": None,

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from schedrl.benchmark import evaluation
 from schedrl.benchmark.evaluation import evaluate, picture
-from schedrl.benchmark.forms import measured_variant
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies import find, make_policy
+from schedrl.policies import find
 from schedrl.policies.agents import ScheduleAgent
-from schedrl.policies.baselines import State
+from schedrl.policies.policy import State
 from schedrl.report.replay import replay
 from schedrl.schedules import from_dict
 
@@ -34,7 +33,7 @@ def cosine(variant: TrainingVariant) -> ScheduleAgent:
 
 
 def test_results_are_in_the_order_of_seeds_and_repeat(variant: TrainingVariant) -> None:
-    policy = make_policy(cosine(variant), variant)
+    policy = cosine(variant).policy(variant)
     results, again = evaluate(policy, variant, SEEDS), evaluate(policy, variant, SEEDS)
     assert [result.seed for result in results] == SEEDS
     assert [r.test_bound for r in results] == [r.test_bound for r in again]
@@ -49,7 +48,7 @@ def test_results_are_in_the_order_of_seeds_and_repeat(variant: TrainingVariant) 
 def test_a_run_does_not_depend_on_its_neighbours(
     variant: TrainingVariant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = make_policy(cosine(variant), variant)
+    policy = cosine(variant).policy(variant)
     together = evaluate(policy, variant, SEEDS)
     monkeypatch.setattr(evaluation, "MAX_RUNS", 2)
     apart = evaluate(policy, variant, SEEDS)
@@ -59,7 +58,7 @@ def test_a_run_does_not_depend_on_its_neighbours(
 
 
 def test_the_return_is_what_the_bound_fell_by(variant: TrainingVariant) -> None:
-    results = evaluate(make_policy(cosine(variant), variant), variant, SEEDS)
+    results = evaluate(cosine(variant).policy(variant), variant, SEEDS)
     firsts = [result.bound + result.episode_return for result in results]
     assert firsts == pytest.approx([firsts[0]] * 3, abs=1e-9)
 
@@ -71,8 +70,8 @@ def test_an_exact_law_is_on_record_and_does_not_depend_on_the_environments_actio
     for env_id in ("schedrl/DigitsKnots-v0", "schedrl/DigitsChoice-v0"):
         variant = training_variant(env_id, {**tiny, "episode.phases": 2})
         agent = cosine(variant)
-        exact = measured_variant(agent, variant, "exact")
-        results = evaluate(make_policy(agent, exact), exact, SEEDS)
+        exact = agent.measured_in(variant, "exact")
+        results = evaluate(agent.policy(exact), exact, SEEDS)
         assert all([from_dict(phase) for phase in r.schedule] == [agent.schedule] * 2 for r in results)
         bounds.append([result.test_bound for result in results])
     assert bounds[0] == bounds[1]
@@ -114,7 +113,7 @@ def test_a_policy_gets_its_state_back(tiny: dict[str, Any]) -> None:
 def test_a_run_that_diverges_is_counted_once_and_finite(tiny: dict[str, Any]) -> None:
     changes = {"episode.phases": 3, "training.optimizer.learning_rate": 10.0, "episode.divergence_error": 1.5}
     variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, **changes})
-    results = evaluate(make_policy(cosine(variant), variant), variant, SEEDS)
+    results = evaluate(cosine(variant).policy(variant), variant, SEEDS)
     assert [result.seed for result in results] == SEEDS
     gone = [result for result in results if result.diverged]
     assert min(result.optimizer_steps for result in gone) < variant.optimizer_steps
@@ -126,11 +125,11 @@ def test_a_run_that_diverges_is_counted_once_and_finite(tiny: dict[str, Any]) ->
 
 def test_without_a_test_bound_there_is_none(variant: TrainingVariant) -> None:
     bare = variant.model_copy(update={"test_bound": None})
-    assert [r.test_bound for r in evaluate(make_policy(cosine(bare), bare), bare, SEEDS[:1])] == [None]
+    assert [r.test_bound for r in evaluate(cosine(bare).policy(bare), bare, SEEDS[:1])] == [None]
 
 
 def test_a_picture_is_drawn_at_the_end(variant: TrainingVariant) -> None:
-    drawn = picture(make_policy(cosine(variant), variant), variant, SEEDS[0])
+    drawn = picture(cosine(variant).policy(variant), variant, SEEDS[0])
     assert drawn.ndim == 3
     assert drawn.dtype == np.uint8
     assert drawn.std() > 0
@@ -143,8 +142,8 @@ def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> Non
     bounds = []
     for name in ("tangent-0.3", "ava-equation"):
         agent = find(name, env_id)
-        measured = measured_variant(agent, variant, "exact")
-        [result] = evaluate(make_policy(agent, measured), measured, SEEDS[:1])
+        measured = agent.measured_in(variant, "exact")
+        [result] = evaluate(agent.policy(measured), measured, SEEDS[:1])
         programs.append([from_dict(phase) for phase in result.schedule])
         bounds.append(result.bound)
     assert [len(program) for program in programs] == [1, 4]
@@ -157,7 +156,7 @@ def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> Non
 
 def test_test_bins_add_up_to_the_part_of_the_bound_that_training_moves() -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
-    policy = make_policy(find("cosine", variant.id), variant)
+    policy = find("cosine", variant.id).policy(variant)
     results = evaluate(policy, variant, [1, 2])
     constants = [result.test_bound - sum(result.test_bins) for result in results if result.test_bound]
     assert constants[0] == pytest.approx(constants[1], abs=1e-9)
@@ -168,7 +167,7 @@ def test_test_bins_add_up_to_the_part_of_the_bound_that_training_moves() -> None
 
 def test_samples_are_measured_the_same_in_any_company_and_leave_the_rest_alone() -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
-    policy, asked = make_policy(find("cosine", variant.id), variant), SampleSpec(count=80, steps=3)
+    policy, asked = find("cosine", variant.id).policy(variant), SampleSpec(count=80, steps=3)
     together = evaluate(policy, variant, [1, 2, 3], samples=asked)
     alone = evaluate(policy, variant, [2], samples=asked)[0]
     assert alone.quality == together[1].quality
@@ -186,7 +185,7 @@ def test_samples_are_measured_the_same_in_any_company_and_leave_the_rest_alone()
 def test_a_run_that_diverged_has_no_sample_quality_and_the_worst_bins() -> None:
     overrides = {**SHORT, "training.optimizer.learning_rate": 10.0}
     variant = training_variant("schedrl/DigitsKnots-v0", overrides)
-    policy = make_policy(find("cosine", variant.id), variant)
+    policy = find("cosine", variant.id).policy(variant)
     result = evaluate(policy, variant, [1], samples=SampleSpec(count=80, steps=2))[0]
     assert result.diverged
     assert result.quality is not None
@@ -196,7 +195,7 @@ def test_a_run_that_diverged_has_no_sample_quality_and_the_worst_bins() -> None:
 
 def test_too_few_samples_for_the_features_are_refused_before_any_training() -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", SHORT)
-    policy = make_policy(find("cosine", variant.id), variant)
+    policy = find("cosine", variant.id).policy(variant)
     with pytest.raises(
         SchedrlError, match=r"quality.count: must be more than the \d+ features of 'digits-cnn'"
     ):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from schedrl.benchmark import evaluation, training_tasks
-from schedrl.benchmark.forms import Form
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.tasks import Step, held_out_seeds
@@ -19,7 +18,7 @@ from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError
 from schedrl.policies import catalogue, find
-from schedrl.policies.agents import ScheduleAgent, TrainedAgent
+from schedrl.policies.agents import Form, PPOAgent, ScheduleAgent, TrainedAgent
 from schedrl.schedules import get
 
 SEEDS = held_out_seeds(2)
@@ -151,12 +150,12 @@ def test_the_default_comparison_is_everything_that_fits(
 ) -> None:
     hand_made = {name for name, agent in catalogue().items() if agent.kind in ("schedule", "ava", "random")}
 
-    def shipped(name: str, env_id: str) -> TrainedAgent:
+    def shipped(agent: PPOAgent, env_id: str) -> TrainedAgent:
         if env_id != variant.id:
             raise SchedrlError("none is shipped")
-        return TrainedAgent(name=name, path=str(trained))
+        return TrainedAgent(name=agent.name, path=str(trained))
 
-    monkeypatch.setattr(training_tasks, "find", shipped)
+    monkeypatch.setattr(PPOAgent, "resolved", shipped)
     labels = [entry.label for entry in default_entries(variant, "ppo (shipped)")]
     assert labels[0] == "ppo (shipped)"
     assert set(labels[1:]) == hand_made

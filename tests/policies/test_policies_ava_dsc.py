@@ -10,9 +10,9 @@ import pytest
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import SchedrlError
-from schedrl.policies import find, make_policy
-from schedrl.policies.agents import AVADSCAgent, acts_in, catalogue
-from schedrl.policies.ava_dsc import AVADSCPolicy
+from schedrl.policies import find
+from schedrl.policies.agents import AVADSCAgent, catalogue
+from schedrl.policies.policy import AVADSCPolicy
 
 ENV = "schedrl/DigitsDSC-v0"
 
@@ -77,13 +77,12 @@ def test_it_acts_where_both_can_be_set(tiny: dict[str, Any]) -> None:
     shipped = [name for name, each in catalogue().items() if each.kind == "ava-dsc"]
     assert len(shipped) >= 2
     for name in shipped:
-        assert acts_in(find(name, ENV), training_variant(ENV, tiny))
+        assert find(name, ENV).acts_in(training_variant(ENV, tiny))
         for other in ("schedrl/DigitsKnots-v0", "schedrl/DigitsGain-v0"):
-            assert not acts_in(find(name, other), training_variant(other, tiny))
+            assert not find(name, other).acts_in(training_variant(other, tiny))
             with pytest.raises(SchedrlError, match="needs the action kind 'dsc'"):
-                make_policy(find(name, other), training_variant(other, tiny))
+                find(name, other).policy(training_variant(other, tiny))
     with pytest.raises(SchedrlError, match="needs the observation 'log_gamma'"):
-        make_policy(
-            find(shipped[0], ENV),
-            training_variant(ENV, {**tiny, "observation.features": ["log_gain", "log_alpha"]}),
+        find(shipped[0], ENV).policy(
+            training_variant(ENV, {**tiny, "observation.features": ["log_gain", "log_alpha"]})
         )

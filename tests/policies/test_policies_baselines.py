@@ -16,9 +16,9 @@ from schedrl.environments.training.actions import ChoiceAction
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies import Policy, catalogue, find, make_policy
+from schedrl.policies import Policy, catalogue, find
 from schedrl.policies.agents import AVAAgent, ScheduleAgent
-from schedrl.policies.baselines import RandomPolicy
+from schedrl.policies.policy import RandomPolicy
 
 ENVIRONMENTS = [f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "Gain", "DSC", "Choice")]
 FOR_TRAINING = sorted(
@@ -35,7 +35,7 @@ def test_every_agent_is_for_something() -> None:
 @pytest.mark.parametrize("name", FOR_SAMPLING)
 def test_grids_are_not_for_training(name: str) -> None:
     with pytest.raises(SchedrlError, match="is not for environments of the family 'training'"):
-        make_policy(find(name, "schedrl/DigitsKnots-v0"), training_variant("schedrl/DigitsKnots-v0"))
+        find(name, "schedrl/DigitsKnots-v0").policy(training_variant("schedrl/DigitsKnots-v0"))
 
 
 def episode(policy: Policy, variant: TrainingVariant, seeds: list[int]) -> list[list[dict[str, Any]]]:
@@ -68,9 +68,9 @@ def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str
         able = True
     if not able:
         with pytest.raises(SchedrlError, match="action kind '"):
-            make_policy(agent, variant)
+            agent.policy(variant)
         return
-    policy = make_policy(agent, variant, seed=3)
+    policy = agent.policy(variant, seed=3)
     space, shown = variant.action.space(), variant.observation.space()
     rows = np.zeros((3, *shown.shape), dtype=np.float32)
     actions, _ = policy.predict(rows, None, np.ones(3, dtype=np.bool_), deterministic=True)
@@ -85,7 +85,7 @@ def test_knots_carry_the_noise_of_a_law(name: str, tiny: dict[str, Any]) -> None
     variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, "action.scale": 10.0})
     agent = find(name, variant.id)
     assert isinstance(agent, ScheduleAgent)
-    [[made]] = episode(make_policy(agent, variant), variant, [0])
+    [[made]] = episode(agent.policy(variant), variant, [0])
     # Another route to the law's shares: count where a fine grid of u falls.
     low, high = variant.bound.logsnr_min, variant.bound.logsnr_max
     levels = agent.schedule.logsnr((np.arange(200_000) + 0.5) / 200_000)
@@ -100,7 +100,7 @@ def test_the_kernel_passes_through_a_law_at_its_knots(name: str, tiny: dict[str,
     variant = training_variant("schedrl/DigitsKernel-v0", {**tiny, "action.scale": 10.0})
     agent = find(name, variant.id)
     assert isinstance(agent, ScheduleAgent)
-    [[made]] = episode(make_policy(agent, variant), variant, [0])
+    [[made]] = episode(agent.policy(variant), variant, [0])
     u = np.arange(1, 11) / 10
     wanted = agent.schedule.logsnr(u).clip(variant.bound.logsnr_min, variant.bound.logsnr_max)
     reached = np.cumprod((1.0 - np.array(made["betas"])) ** 100)
@@ -111,7 +111,7 @@ def test_a_choice_is_the_law_itself(tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsChoice-v0", {**tiny, "episode.phases": 2})
     agent = find("tangent-0.3", variant.id)
     assert isinstance(agent, ScheduleAgent)
-    [made] = episode(make_policy(agent, variant), variant, [0])
+    [made] = episode(agent.policy(variant), variant, [0])
     assert [schedules.from_dict(phase) for phase in made] == [agent.schedule] * 2
 
 
@@ -119,7 +119,7 @@ def test_a_fixed_gain_stays(tiny: dict[str, Any]) -> None:
     variant = training_variant(
         "schedrl/DigitsGain-v0", {**tiny, "episode.phases": 3, "action.initial_gain": 150.0}
     )
-    policy = make_policy(find("ava-fixed", variant.id), variant)
+    policy = find("ava-fixed", variant.id).policy(variant)
     for made in episode(policy, variant, [0, 1]):
         # From K = 150 one step of the action reaches 150 / e^1.5, the second the law's own 20.
         gains = [150.0 / np.exp(1.5), 20.0, 20.0]
@@ -148,7 +148,7 @@ def test_avas_gain_moves_as_written(
     }
     variant = training_variant("schedrl/DigitsGain-v0", {**tiny, **changes})
     agent = AVAAgent(name="ava", rule=rule, rate=5.0, maximum=maximum)
-    made = episode(make_policy(agent, variant), variant, [4, 5])
+    made = episode(agent.policy(variant), variant, [4, 5])
     sign = {"equation": 1.0, "prose": -1.0}[rule]
     for run in range(2):
         wanted, average, weight = [20.0], 0.0, 0.0
@@ -164,7 +164,7 @@ def test_avas_gain_moves_as_written(
 
 def test_ava_starts_over_with_each_episode(tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsGain-v0", {**tiny, "episode.phases": 2})
-    policy = make_policy(find("ava-equation", variant.id), variant)
+    policy = find("ava-equation", variant.id).policy(variant)
     rows = np.zeros((2, len(variant.observation.names)), dtype=np.float32)
     state = (np.array([55.0, 66.0]),)
     _, after = policy.predict(rows, state, np.array([True, False]))
@@ -178,14 +178,14 @@ def test_ava_needs_to_see_gradients(tiny: dict[str, Any]) -> None:
     changes = {"episode.phases": 2, "observation.features": ["budget", "log_gain"]}
     variant = training_variant("schedrl/DigitsGain-v0", {**tiny, **changes})
     with pytest.raises(SchedrlError, match="needs the observation 'gradient_norm'"):
-        make_policy(find("ava-equation", variant.id), variant)
+        find("ava-equation", variant.id).policy(variant)
 
 
 def test_random_actions_follow_their_seed(tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", tiny)
     rows = np.zeros((4, len(variant.observation.names)), dtype=np.float32)
     first, second, third = (
-        make_policy(find("random", variant.id), variant, seed).predict(rows)[0] for seed in (1, 1, 2)
+        find("random", variant.id).policy(variant, seed).predict(rows)[0] for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, third)
@@ -200,7 +200,7 @@ def test_sb3_evaluates_them(name: str, tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", tiny)
     env = Sb3VectorEnv(TrainingVectorEnv(2, variant=variant))
     env.seed(0)
-    policy: Any = make_policy(find(name, variant.id), variant)
+    policy: Any = find(name, variant.id).policy(variant)
     mean, std = evaluate_policy(policy, env, n_eval_episodes=4, warn=False)
     assert np.isfinite([mean, std]).all()
 

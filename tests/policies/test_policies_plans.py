@@ -16,7 +16,7 @@ from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import GridAgent, acts_in, catalogue
+from schedrl.policies.agents import GridAgent, catalogue
 from schedrl.policies.plans import (
     AnyPlan,
     DilationPlan,
@@ -63,7 +63,7 @@ def test_every_shipped_plan_gives_grids_or_says_why_not(
     gaussian = source in ("gaussian", "images", "network")  # of a network's data the spectrum is known
     steps = {"minimum": 2, "maximum": 5} if gaussian else {"minimum": 4, "maximum": 4}
     problems = SamplingProblems.drawn(make_sampling(source, steps=steps), range(5))
-    assert acts_in(GRIDS[name], problems.variant)
+    assert GRIDS[name].acts_in(problems.variant)
     other = name == "grid-flow-optimum" and source != "network"
     if other or (name in GAUSSIAN and not gaussian) or (name in DIMENSION and gaussian):
         plan = GRIDS[name].plan

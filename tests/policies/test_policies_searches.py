@@ -20,9 +20,9 @@ from schedrl.policies.searches import (
     CMAESSearch,
     CoordinateSearch,
     DynamicProgramming,
-    Found,
     RandomSearch,
     Search,
+    Solution,
     _cheapest_path,
 )
 from schedrl.schedules.conversions import FloatArray
@@ -37,7 +37,7 @@ TRYING: dict[str, Callable[[int], Search]] = {
 DYNAMIC = DynamicProgramming(levels=17)
 
 
-def find(search: Search, problems: SamplingProblems, seed: int = 0) -> Found:
+def find(search: Search, problems: SamplingProblems, seed: int = 0) -> Solution:
     return search.find(problems, [np.random.default_rng([seed, row]) for row in range(len(problems))])
 
 
@@ -61,7 +61,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def assert_valid(found: Found, problems: SamplingProblems) -> None:
+def assert_valid(found: Solution, problems: SamplingProblems) -> None:
     assert found.sigmas.shape == (len(problems), problems.width)
     for levels, n in zip(found.sigmas, problems.total.tolist(), strict=True):
         assert levels[0] == problems.variant.action.reference.first_level

@@ -19,9 +19,9 @@ from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, SchedrlError
-from schedrl.policies import catalogue, find, make_policy
-from schedrl.policies.agents import ScheduleAgent, SequenceAgent
-from schedrl.policies.baselines import SchedulePolicy
+from schedrl.policies import catalogue, find
+from schedrl.policies.agents import SEARCH_SEEDS, ScheduleAgent, SequenceAgent
+from schedrl.policies.policy import SchedulePolicy
 from schedrl.policies.sequence_proposals import SequenceSpace, proposals, static_sequences
 from schedrl.policies.sequence_search import (
     ALGORITHMS,
@@ -31,7 +31,6 @@ from schedrl.policies.sequence_search import (
     search,
     search_spec,
 )
-from schedrl.policies.sequences import SEARCH_SEEDS
 from schedrl.schedules.conversions import FloatArray
 
 KNOTS, KERNEL, DSC, CHOICE = (f"schedrl/Digits{kind}-v0" for kind in ("Knots", "Kernel", "DSC", "Choice"))
@@ -206,7 +205,7 @@ def test_what_is_found_beats_the_reference_where_the_reference_hardly_trains(
     changed["training.optimizer.learning_rate"] = 0.01
     variant = training_variant(KNOTS, changed)
     agent = search(variant, search_spec("random", population=16, spread=0.6), 20 * 64, 0, tmp_path)
-    policies = [make_policy(agent, variant), SchedulePolicy(variant.action.reference, variant)]  # type: ignore[union-attr]
+    policies = [agent.policy(variant), SchedulePolicy(variant.action.reference, variant)]  # type: ignore[union-attr]
     from schedrl.benchmark.evaluation import evaluate
 
     found, reference = ([run.bound for run in evaluate(policy, variant, range(8))] for policy in policies)
@@ -224,7 +223,7 @@ def test_a_static_sequence_does_what_the_schedule_does(env_id: str, tiny: dict[s
     for law in fitting[:3]:
         (row,) = static_sequences(variant, [law])
         agent = sequence(variant, row)
-        (open_loop,) = evaluate(make_policy(agent, variant), variant, [5])
+        (open_loop,) = evaluate(agent.policy(variant), variant, [5])
         (closed,) = evaluate(SchedulePolicy(law, variant), variant, [5])
         assert open_loop.episode_return == pytest.approx(closed.episode_return, abs=1e-4)
 
@@ -244,7 +243,7 @@ def sequence(variant: TrainingVariant, row: FloatArray, **changes: Any) -> Seque
 
 def test_every_episode_begins_at_the_first_action(tiny: dict[str, Any]) -> None:
     variant = training_variant(KERNEL, {**tiny, "action.knots": 4, "action.num_train_timesteps": 40})
-    policy = make_policy(sequence(variant, np.array([0.1, 0.2, 0.3, 0.4])), variant)
+    policy = sequence(variant, np.array([0.1, 0.2, 0.3, 0.4])).policy(variant)
     seen, state = np.zeros((2, len(variant.observation_names))), None
     starts = [[True, True], [False, False], [False, True], [False, False]]
     taken = []
@@ -268,11 +267,11 @@ def test_a_sequence_is_measured_like_any_agent(variant: TrainingVariant, tmp_pat
 def test_a_sequence_that_does_not_fit_is_refused(variant: TrainingVariant) -> None:
     bins = 10
     with pytest.raises(SchedrlError, match="has 2 actions, and an episode"):
-        make_policy(sequence(variant, np.zeros(bins), actions=[[0.0] * bins] * 2), variant)
+        sequence(variant, np.zeros(bins), actions=[[0.0] * bins] * 2).policy(variant)
     with pytest.raises(SchedrlError, match="has 10 numbers"):
-        make_policy(sequence(variant, np.zeros(3)), variant)
+        sequence(variant, np.zeros(3)).policy(variant)
     with pytest.raises(SchedrlError, match="outside of the actions"):
-        make_policy(sequence(variant, np.full(bins, 1.5)), variant)
+        sequence(variant, np.full(bins, 1.5)).policy(variant)
 
 
 def test_bad_input_is_named(variant: TrainingVariant, tmp_path: Path) -> None:

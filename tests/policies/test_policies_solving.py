@@ -20,12 +20,11 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.sb3 import Sb3VectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
-from schedrl.policies.agents import GridAgent, RandomAgent, TrainedAgent, acts_in, catalogue, find
-from schedrl.policies.factory import make_policy
-from schedrl.policies.plans import DilationPlan, LawPlan, OptimumPlan, Plan, TangentPlan
+from schedrl.policies.agents import GridAgent, RandomAgent, SearchAgent, TrainedAgent, catalogue, find
+from schedrl.policies.plans import DilationPlan, GridPolicy, LawPlan, OptimumPlan, Plan, TangentPlan
+from schedrl.policies.policy import walk
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import read_progress
-from schedrl.policies.solving import GridPolicy, solve, walk
 from schedrl.policies.training import Progress, request_for, resume, train
 from schedrl.schedules.grid_laws import KarrasGrid
 
@@ -58,16 +57,16 @@ def assert_grids(sigmas: NDArray[np.float64], problems: SamplingProblems) -> Non
 )
 def test_every_kind_of_agent_on_every_source(name: str, source: str, make_sampling: MakeSampling) -> None:
     agent = catalogue()[name]
-    if agent.kind == "search":
+    if isinstance(agent, SearchAgent):
         less = {"levels": 17} if name == "search-dynamic" else {"evaluations": 12}
         agent = agent.model_copy(update={"search": agent.search.model_copy(update=less)})
     problems = SamplingProblems.drawn(make_sampling(source), range(4))
-    solution = solve(agent, problems, range(4))
+    solution = agent.solve(problems, range(4))
     assert_grids(solution.sigmas, problems)
     assert np.isfinite(problems.error(solution.sigmas)).all()
     assert (solution.evaluations > 0).all() == (agent.kind == "search")
     assert solution.seconds >= 0.0
-    again = solve(agent, problems, range(4))
+    again = agent.solve(problems, range(4))
     np.testing.assert_array_equal(again.sigmas, solution.sigmas)
 
 
@@ -75,10 +74,10 @@ def test_a_trained_agent_on_every_source(
     source: str, make_sampling: MakeSampling, trained_sampling: TrainedSampling
 ) -> None:
     problems = SamplingProblems.drawn(make_sampling(source), range(4))
-    solution = solve(trained_agent(trained_sampling(source)), problems)
+    solution = trained_agent(trained_sampling(source)).solve(problems)
     assert_grids(solution.sigmas, problems)
     assert not solution.evaluations.any()
-    alone = solve(trained_agent(trained_sampling(source)), problems.take(np.array([2])))
+    alone = trained_agent(trained_sampling(source)).solve(problems.take(np.array([2])))
     np.testing.assert_allclose(alone.sigmas[0], solution.sigmas[2, : alone.sigmas.shape[1]], rtol=1e-4)
 
 
@@ -87,17 +86,17 @@ def test_random_numbers_belong_to_the_problem(name: str, make_sampling: MakeSamp
     """So a comparison that was cut short goes on to the same numbers."""
     agent = catalogue()[name]
     problems = SamplingProblems.drawn(make_sampling("gaussian"), range(6))
-    whole = solve(agent, problems, range(6)).sigmas
-    part = solve(agent, problems.take(np.array([4, 5])), [4, 5]).sigmas
+    whole = agent.solve(problems, range(6)).sigmas
+    part = agent.solve(problems.take(np.array([4, 5])), [4, 5]).sigmas
     np.testing.assert_allclose(part, whole[4:, : part.shape[1]], rtol=1e-12)
-    other = solve(agent, problems, range(10, 16)).sigmas
+    other = agent.solve(problems, range(10, 16)).sigmas
     assert (other != whole).any()
 
 
 def test_random_actions_cover_their_box(make_sampling: MakeSampling) -> None:
     variant = make_sampling("mixture", steps={"minimum": 2, "maximum": 2})
     problems = SamplingProblems.drawn(variant, range(500))
-    sigmas = solve(RandomAgent(name="random"), problems).sigmas
+    sigmas = RandomAgent(name="random").solve(problems).sigmas
     start, end = np.full(500, np.inf), sigmas[:, 1]
     n = np.full(500, 2)
     actions = variant.action.encode(start, end, n, n, problems.batch)[:, 0]
@@ -108,17 +107,17 @@ def test_random_actions_cover_their_box(make_sampling: MakeSampling) -> None:
 def test_agents_of_the_other_family_are_refused(name: str, make_sampling: MakeSampling) -> None:
     problems = SamplingProblems.drawn(make_sampling("gaussian"), [0])
     agent = catalogue()[name]
-    assert not acts_in(agent, problems.variant)
+    assert not agent.acts_in(problems.variant)
     with pytest.raises(
         SchedrlError, match=rf"^agent '{name}': a \w+ is not for environments of the family 'sampling'"
     ):
-        solve(agent, problems)
+        agent.solve(problems)
 
 
 @pytest.mark.parametrize("name", ["grid-tangent", "search-random"])
 def test_what_sees_the_source_is_no_policy(name: str, make_sampling: MakeSampling) -> None:
     with pytest.raises(SchedrlError, match=rf"^agent '{name}': sees the source, not observations; use "):
-        make_policy(catalogue()[name], make_sampling("gaussian"))
+        catalogue()[name].policy(make_sampling("gaussian"))
 
 
 def test_no_policy_is_shipped_for_ones_own_environment() -> None:

@@ -14,7 +14,7 @@ from schedrl.benchmark.manifest import TrainingManifest, TrainingManifestRow
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import summarise_training
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.policies.agents import SEQUENCE, SequenceAgent, definition_hash
+from schedrl.policies.agents import SEQUENCE, SequenceAgent
 from schedrl.policies.progress import PROGRESS, read_progress
 from schedrl.report.comparison_figures import courses_figure
 from schedrl.report.courses import Courses, courses_of
@@ -38,7 +38,7 @@ def found(variant: TrainingVariant) -> SequenceAgent:
 @pytest.fixture
 def results(make_result: MakeResult, found: SequenceAgent) -> list[TrainingResult]:
     rows = {
-        "ppo": ("trained", "hash of ppo", 2.9, 12), "search": ("sequence", definition_hash(found), 2.95, 24),
+        "ppo": ("trained", "hash of ppo", 2.9, 12), "search": ("sequence", found.definition_hash(), 2.95, 24),
         "cosine": ("schedule", "hash of cosine", 3.1, 0), "law": ("schedule", "hash of law", 3.0, 0),
     }  # fmt: skip
     return [

@@ -107,6 +107,11 @@ class ChoiceAction(PhaseAction):
     kind: Literal["choice"] = "choice"
     choices: Annotated[tuple[AnySchedule, ...], Field(min_length=2)]
 
+    @classmethod
+    def of(cls, *choices: Schedule) -> ChoiceAction:
+        """A choice among any number of schedules. A variant needs two, so a single schedule is offered twice."""
+        return cls.model_validate({"choices": choices if len(choices) > 1 else choices * 2})
+
     def space(self) -> gym.spaces.Discrete:
         """One number per choice."""
         return gym.spaces.Discrete(len(self.choices))

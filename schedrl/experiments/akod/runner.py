@@ -32,7 +32,6 @@ from schedrl.experiments.quality import check_quality, sampled_quality
 from schedrl.experiments.watch import Trained, Watch
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import TrainedAgent, find
-from schedrl.policies.factory import make_policy
 from schedrl.provenance import content_hash, hardware, software
 
 __all__ = ["Experiment", "Plan", "available", "load_experiment", "make_plan", "run_experiment", "train_row"]
@@ -178,7 +177,7 @@ def _identity(row: Row, setting: Setting, seeds: Sequence[int]) -> tuple[str, in
     if row.kernel is None:
         return row.fingerprint, 0
     agent = find("ppo", _kernel_env(row, setting))
-    make_policy(agent, _variant(row, setting))  # complains if it cannot act there
+    agent.policy(_variant(row, setting))  # complains if it cannot act there
     assert isinstance(agent, TrainedAgent)
     weights, cost = trained_identity(agent, agent.name, seeds)
     return content_hash([row.fingerprint, weights]), cost

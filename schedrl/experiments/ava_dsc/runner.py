@@ -25,7 +25,6 @@ from schedrl.experiments.quality import check_quality, sampled_quality
 from schedrl.experiments.watch import Trained
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import AVADSCAgent, TrainedAgent, find
-from schedrl.policies.factory import make_policy
 from schedrl.provenance import content_hash, hardware, software
 
 __all__ = ["Experiment", "Plan", "available", "load_experiment", "make_plan", "run_experiment"]
@@ -217,7 +216,7 @@ def _identity(row: Row, setting: Setting, seeds: Sequence[int]) -> tuple[str, in
     if row.agent is None:
         return row.fingerprint, 0
     agent = find(row.agent, setting.variant.id)
-    make_policy(agent, setting.variant)  # complains if it cannot act there
+    agent.policy(setting.variant)  # complains if it cannot act there
     if isinstance(agent, AVADSCAgent):
         definition = agent.model_dump(mode="json", exclude={"description"})
         return content_hash([row.fingerprint, definition]), agent.search_steps

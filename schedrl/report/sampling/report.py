@@ -18,7 +18,6 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_folder
 from schedrl.policies.agents import Agent
-from schedrl.policies.solving import solve
 from schedrl.report.comparison import image, learning_blocks
 from schedrl.report.document import (
     Block,
@@ -87,7 +86,7 @@ def _pictures(
     learned = summary.learned
     variant = manifest.variant
     first = SamplingProblems.drawn(variant, manifest.seeds[:1])
-    grids = {name: solve(agents[name], first).sigmas[0, : int(first.total[0]) + 1] for name in drawn}
+    grids = {name: agents[name].solve(first).sigmas[0, : int(first.total[0]) + 1] for name in drawn}
     blocks: list[Block] = [
         image(
             "profile",
@@ -113,7 +112,7 @@ def _pictures(
         )
     elif variant.source.kind != "network":
         blocks += _against_dimension(variant, {name: agents[name] for name in drawn}, learned)
-    folders = {row.label: folder / row.agent.path for row in manifest.rows if row.agent.kind == "trained"}
+    folders = {row.label: folder / row.agent.files for row in manifest.rows if row.agent.files is not None}
     return [*blocks, *learning_blocks(folders)]
 
 
@@ -135,7 +134,7 @@ def _against_steps(
         fixed = {"steps": {"minimum": steps, "maximum": steps}}
         problems = SamplingProblems.drawn(variant.changed(fixed, variant.id), seeds)
         for name, agent in agents.items():
-            values = problems.error(solve(agent, problems).sigmas)
+            values = problems.error(agent.solve(problems).sigmas)
             errors[name][place] = float(np.exp(log_error(values).mean()))
     trained = f"{variant.steps.minimum}" + (
         "" if variant.steps.minimum == variant.steps.maximum else f" to {variant.steps.maximum}"
@@ -165,7 +164,7 @@ def _against_dimension(
         problems = SamplingProblems.drawn(variant.changed(change, variant.id), [0])
         targets = {name: float(values[0]) for name, values in problems.batch.targets().items()}
         for name, agent in agents.items():
-            for part, values in problems.parts(solve(agent, problems).sigmas).items():
+            for part, values in problems.parts(agent.solve(problems).sigmas).items():
                 parts[name].setdefault(part, []).append(float(values[0]))
     drawn = {name: {part: np.array(values) for part, values in own.items()} for name, own in parts.items()}
     caption = (
@@ -178,16 +177,16 @@ def _against_dimension(
 
 def _located(agent: Agent, folder: Path) -> Agent:
     """The agent, its folder as seen from here."""
-    if agent.kind != "trained":
+    if agent.files is None:
         return agent
-    if not (folder / agent.path / "agent.json").is_file():
-        raise SchedrlError(f"agent folder {folder / agent.path}: is not there any more")
-    return agent.model_copy(update={"path": str(folder / agent.path)})
+    if not (folder / agent.files / "agent.json").is_file():
+        raise SchedrlError(f"agent folder {folder / agent.files}: is not there any more")
+    return agent.relocated(str(folder / agent.files))
 
 
 def _word(agent: Agent) -> str:
     """How the command line names an agent."""
-    return agent.path if agent.kind == "trained" else agent.name
+    return agent.name if agent.files is None else str(agent.files)
 
 
 def _accuracy(variant: SamplingVariant) -> str:

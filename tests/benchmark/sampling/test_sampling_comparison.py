@@ -21,7 +21,6 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import TrainedAgent
-from schedrl.policies.solving import solve
 from schedrl.report.sampling.report import write_sampling_report
 
 Make = Callable[..., SamplingVariant]
@@ -44,8 +43,8 @@ def test_what_is_measured(make_sampling: Make, tmp_path: Path) -> None:
     variant = make_sampling("gaussian")
     results = compare(variant, entries(variant, "grid-tangent", "grid-optimum", "search-random"), tmp_path)
     problems = SamplingProblems.drawn(variant, SEEDS)
-    tangent = solve(find("grid-tangent", variant.id), problems)
-    best = solve(find("grid-optimum", variant.id), problems)
+    tangent = find("grid-tangent", variant.id).solve(problems)
+    best = find("grid-optimum", variant.id).solve(problems)
     by_agent = {
         name: [result for result in results if result.agent == name] for name in {r.agent for r in results}
     }
