@@ -129,7 +129,7 @@ def register(variant: str | Path | TrainingVariant | SamplingVariant) -> str:
         >>> gymnasium.spec("me/Mine-v0").id
         'me/Mine-v0'
     """
-    from schedrl.environments.base import Variant
+    from schedrl.environments.definition import Variant
     from schedrl.environments.variants import parse_variant, read_definition
     from schedrl.errors import SchedrlError
 

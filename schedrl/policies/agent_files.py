@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from schedrl.environments.base import Variant
+from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import AnyVariant

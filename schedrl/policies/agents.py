@@ -18,7 +18,7 @@ from pydantic import Field
 
 from schedrl.catalogue import folder
 from schedrl.diffusion.ava import AVALaw
-from schedrl.environments.base import Variant
+from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.training.actions import ChoiceAction, DSCAction, GainAction
 from schedrl.environments.training.observations import ObservationSpec

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from stable_baselines3.common.vec_env import VecMonitor
 
-from schedrl.environments.conventions import PopulationEnv
+from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError
 from schedrl.files import write_arrays
 from schedrl.policies.ppo import SteppedPPO

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from schedrl.diffusion.ava import AVALaw
-from schedrl.environments.base import Variant
+from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.runs import SamplingRuns
 from schedrl.environments.training.actions import DSCAction, Memory

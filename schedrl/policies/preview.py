@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schedrl import schedules
-from schedrl.environments.conventions import PopulationEnv
 from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.environments.vector import PopulationEnv
 from schedrl.schedules import Schedule, conversions
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
 
-from schedrl.environments.conventions import PopulationEnv
+from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError
 from schedrl.files import dump_json, ensure_folder, write_text
 from schedrl.policies.agent_files import AgentFile, read_description, save_agent

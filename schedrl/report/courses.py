@@ -16,7 +16,7 @@ from schedrl.benchmark.manifest import TrainingManifest
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.searches import SEARCHES
 from schedrl.benchmark.training_summary import Role, TrainingSummary, named_groups
-from schedrl.environments.base import Variant
+from schedrl.environments.definition import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import read_description

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
-from schedrl.environments.base import Variant, names_of
+from schedrl.environments.definition import Variant, names_of
 from schedrl.environments.sampling.placement import Placement
 from schedrl.environments.sampling.rewards import AnySamplingReward, PredictedReward
 from schedrl.environments.sampling.sources import AnySource

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from schedrl.environments.conventions import (
-    RENDER_MODES,
-    Observation,
-    SingleEnv,
-    checked_actions,
-    checked_render_mode,
-    spread_seeds,
-)
 from schedrl.environments.training.rendering import RunPicture, draw_line, draw_picture
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import apply_overrides, of_family
-from schedrl.errors import SchedrlError
+from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
 from schedrl.metrics.variational_bound import BoundValue
 
 __all__ = ["AtEnd", "TrainingEnv", "TrainingVectorEnv"]
 
 AtEnd = Callable[[TrainingRuns, NDArray[np.bool_]], Mapping[int, Mapping[str, Any]]]
-"""``at_end(runs, survivors)``: more of the last info, by the run's number, while its network is there."""
+"""``at_end(runs, survivors)`` returns further entries of the last info, by the run's number. It is called while the
+networks of the runs that ended are still there."""
 
 
-class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+class TrainingVectorEnv(PopulationEnv):
     """Many training environments whose networks are trained as one population.
 
     Meaning, spaces and rewards are those of :class:`TrainingEnv`, per run. A finished run begins a new episode within
@@ -43,101 +34,31 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     Args:
         num_envs: Number of runs.
-        variant: The definition, as a model or as plain data.
-        render_mode: ``"rgb_array"``, ``"ansi"`` or None.
         device: Torch device of the networks.
-        autoreset_mode: ``SAME_STEP`` or ``DISABLED``.
         timing: Put ``seconds`` of the training into the last info. Off by default: wall-clock time is the one thing a
             seed does not fix.
         at_end: Measures the networks of episodes that have ended without divergence, for their last info.
-        overrides: Fields of the variant to change; see :func:`schedrl.environments.variants.apply_overrides`.
-
-    Raises:
-        SchedrlError: Bad definition, missing data, unknown render mode.
+        arguments: Those of :class:`~schedrl.environments.vector.PopulationEnv`.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium declares it so)
-        "render_modes": list(RENDER_MODES),
-        "render_fps": 1,
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
+    metadata: dict[str, Any] = {**PopulationEnv.metadata, "render_fps": 1}  # noqa: RUF012
+
+    variant_type = TrainingVariant
+    variant: TrainingVariant
 
     def __init__(
         self,
         num_envs: int = 1,
         *,
-        variant: TrainingVariant | Mapping[str, Any],
-        render_mode: str | None = None,
         device: str = "cpu",
-        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
         timing: bool = False,
         at_end: AtEnd | None = None,
-        **overrides: Any,
+        **arguments: Any,
     ) -> None:
-        definition = variant.model_dump(mode="json") if isinstance(variant, TrainingVariant) else variant
-        self.variant = of_family(apply_overrides(definition, overrides), TrainingVariant)
-        checked_render_mode(render_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
-        self.num_envs, self.render_mode, self.timing, self._at_end = num_envs, render_mode, timing, at_end
-        self.runs = TrainingRuns(self.variant, num_envs, device)
-        self.single_action_space = self.variant.action_space()
-        self.single_observation_space = self.variant.observation_space()
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        super().__init__(num_envs, **arguments)
+        self.timing, self._at_end = timing, at_end
+        self.runs: TrainingRuns = TrainingRuns(self.variant, num_envs, device)
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
-        self._autoreset = autoreset_mode is AutoresetMode.SAME_STEP
-        self._ready = False
-
-    @property
-    def observation_names(self) -> tuple[str, ...]:
-        """Name of every entry of an observation."""
-        return self.variant.observation_names
-
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin new episodes in all runs.
-
-        Args:
-            seed: One seed for run 0, counted up for the others; or one seed per run; or None to go on drawing.
-            options: Not used.
-        """
-        seeds = spread_seeds(seed, self.num_envs)
-        for run, run_seed in enumerate(seeds):
-            if run_seed is not None or self._rngs[run] is None:
-                self._rngs[run], _ = seeding.np_random(run_seed)
-        if seeds[0] is not None or self._np_random is None:
-            self._np_random, self._np_random_seed = seeding.np_random(seeds[0])
-        self.runs.sweep = []
-        for run in range(self.num_envs):
-            self._begin(run)
-        self._ready = True
-        infos: dict[str, Any] = {}
-        for run in range(self.num_envs):
-            infos = self._add_info(infos, {"observation_names": self.observation_names}, run)
-        return self.observe(), infos
-
-    def step(
-        self, actions: NDArray[Any]
-    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Take one action per run; the last of a sweep trains a phase.
-
-        Raises:
-            SchedrlError: An action is not finite, out of range or wrongly shaped, or :meth:`reset` was not called.
-        """
-        if not self._ready:
-            raise SchedrlError("no episode is running: call reset() before step()")
-        actions = checked_actions(actions, self.action_space, self.single_action_space)
-        never = np.zeros(self.num_envs, dtype=np.bool_)
-        if not self.runs.walk(actions):
-            return self.observe(), np.zeros(self.num_envs), never.copy(), never, {}
-        outcome = self.runs.train_phase()
-        infos = self._phase_info(outcome.diverged)
-        # Without autoreset nothing follows an episode's end but a reset.
-        self._ready = self._autoreset or not outcome.ended.all()
-        if outcome.ended.any():
-            self._finish(outcome.ended, outcome.diverged, infos)
-        return self.observe(), outcome.reward, outcome.ended.copy(), never, infos
 
     def observe(self) -> Observation:
         """The present observations ``[runs, entries]``."""
@@ -151,77 +72,76 @@ class TrainingVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return tuple(draw(picture) for picture in RunPicture.of(self.runs))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and plain JSON."""
-        arrays, meta = self.runs.state()
-        rngs = [rng.bit_generator.state if rng else None for rng in self._rngs]
-        return arrays, {**meta, "rngs": rngs, "ready": self._ready}
+        """Everything needed to continue exactly: arrays, and plain JSON."""
+        arrays, meta = super().state()
+        return arrays, {**meta, "rngs": [rng.bit_generator.state if rng else None for rng in self._rngs]}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
-        self.runs.restore(arrays, meta)
+        super().restore(arrays, meta)
         for run, state in enumerate(meta["rngs"]):
             self._rngs[run] = None
             if state is not None:
                 rng, _ = seeding.np_random(0)
                 rng.bit_generator.state = state
                 self._rngs[run] = rng
-        self._ready = bool(meta["ready"])
 
-    def _begin(self, run: int) -> None:
-        rng = self._rngs[run]
-        assert rng is not None
-        self.runs.start(run, int(rng.integers(2**31)))
+    def _seed(self, seeds: Sequence[int | None]) -> None:
+        for run, seed in enumerate(seeds):
+            if seed is not None or self._rngs[run] is None:
+                self._rngs[run], _ = seeding.np_random(seed)
+        self.runs.sweep = []
 
-    def _phase_info(self, diverged: NDArray[np.bool_]) -> dict[str, Any]:
-        infos: dict[str, Any] = {}
-        for run in range(self.num_envs):
-            values = {"bound": float(self.runs.current[run]), "diverged": bool(diverged[run])}
-            infos = self._add_info(infos, values, run)
-        return infos
+    def _start(self, rows: NDArray[np.int64]) -> None:
+        for run in rows.tolist():
+            rng = self._rngs[run]
+            assert rng is not None
+            self.runs.start(run, int(rng.integers(2**31)))
 
-    def _finish(self, ended: NDArray[np.bool_], diverged: NDArray[np.bool_], infos: dict[str, Any]) -> None:
-        """Add the last infos of the runs that ended, and begin their next episodes."""
-        survivors = ended & ~diverged
+    def _advance(
+        self, actions: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
+        """Take in one action per run; the last of a sweep trains a phase."""
+        if not self.runs.walk(actions):
+            return np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.bool_), {}
+        rewards, ended = self.runs.train_phase()
+        everyone = np.ones(self.num_envs, dtype=np.bool_)
+        infos = {"bound": self.runs.current.copy(), "diverged": self.runs.diverged.copy()}
+        return rewards, ended, infos | {"_bound": everyone, "_diverged": everyone.copy()}
+
+    def _report(self, ended: NDArray[np.bool_], infos: dict[str, Any]) -> dict[str, Any]:
+        survivors = ended & ~self.runs.diverged
         tests = self.runs.test_bounds() if survivors.any() else None
         more = self._at_end(self.runs, survivors) if self._at_end is not None and survivors.any() else {}
-        finals = {
-            int(run): {**self._final_info(int(run), bool(diverged[run]), tests), **more.get(int(run), {})}
-            for run in np.flatnonzero(ended)
-        }
-        if not self._autoreset:
-            for run, final in finals.items():
-                infos.update(self._add_info(infos, final, run))
-            return
-        last = self.observe()
-        for run, final in finals.items():
-            infos.update(self._add_info(infos, {"final_obs": last[run], "final_info": final}, run))
-            self._begin(run)
+        for run in np.flatnonzero(ended).tolist():
+            self._add_info(infos, {**self._final_info(run, tests), **more.get(run, {})}, run)
+        return infos
 
-    def _final_info(self, run: int, diverged: bool, tests: BoundValue | None) -> dict[str, Any]:
-        import json
+    def _last_observations(self, ended: NDArray[np.bool_]) -> NDArray[Any]:
+        last, observed = np.full(self.num_envs, None, dtype=object), self.observe()
+        for run in np.flatnonzero(ended):
+            last[run] = observed[run]
+        return last
 
-        runs = self.runs
+    def _final_info(self, run: int, tests: BoundValue | None) -> dict[str, Any]:
+        runs, diverged = self.runs, bool(self.runs.diverged[run])
         info: dict[str, Any] = {
             "bound": float(runs.current[run]),
             "diverged": diverged,
             "optimizer_steps": int(runs.phase[run]) * self.variant.episode.steps_per_phase,
             "schedule": json.dumps([s.model_dump(mode="json") for s in runs.history[run]]),
         }
-        if self.variant.test_bound is not None:
+        if (spec := self.variant.test_bound) is not None:
             # A run without a finite bound is reported at the bound that counts as diverged.
             if diverged or tests is None:
-                info["test_bound"], info["test_bins"] = runs.divergence.worst_bound, self._worst_bins()
+                worst = np.full(spec.levels, runs.divergence.worst_error)
+                info["test_bound"], cells = runs.divergence.worst_bound, spec.cell_bits(worst)
             else:
-                info["test_bound"] = float(tests.bits_per_dim[run])
-                info["test_bins"] = tuple(tests.diffusion[run].tolist())
+                info["test_bound"], cells = float(tests.bits_per_dim[run]), tests.diffusion[run]
+            info["test_bins"] = tuple(cells.tolist())
         if self.timing:
             info["seconds"] = float(runs.seconds[run])
         return info
-
-    def _worst_bins(self) -> tuple[float, ...]:
-        spec = self.variant.test_bound
-        assert spec is not None
-        return tuple(spec.cell_bits(np.full(spec.levels, self.runs.divergence.worst_error)).tolist())
 
 
 class TrainingEnv(SingleEnv):

@@ -21,7 +21,7 @@ from schedrl.errors import SchedrlError
 from schedrl.metrics.variational_bound import Bound, BoundValue, LawLoss
 from schedrl.schedules import Schedule, conversions
 
-__all__ = ["Phase", "PhaseOutcome", "TrainingRuns"]
+__all__ = ["Phase", "TrainingRuns"]
 
 Array = NDArray[np.float64]
 
@@ -33,21 +33,6 @@ _LOCAL_SEED = 7
 
 _EVERY_IMAGE = 1_000_000_000
 """Most pixels, of all images and runs, whose local variance a kernel over single images works out at a knot."""
-
-
-@dataclass(frozen=True)
-class PhaseOutcome:
-    """What one phase brought every run.
-
-    Attributes:
-        reward: ``[runs]`` float64, finite.
-        ended: ``[runs]`` bool, budget spent or diverged.
-        diverged: ``[runs]`` bool.
-    """
-
-    reward: Array
-    ended: NDArray[np.bool_]
-    diverged: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -113,6 +98,7 @@ class TrainingRuns:
         self.gradient_sum = np.zeros(runs)
         self.gradient_weight = np.zeros(runs)
         self.seconds = np.zeros(runs)
+        self.diverged = np.zeros(runs, dtype=np.bool_)
         self.sweep: list[NDArray[Any]] = []
         self.history: list[list[Schedule]] = [[] for _ in range(runs)]
         self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(runs)]
@@ -160,8 +146,8 @@ class TrainingRuns:
             memory=self.memory,
         )
 
-    def train_phase(self) -> PhaseOutcome:
-        """Train every run for one phase under the schedule its sweep made."""
+    def train_phase(self) -> tuple[Array, NDArray[np.bool_]]:
+        """Train every run for one phase under the schedule of its sweep; see :meth:`finish_phase`."""
         began = time.perf_counter()
         phase = self.begin_phase()
         phase.advance(self.variant.episode.steps_per_phase)
@@ -183,8 +169,12 @@ class TrainingRuns:
         self.sweep = []
         return Phase(self.population, schedules, law, action.coefficients(self.memory))
 
-    def finish_phase(self, phase: Phase) -> PhaseOutcome:
-        """Measure what a phase brought, and pay for it."""
+    def finish_phase(self, phase: Phase) -> tuple[Array, NDArray[np.bool_]]:
+        """Measure the networks after a phase.
+
+        Returns:
+            Finite rewards ``[runs]``, and which episodes ended: their budget is spent or they diverged.
+        """
         episode, reward, worst_error = self.variant.episode, self.variant.reward, self.divergence.worst_error
         schedules, record = phase.schedules, PhaseRecord.joined(phase.records)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
@@ -205,7 +195,8 @@ class TrainingRuns:
         for run, schedule in enumerate(schedules):
             self.history[run].append(schedule)
             self.losses[run].append(record.loss[:, run])
-        return PhaseOutcome(earned, diverged | (self.phase >= episode.phases), diverged)
+        self.diverged = diverged
+        return earned, diverged | (self.phase >= episode.phases)
 
     def test_bounds(self) -> BoundValue | None:
         """Bounds on test images, or None when the variant leaves them out."""

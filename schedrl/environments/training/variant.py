@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
 from schedrl.diffusion.training_spec import TrainingSpec
-from schedrl.environments.base import Variant
+from schedrl.environments.definition import Variant
 from schedrl.environments.training.actions import AnyAction
 from schedrl.environments.training.observations import ObservationSpec
 from schedrl.environments.training.rewards import AnyReward, BoundReward
