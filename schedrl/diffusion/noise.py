@@ -18,11 +18,23 @@ from schedrl.errors import SchedrlError
 from schedrl.schedules import Schedule
 from schedrl.schedules.conversions import betas_from_log_alpha_bar
 
-__all__ = ["ImageScheduleNoise", "NoiseSampler", "ScheduleNoise"]
+__all__ = ["ImageScheduleNoise", "NoiseSampler", "ScheduleNoise", "logsnr_quantiles"]
 
 
 _TABLE = np.linspace(0.0, 1.0, 1025)
 """Where a continuous law's quantile function is tabulated."""
+
+
+def logsnr_quantiles(
+    schedule: Schedule, u: NDArray[np.float64], timesteps: int | None
+) -> NDArray[np.float64]:
+    """Log-SNR of the training noise at the uniform numbers ``u`` in [0, 1).
+
+    It is λ(u), or in discrete training that of step ⌊uT⌋ of T = ``timesteps``.
+    """
+    if timesteps is None:
+        return schedule.logsnr(u)
+    return schedule.logsnr_steps(timesteps)[(u * timesteps).astype(np.int64)]
 
 
 class NoiseSampler(Protocol):
@@ -93,9 +105,9 @@ class ScheduleNoise:
             betas: Know the β_t, too.
         """
         told = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules]) if betas else None
-        if timesteps is not None:
-            return cls(np.stack([s.logsnr_steps(timesteps) for s in schedules]), discrete=True, told=told)
-        return cls(np.stack([s.logsnr(_TABLE) for s in schedules]), told=told)
+        u = (np.arange(timesteps) + 0.5) / timesteps if timesteps is not None else _TABLE
+        table = np.stack([logsnr_quantiles(schedule, u, timesteps) for schedule in schedules])
+        return cls(table, timesteps is not None, told)
 
     @property
     def num_runs(self) -> int:

@@ -12,7 +12,6 @@ from schedrl import data
 from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.diffusion.training_spec import TrainingSpec
-from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.runs import Phase, TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.agents import find
@@ -118,6 +117,5 @@ class AgentDriver:
 
     def gains(self) -> dict[str, Array]:
         """K, where the agent sets it; an agent has no τ."""
-        if not isinstance(self._action, DSCAction):
-            return {}
-        return {"gain": np.exp(self._runs.memory[:, 0])}
+        gains = self._action.gains(self._runs.memory)
+        return {} if gains is None else {"gain": gains}

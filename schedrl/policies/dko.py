@@ -19,7 +19,7 @@ from torch import Tensor
 
 from schedrl.diffusion.local_variance import LocalDeviation, local_deviation
 from schedrl.diffusion.process import alpha_sigma
-from schedrl.environments.training.kernel_action import KernelAction, relative_deviation
+from schedrl.environments.training.actions import KernelAction, relative_deviation
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schedrl import data
 from schedrl.diffusion.local_variance import LocalDeviation
-from schedrl.diffusion.noise import ImageScheduleNoise, NoiseSampler, ScheduleNoise
+from schedrl.diffusion.noise import NoiseSampler, ScheduleNoise, logsnr_quantiles
 from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.diffusion.training_spec import DSCCoefficients
 from schedrl.environments.training.divergence import DivergenceRule
@@ -42,20 +42,20 @@ class Phase:
     Attributes:
         population: What trains.
         schedules: Of every run.
-        law: Their training noise.
+        noise: Their training noise.
         coefficients: DSC's γ and λ, where the agent sets them.
         records: What the parts trained so far saw.
     """
 
     population: Population
     schedules: list[Schedule]
-    law: NoiseSampler
+    noise: NoiseSampler
     coefficients: DSCCoefficients | None
     records: list[PhaseRecord] = field(default_factory=list)
 
     def advance(self, num_steps: int) -> PhaseRecord:
         """Train on; how a phase is cut into parts changes no number."""
-        self.records.append(self.population.train(self.law, num_steps, self.coefficients))
+        self.records.append(self.population.train(self.noise, num_steps, self.coefficients))
         return self.records[-1]
 
 
@@ -122,22 +122,16 @@ class TrainingRuns:
     def view(self) -> RunView:
         """What observations are made from."""
         runs, action = self.num_runs, self.variant.action
-        reached, sigma = np.zeros(runs), None
-        if action.kind == "kernel" and self.sweep:
-            sweep = np.stack(self.sweep)
-            if action.per_image:
-                each = action.image_walk(sweep, self.local_deviation, self.limits)[..., -1]
-                reached, sigma = each.mean(axis=1), self.local_deviation.at_images(each).mean(axis=1)
-            else:
-                reached = action.log_alpha_bar(sweep, self.limits)
-        logsnr = (
-            conversions.logsnr_from_log_alpha_bar(reached) if self.sweep else np.full(runs, self.limits[0])
-        )
+        if self.sweep:
+            reached, sigma = action.walked(np.stack(self.sweep), self.local_deviation, self.limits)
+            logsnr = conversions.logsnr_from_log_alpha_bar(reached)
+        else:
+            sigma, logsnr = self.local_deviation.at(np.zeros(runs)), np.full(runs, self.limits[0])
         unseen = self.gradient_weight == 0.0
         average = np.where(unseen, 1.0, self.gradient_sum / np.where(unseen, 1.0, self.gradient_weight))
         return RunView(
             time=np.full(runs, len(self.sweep) / action.num_knots),
-            sigma_local=self.local_deviation.at(reached) if sigma is None else sigma,
+            sigma_local=sigma,
             logsnr=logsnr,
             budget=1.0 - self.phase / self.variant.episode.phases,
             mse=self.mse,
@@ -159,15 +153,14 @@ class TrainingRuns:
         """Turn the sweep into the coming phase's schedules."""
         action, sweep = self.variant.action, np.stack(self.sweep)
         schedules, self.memory = action.schedules(sweep, self.memory, self.limits)
-        law: NoiseSampler = self.law(schedules)
-        if action.kind == "kernel" and self._every_image is not None:
-            walked = action.image_walk(sweep, self._every_image, self.limits)
-            schedules, law = (
-                action.mean_schedules(walked),
-                ImageScheduleNoise(walked, action.num_train_timesteps),
-            )
+        noise: NoiseSampler
+        if self._every_image is not None:
+            schedules, noise = action.image_noise(sweep, self._every_image, self.limits)
+        else:
+            betas = self.variant.training.reads_betas
+            noise = ScheduleNoise.of(schedules, self.variant.timesteps, betas=betas)
         self.sweep = []
-        return Phase(self.population, schedules, law, action.coefficients(self.memory))
+        return Phase(self.population, schedules, noise, action.coefficients(self.memory))
 
     def finish_phase(self, phase: Phase) -> tuple[Array, NDArray[np.bool_]]:
         """Measure the networks after a phase.
@@ -181,7 +174,8 @@ class TrainingRuns:
         diverged = self.divergence.diverged(record, value)
         own_loss = None
         if self._own_loss is not None:
-            levels = np.stack([self.quantiles(s, self._own_loss.places) for s in schedules])
+            places, steps = self._own_loss.places, self.variant.timesteps
+            levels = np.stack([logsnr_quantiles(schedule, places, steps) for schedule in schedules])
             own_loss = self._own_loss.evaluate(self.population.predict_epsilon, levels)
             diverged |= ~(own_loss <= worst_error)
         after = np.where(diverged, self.divergence.worst_bound, value.bits_per_dim)
@@ -206,17 +200,6 @@ class TrainingRuns:
         if self._test is None:
             self._test = Bound(spec, self.images.test, self.images.levels, self.population.device)
         return self._test.evaluate(self.population.predict_epsilon, self.num_runs)
-
-    def law(self, schedules: list[Schedule]) -> ScheduleNoise:
-        """Training noise of each run under its schedule."""
-        return ScheduleNoise.of(schedules, self.variant.timesteps, betas=self.variant.training.reads_betas)
-
-    def quantiles(self, schedule: Schedule, u: Array) -> Array:
-        """λ of the training noise at the uniform numbers ``u``."""
-        steps = self.variant.timesteps
-        if steps is None:
-            return schedule.logsnr(u)
-        return schedule.logsnr_steps(steps)[(u * steps).astype(np.int64)]
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to go on exactly: arrays, and plain JSON."""
@@ -246,8 +229,8 @@ class TrainingRuns:
 
     def _image_deviation(self) -> LocalDeviation | None:
         """Every training image, where every image has its own β."""
-        action, images = self.variant.action, self.images.train
-        if action.kind != "kernel" or not action.per_image:
+        images = self.images.train
+        if not self.variant.action.walks_images:
             return None
         if (numbers := self.num_runs * images.size) > _EVERY_IMAGE:
             raise SchedrlError(

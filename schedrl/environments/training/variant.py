@@ -69,13 +69,12 @@ class TrainingVariant(Variant):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingVariant:
-        own_timesteps = self.action.num_train_timesteps if self.action.kind == "kernel" else None
-        if own_timesteps is not None and self.num_train_timesteps not in (None, own_timesteps):
-            raise ValueError("num_train_timesteps: the kernel action brings its own; leave this one out")
-        if self.action.kind == "dsc" and self.training.optimizer.name != "dsc":
+        own = self.action.own_timesteps
+        if own is not None and self.num_train_timesteps not in (None, own):
             raise ValueError(
-                f"training.optimizer.name: the dsc action needs 'dsc' (got '{self.training.optimizer.name}')"
+                f"num_train_timesteps: the {self.action.kind} action brings its own; leave this one out"
             )
+        self.action.check_training(self.training)
         if self.observation.bins > self.bound.levels:
             raise ValueError(
                 f"observation.bins: at most bound.levels = {self.bound.levels} (got {self.observation.bins})"
@@ -85,7 +84,7 @@ class TrainingVariant(Variant):
     @property
     def timesteps(self) -> int | None:
         """T of the training noise, or None for continuous λ."""
-        return self.action.num_train_timesteps if self.action.kind == "kernel" else self.num_train_timesteps
+        return self.action.own_timesteps or self.num_train_timesteps
 
     @property
     def optimizer_steps(self) -> int:

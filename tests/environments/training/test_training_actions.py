@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from schedrl import schedules
+from schedrl.diffusion.local_variance import LocalDeviation
 from schedrl.environments.training.actions import (
-    ActionKind,
+    Action,
     AnyAction,
     ChoiceAction,
     DSCAction,
@@ -22,13 +23,13 @@ from schedrl.environments.training.actions import (
     KernelAction,
     KnotsAction,
     Memory,
-    stack_actions,
 )
 from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.schedules import AnySchedule, Schedule
 
 LIMITS = (8.0, -6.0)
 NOTHING = np.zeros((1, 0))
+IMAGES = LocalDeviation(np.zeros((1, 1, 3, 3), np.float32), np.ones((1, 1, 3, 3), np.float32))
 
 NEEDED: dict[str, dict[str, Any]] = {
     "piecewise": {"u": (0.0, 0.3, 1.0), "logsnr": (9.0, 1.0, -7.0)},
@@ -44,15 +45,15 @@ def boxes(size: int) -> st.SearchStrategy[np.ndarray]:
     return st.lists(entry, min_size=size, max_size=size).map(lambda v: np.array(v, dtype=np.float32))
 
 
-def decode(action: ActionKind, rows: np.ndarray, memory: np.ndarray = NOTHING) -> list[Schedule]:
+def decode(action: Action, rows: np.ndarray, memory: np.ndarray = NOTHING) -> list[Schedule]:
     """Schedules of ``rows`` [knots, runs, width]."""
     return action.schedules(rows, memory, LIMITS)[0]
 
 
-def encoded(action: ActionKind, law: Schedule, memory: Memory = ()) -> np.ndarray:
+def encoded(action: Action, law: Schedule, memory: Memory = ()) -> np.ndarray:
     """A whole sweep [knots, 1, ...] that stands for a law."""
     knots = range(action.num_knots)
-    return np.stack([stack_actions([action.encode(law, knot, memory, LIMITS)]) for knot in knots])
+    return np.stack([action.encode(law, knot, memory, LIMITS)[None] for knot in knots])
 
 
 def assert_monotone(schedule: Schedule) -> None:
@@ -135,8 +136,8 @@ def test_kernel_betas(rows: list[np.ndarray], scale: float) -> None:
         assert_monotone(schedule)
         # x_t is noised by what the walk has reached so far.
         for walked in range(1, 5):
-            reached = action.log_alpha_bar(sweep[:walked], LIMITS)[run]
-            assert reached == pytest.approx(5 * np.log1p(-expected[:walked]).sum(), rel=1e-9)
+            reached, _ = action.walked(sweep[:walked], IMAGES, LIMITS)
+            assert reached[run] == pytest.approx(5 * np.log1p(-expected[:walked]).sum(), rel=1e-9)
 
 
 @given(boxes(4), st.floats(0.1, 1.0))

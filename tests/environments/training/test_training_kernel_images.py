@@ -11,8 +11,8 @@ import pytest
 from schedrl import schedules
 from schedrl.diffusion.noise import ImageScheduleNoise
 from schedrl.environments.registration import training_variant
+from schedrl.environments.training.actions import KernelAction, relative_deviation
 from schedrl.environments.training.env import TrainingVectorEnv
-from schedrl.environments.training.kernel_action import KernelAction, relative_deviation
 from schedrl.errors import SchedrlError
 
 IMAGES, PLAIN = "schedrl/DigitsKernelImages-v0", "schedrl/DigitsKernel-v0"
@@ -47,9 +47,9 @@ def test_with_a_slope_images_differ(tiny: dict[str, Any]) -> None:
     for actions in sweep[:-1]:
         env.step(actions.astype(np.float32))
     env.runs.sweep.append(sweep[-1].astype(np.float32))
-    law = env.runs.begin_phase().law
-    assert isinstance(law, ImageScheduleNoise)
-    walked = law.log_alpha_bar
+    noise = env.runs.begin_phase().noise
+    assert isinstance(noise, ImageScheduleNoise)
+    walked = noise.log_alpha_bar
     assert walked.shape == (2, len(env.runs.images.train), 11)
     assert (np.diff(walked, axis=2) < 0.0).all()
     assert np.ptp(walked[0, :, -1]) < 1e-9
