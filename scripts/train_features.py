@@ -9,8 +9,6 @@ The training images of the set's default split, from a seed; the test images giv
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +73,8 @@ def main() -> None:
         command=f"scripts/train_features.py --data {options.data} --seed {options.seed}", seed=options.seed,
     )  # fmt: skip
     write_bytes(options.folder / f"{name}.safetensors", save(network.state_dict()))
-    write_text(options.folder / f"{name}.json", json.dumps(asdict(card), indent=2) + "\n")
-    print(json.dumps(asdict(card)))
+    write_text(options.folder / f"{name}.json", card.model_dump_json(indent=2) + "\n")
+    print(card.model_dump_json())
 
 
 if __name__ == "__main__":

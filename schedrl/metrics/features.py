@@ -1,16 +1,21 @@
 """Named networks whose features images are compared by.
 
-``digits-cnn`` and ``fashion-cnn`` are small classifiers, trained here by ``scripts/train_features.py`` on the training
-images of the set and shipped with the package; ``pca`` is fitted to the reference images themselves; ``inception`` is
-the network of FID, whose weights the user must have (:mod:`schedrl.metrics.inception`). Distances over different
-features cannot be compared, so a result carries the name.
+``digits-cnn`` and ``fashion-cnn`` are small classifiers, trained by ``scripts/train_features.py`` on the set's training
+images and shipped with the package. ``pca`` is fitted to the reference images. ``inception`` is the network of FID:
+the Inception of 2015-12-05 that Heusel et al. 2017 (arXiv 1706.08500) used, as torch-fidelity runs it. Distances over
+different features cannot be compared, so every result carries the name.
+
+FID's weights are 92 MB under their authors' licence. They are not shipped and never downloaded: the user gives their
+path or puts them into the user's cache. With any other weights the distance is a Fréchet distance over an Inception
+network, and :attr:`InceptionFeatures.standard` is false.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass
+import io
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,20 +26,39 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from schedrl.errors import SchedrlError, unknown_name
+from schedrl.errors import SchedrlError, Spec, unknown_name
+from schedrl.files import cache_dir, read_model
 
-__all__ = ["EXTRACTORS", "Classifier", "ClassifierCard", "FeatureExtractor", "PCAFeatures", "extractor"]
+__all__ = [
+    "EXTRACTORS",
+    "WEIGHTS_FILES",
+    "Classifier",
+    "ClassifierCard",
+    "ClassifierFeatures",
+    "FeatureExtractor",
+    "InceptionFeatures",
+    "PCAFeatures",
+    "extractor",
+    "find_weights",
+]
 
 Images = NDArray[np.float32]
 Features = NDArray[np.float64]
 
-_WEIGHTS = Path(__file__).with_name("weights")
+_SHIPPED = Path(__file__).with_name("weights")
 
 _BATCH = 256
-"""Images at once."""
+"""Images that a classifier is shown at once."""
 
-_COMPONENTS = 32
-"""Most components of ``pca``."""
+_INCEPTION_BATCH = 50
+
+WEIGHTS_FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
+"""Names of the same file: pytorch-fid's and torch-fidelity's."""
+
+_STANDARD = "6726825d"
+"""How the SHA-256 of the standard weights begins; their authors put it into the file's name."""
+
+_SOURCE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" + WEIGHTS_FILES[1]
 
 
 class FeatureExtractor(Protocol):
@@ -42,22 +66,22 @@ class FeatureExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        """What a distance over its features is called after."""
+        """Name that a distance over its features carries."""
 
     @property
     def identity(self) -> str:
-        """Hash of all that decides the features: equal where they are."""
+        """Hash of everything that determines the features."""
 
     @property
     def dimension(self) -> int:
-        """Numbers per image."""
+        """Length of a vector."""
 
     def features(self, images: Images) -> Features:
         """Vectors ``[n, dimension]`` of images ``[n, C, H, W]`` in [−1, 1]."""
 
 
 class Classifier(nn.Module):
-    """Three convolutions and two linear maps; the features are what the last one sees.
+    """Three convolutions and two linear maps; the input of the last map is the feature vector.
 
     Args:
         image_shape: ``(C, H, W)``.
@@ -92,18 +116,17 @@ class Classifier(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
-class ClassifierCard:
-    """What is known of shipped weights.
+class ClassifierCard(Spec):
+    """Origin of shipped weights.
 
     Attributes:
         data: Image set they were trained on.
         data_fingerprint: Hash of its images and split.
         image_shape: ``(C, H, W)``.
-        widths: Of the convolutions.
+        widths: Channels of the convolutions.
         dimension: Of the features.
-        test_accuracy: Share of test images that it labels right.
-        command: That made them.
+        test_accuracy: Share of test images with the right label.
+        command: Command that trained them.
         seed: Of the training.
     """
 
@@ -116,52 +139,40 @@ class ClassifierCard:
     command: str
     seed: int
 
-    @classmethod
-    def read(cls, path: Path) -> ClassifierCard:
-        """Read the card beside the weights."""
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("image_shape", "widths"):
-            content[name] = tuple(content[name])
-        return cls(**content)
-
 
 class ClassifierFeatures:
     """Features of a shipped classifier.
 
     Args:
         name: Of the weights' file.
-        folder: Where it lies.
-
-    Raises:
-        SchedrlError: The weights are missing or damaged.
+        folder: Of the weights.
     """
 
-    def __init__(self, name: str, folder: Path = _WEIGHTS) -> None:
+    def __init__(self, name: str, folder: Path = _SHIPPED) -> None:
         self.name = name
-        path = folder / f"{name}.safetensors"
+        what, weights, card = (
+            f"feature extractor '{name}':",
+            *(folder / f"{name}.{suffix}" for suffix in ("safetensors", "json")),
+        )
+        for path in (card, weights):
+            if not path.is_file():
+                raise SchedrlError(
+                    f"{what} {path} is missing; the package ships it, and scripts/train_features.py makes it again "
+                    f"(nothing was downloaded)"
+                )
+        self.card = read_model(card, ClassifierCard, what)
         try:
-            self.card = ClassifierCard.read(folder / f"{name}.json")
             with torch.device("meta"):  # no initial weights: they would draw from torch's global generator
                 self._network = Classifier(self.card.image_shape, self.card.widths, self.card.dimension)
-            content = path.read_bytes()
+            content = weights.read_bytes()
             self._network.load_state_dict(load_tensors(content), assign=True)
-        except FileNotFoundError as error:
-            raise SchedrlError(
-                f"feature extractor '{name}': {error.filename} is missing; the package ships it, and "
-                f"scripts/train_features.py makes it again (nothing was downloaded)"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            raise SchedrlError(f"feature extractor '{name}': {path} is damaged: {error}") from None
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise SchedrlError(f"{what} {weights} is damaged: {' '.join(str(error).split())}") from None
         self._network.eval().requires_grad_(False)
         self.identity = hashlib.sha256(content).hexdigest()
         self.dimension = self.card.dimension
 
     def features(self, images: Images) -> Features:
-        """See :class:`FeatureExtractor`.
-
-        Raises:
-            SchedrlError: The images have another shape than those it was trained on.
-        """
         if images.shape[1:] != self.card.image_shape:
             raise SchedrlError(
                 f"feature extractor '{self.name}': needs images of shape {self.card.image_shape} "
@@ -179,10 +190,12 @@ class PCAFeatures:
 
     Args:
         reference: ``[n, C, H, W]`` in [−1, 1].
-        components: How many, at most; fewer where there are fewer pixels or images.
+        components: Most components to use; images of few pixels, or few images, have fewer.
     """
 
-    def __init__(self, reference: Images, components: int = _COMPONENTS) -> None:
+    name: Literal["pca"] = "pca"
+
+    def __init__(self, reference: Images, components: int = 32) -> None:
         rows = reference.reshape(len(reference), -1).astype(np.float64)
         self._mean = rows.mean(axis=0)
         # Of the covariance, whose size is that of an image and not of the set.
@@ -193,17 +206,7 @@ class PCAFeatures:
         parts = (self._mean.tobytes(), np.ascontiguousarray(self._axes).tobytes(), repr(self._shape).encode())
         self.identity = hashlib.sha256(b"".join(parts)).hexdigest()
 
-    @property
-    def name(self) -> Literal["pca"]:
-        """``pca``."""
-        return "pca"
-
     def features(self, images: Images) -> Features:
-        """See :class:`FeatureExtractor`.
-
-        Raises:
-            SchedrlError: The images have another shape than the reference.
-        """
         if images.shape[1:] != self._shape:
             raise SchedrlError(
                 f"feature extractor 'pca': fitted to images of shape {tuple(self._shape)} "
@@ -211,6 +214,89 @@ class PCAFeatures:
             )
         projected: Features = (images.reshape(len(images), -1).astype(np.float64) - self._mean) @ self._axes
         return projected
+
+
+class InceptionFeatures:
+    """The 2048 pooled features of FID's Inception network.
+
+    Images are rounded to 256 grey levels, as files hold them; one channel is repeated three times.
+
+    Args:
+        weights: The file; looked for in the cache when absent.
+        device: Where the network runs.
+
+    Raises:
+        SchedrlError: There is no such file, it does not hold this network's weights, or torch-fidelity is missing.
+    """
+
+    name: Literal["inception"] = "inception"
+    dimension = 2048
+
+    def __init__(self, weights: str | Path | None = None, device: str | torch.device = "cpu") -> None:
+        path = find_weights(weights)
+        with path.open("rb") as file:
+            self.identity = hashlib.file_digest(file, "sha256").hexdigest()
+        self.standard = self.identity.startswith(_STANDARD)
+        """Whether these are the weights that FID is defined by."""
+        self._device = torch.device(device)
+        self._network = _inception(path).to(self._device)
+
+    def features(self, images: Images) -> Features:
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise SchedrlError(
+                f"feature extractor 'inception': needs images [n, 1 or 3, H, W] (got shape {images.shape})"
+            )
+        parts = [np.empty((0, self.dimension))]
+        for begin in range(0, len(images), _INCEPTION_BATCH):
+            part = images[begin : begin + _INCEPTION_BATCH].astype(np.float64).clip(-1.0, 1.0)
+            pixels = torch.from_numpy(np.rint((part + 1.0) * 127.5).astype(np.uint8)).to(self._device)
+            (pooled,) = self._network(pixels.expand(-1, 3, -1, -1))
+            parts.append(pooled.double().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def find_weights(path: str | Path | None = None) -> Path:
+    """The file of the Inception weights.
+
+    Args:
+        path: The file; one of :data:`WEIGHTS_FILES` in the cache folder's ``weights`` when absent.
+
+    Raises:
+        SchedrlError: It is not there; says where to get it and where to put it.
+    """
+    folder = cache_dir() / "weights"
+    candidates = [folder / name for name in WEIGHTS_FILES] if path is None else [Path(path).expanduser()]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = str(candidates[0]) if path is not None else f"{folder} as {' or '.join(WEIGHTS_FILES)}"
+    raise SchedrlError(
+        f"feature extractor 'inception': no weights at {looked}; get {_SOURCE} and put it into {folder}, "
+        f"or give its path as weights (nothing was downloaded)"
+    )
+
+
+def _inception(path: Path) -> Any:
+    """torch-fidelity's network with the weights of a file."""
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError:
+        raise SchedrlError(
+            "feature extractor 'inception': needs the package torch-fidelity: pip install 'schedrl[metrics]'"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle of another protocol: the error says enough
+            # Tensors only: a file that would run code is refused. torch-fidelity would run it, so it gets a copy.
+            tensors: Any = torch.load(path, map_location="cpu", weights_only=True)
+        copy = io.BytesIO()
+        torch.save(tensors, copy)
+        copy.seek(0)
+        with torch.random.fork_rng(devices=[]):  # its initial weights would draw from the global generator
+            return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy)
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SchedrlError(f"feature extractor 'inception': {path} is not its weights: {reason}") from None
 
 
 EXTRACTORS = ("digits-cnn", "fashion-cnn", "inception", "pca")
@@ -231,8 +317,6 @@ def extractor(name: str, reference: Images, weights: str | Path | None = None) -
     if name not in EXTRACTORS:
         raise unknown_name("feature extractor", name, EXTRACTORS)
     if name == "inception":
-        from schedrl.metrics.inception import InceptionFeatures  # torchvision is slow to import
-
         return InceptionFeatures(weights)
     if weights is not None:
         raise SchedrlError(f"weights: only for feature extractor 'inception' (got '{weights}' for '{name}')")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +14,39 @@ import torch
 from torch import Tensor
 
 from schedrl.errors import SchedrlError
-from schedrl.metrics import inception
+from schedrl.metrics import features as features_module
 from schedrl.metrics.distances import FeatureStatistics, frechet_distance
-from schedrl.metrics.features import extractor
-from schedrl.metrics.inception import WEIGHTS_FILES, InceptionFeatures, enlarged, find_weights
+from schedrl.metrics.features import WEIGHTS_FILES, InceptionFeatures, extractor, find_weights
 from schedrl.metrics.sample_quality import metric_name
+
+FeatureExtractorInceptionV3: Any = pytest.importorskip(
+    "torch_fidelity.feature_extractor_inceptionv3"
+).FeatureExtractorInceptionV3
 
 
 def random_state() -> dict[str, Tensor]:
     """Weights under the real file's names that carry what differs between images to the end."""
+
+    class Blank(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: Any, **__: Any) -> None:
+            pass
+
+    empty = BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
     rng = np.random.default_rng(0)
     state: dict[str, Tensor] = {}
-    for name, layer in inception._layers().items():
-        for key, value in layer.state_dict().items():
-            if key.endswith("conv.weight"):
-                scale = np.sqrt(2.0 / np.prod(value.shape[1:]))
-                drawn = rng.normal(0.0, scale, value.shape)
-            elif key.endswith(("running_var", "bn.weight")):
-                drawn = rng.uniform(0.7, 1.4, value.shape)
-            elif key.endswith("num_batches_tracked"):
-                continue
-            else:
-                drawn = rng.normal(0.0, 0.1, value.shape)
-            state[f"{name}.{key.removeprefix('block.')}"] = torch.from_numpy(drawn.astype(np.float32))
+    for key, value in Blank("blank", ["2048"], feature_extractor_weights_path=empty).state_dict().items():
+        if key.endswith("conv.weight"):
+            scale = np.sqrt(2.0 / np.prod(value.shape[1:]))
+            drawn = rng.normal(0.0, scale, value.shape)
+        elif key.endswith(("running_var", "bn.weight")):
+            drawn = rng.uniform(0.7, 1.4, value.shape)
+        elif key.endswith("num_batches_tracked"):
+            continue
+        else:
+            drawn = rng.normal(0.0, 0.1, value.shape)
+        state[key] = torch.from_numpy(drawn.astype(np.float32))
     state["fc.weight"], state["fc.bias"] = torch.zeros(1008, 2048), torch.zeros(1008)
     return state
 
@@ -89,7 +101,7 @@ def test_features(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.shape == (3, features.dimension)
     assert np.linalg.norm(found - found.mean(axis=0)) > 1e-3 * np.linalg.norm(found)
     # One channel is three that are alike, and the number at once changes nothing.
-    monkeypatch.setattr(inception, "_BATCH", 2)
+    monkeypatch.setattr(features_module, "_INCEPTION_BATCH", 2)
     np.testing.assert_allclose(features.features(np.repeat(grey, 3, axis=1)), found, rtol=1e-4, atol=1e-5)
     assert features.features(grey[:0]).shape == (0, 2048)
     with pytest.raises(SchedrlError, match=r"needs images \[n, 1 or 3, H, W\] \(got shape \(3, 2, 20, 24\)"):
@@ -100,16 +112,8 @@ def test_only_the_standard_weights_make_it_fid(weights: Path, monkeypatch: pytes
     features = InceptionFeatures(weights)
     assert not features.standard
     assert metric_name(features) == "frechet_inception"
-    monkeypatch.setattr(inception, "_STANDARD", features.identity[:8])
+    monkeypatch.setattr(features_module, "_STANDARD", features.identity[:8])
     assert metric_name(InceptionFeatures(weights)) == "fid"
-
-
-def test_enlarged_as_tensorflow_1_does() -> None:
-    # By hand: out[i] lies at i * 3 / 6 of the input, and beyond the last pixel is the last pixel.
-    row = torch.tensor([0.0, 2.0, 8.0])
-    wide = torch.tensor([0.0, 1.0, 2.0, 5.0, 8.0, 8.0])
-    torch.testing.assert_close(enlarged(row.expand(1, 1, 3, 3), 6)[0, 0], wide.expand(6, 6))
-    torch.testing.assert_close(enlarged(row[:, None].expand(1, 1, 3, 3), 6)[0, 0], wide[:, None].expand(6, 6))
 
 
 def test_found_in_the_cache_and_never_fetched(
@@ -154,9 +158,12 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
     ("change", "message"),
     [
         ("text", "is not its weights"),
-        ("list", "it holds a list, not named tensors"),
-        ("missing", r"'Mixed_7c\.branch_pool\.conv\.weight' is missing"),
-        ("shape", r"'Conv2d_1a_3x3\.conv\.weight' must have shape \(32, 3, 3, 3\) \(got \(1,\)\)"),
+        ("list", "is not its weights: .*list"),
+        ("missing", r"is not its weights: .*Missing key\(s\).*Mixed_7c\.branch_pool\.conv\.weight"),
+        (
+            "shape",
+            r"is not its weights: .*size mismatch for Conv2d_1a_3x3\.conv\.weight: .*shape torch\.Size\(\[1\]\)",
+        ),
     ],
 )
 def test_bad_weights(change: str, message: str, tmp_path: Path) -> None:
@@ -181,3 +188,13 @@ def test_loading_draws_no_random_numbers(weights: Path) -> None:
     before = torch.get_rng_state()
     InceptionFeatures(weights)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_without_torch_fidelity_it_says_what_to_install(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(
+        SchedrlError, match=r"needs the package torch-fidelity: pip install 'schedrl\[metrics\]'"
+    ):
+        InceptionFeatures(weights)
