@@ -1,1 +1,1 @@
-"""Measurements of a trained network: the bound, the likelihood, and the quality of its samples."""
+"""Measurements of a trained network: the variational bound, and the quality of its samples."""

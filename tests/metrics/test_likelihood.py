@@ -15,9 +15,9 @@ from schedrl.diffusion.population import Population
 from schedrl.diffusion.prediction import predict_epsilon
 from schedrl.diffusion.training_spec import TrainingSpec, UNetSpec
 from schedrl.errors import SchedrlError
-from schedrl.metrics.likelihood import Solver, flow_likelihood, flow_log_density
 from schedrl.metrics.metric_specs import BoundSpec
 from schedrl.metrics.variational_bound import Bound, EpsilonPredictor
+from tests.metrics.flow_likelihood import Solver, flow_likelihood, flow_log_density
 
 CLEAN, NOISE = 8.0, -9.0
 SPECTRUM = np.array([2.0, 0.7, 0.3, 0.05])

@@ -1,19 +1,18 @@
-r"""The exact likelihood of the probability flow of a trained network, beside the bound.
+r"""The likelihood of a network's probability flow: an independent check of the variational bound.
 
-A network's noise estimates define an ordinary differential equation whose solutions carry N(0, I) to images and back
-without chance (Song et al. 2021, arXiv 2011.13456, section 4.3). In λ = log(α²/σ²) of the variance-preserving process
+Noise estimates define an ordinary differential equation that maps N(0, I) to images and back (Song et al. 2021, arXiv
+2011.13456, section 4.3). In λ = log(α²/σ²) of the variance-preserving process
 
 .. math:: \frac{dz}{dλ} = \tfrac12 (σ^2 z - σ\,\hat ε(z, λ)), \qquad
           \log p(z_{max}) = \log N(z_{min}; 0, I) + \int_{λ_{max}}^{λ_{min}} \nabla \cdot \frac{dz}{dλ}\, dλ.
 
-The divergence is Hutchinson's estimate with Rademacher probes, unbiased and exact where the Jacobian is diagonal. Grey
-levels are met as in the bound: through z at λ_max, drawn given the image, and the bound's decoder. So
+The divergence is Hutchinson's estimate with Rademacher probes, unbiased and exact where the Jacobian is diagonal. With
+z at λ_max drawn given the image, and the bound's decoder,
 
     bits/dim = E[log q(z | x) − log p(z)] / (D log 2) + reconstruction
 
-is an upper bound on the flow's code length of the grey levels, with the same last term as
-:class:`schedrl.metrics.variational_bound.Bound`, and comparable with it. It is no bound on the bound: the flow is
-another model.
+is an upper bound on the flow's code length of the grey levels. It has the same last term as
+:class:`schedrl.metrics.variational_bound.Bound` and can be compared with it, though the flow is another model.
 """
 
 from __future__ import annotations
