@@ -17,7 +17,7 @@ import numpy as np
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.files import write_text
-from schedrl.policies.searches import CMAESSearch
+from schedrl.policies.grid_search import CMAESGridSearch
 
 ENV, SEED = "schedrl/NetworkSampling-v0", 7
 
@@ -52,7 +52,7 @@ def main() -> None:
             "steps": {"minimum": steps, "maximum": steps},
         }
         problems = SamplingProblems.drawn(sampling_variant(ENV, changes), [SEED])
-        found = CMAESSearch(evaluations=options.evaluations).find(problems, [np.random.default_rng(SEED)])
+        found = CMAESGridSearch(evaluations=options.evaluations).find(problems, [np.random.default_rng(SEED)])
         ratio = float((problems.error(found.sigmas) / problems.error(problems.reference()))[0])
         print(
             f"{steps} steps: {ratio:.3f} of the reference's error, on the noise it was searched on",

@@ -19,7 +19,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import Form, ScheduleSearchAgent, find, slug
+from schedrl.policies.agents import Form, SequenceSearchAgent, find, slug
 
 __all__ = [
     "AgentEntry",
@@ -252,7 +252,7 @@ def _comparison(
     else:
         seeds = held_out_seeds(protocol.seeds or NUM_SEEDS, protocol.first_seed)
         chosen = default_entries(variant) if chosen is None else chosen
-        known = [item for item in chosen if not isinstance(item.agent, ScheduleSearchAgent)]
+        known = [item for item in chosen if not isinstance(item.agent, SequenceSearchAgent)]
         if len(known) < len(chosen):
             check_searches(variant, chosen)
         plan = (
@@ -261,7 +261,7 @@ def _comparison(
             else Plan(variant, seeds, [])
         )
     labels = [item.label for item in chosen]
-    searches = tuple(item.label for item in chosen if isinstance(item.agent, ScheduleSearchAgent))
+    searches = tuple(item.label for item in chosen if isinstance(item.agent, SequenceSearchAgent))
     reference = protocol.reference if protocol.reference in labels else None
     return Part(plan, dict(overrides), reference, folder, tuple(notes), tuple(chosen), searches)
 

@@ -19,8 +19,8 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.sources import NetworkSource
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import Agent, SearchAgent, default_agents
-from schedrl.policies.plans import OptimumPlan
+from schedrl.policies.agents import Agent, GridSearchAgent, default_agents
+from schedrl.policies.grid_rules import OptimumRule
 from schedrl.provenance import provenance
 from schedrl.schedules.conversions import FloatArray
 
@@ -198,7 +198,7 @@ def optima(problems: SamplingProblems) -> list[float | None]:
         # The optimum of the Gaussian that stands for a network's data is not the network's.
         return [None] * len(problems)
     try:
-        grids = OptimumPlan().grids(problems)
+        grids = OptimumRule().grids(problems)
     except SchedrlError:
         return [None] * len(problems)
     return [_finite(error) for error in problems.error(grids).tolist()]
@@ -224,7 +224,7 @@ def _try(agent: Agent, probe: SamplingProblems) -> None:
     Raises:
         SchedrlError: It does not.
     """
-    if isinstance(agent, SearchAgent):
+    if isinstance(agent, GridSearchAgent):
         least = {"evaluations": 1, "levels": 4}
         fields = type(agent.search).model_fields
         changes = {name: value for name, value in least.items() if name in fields}

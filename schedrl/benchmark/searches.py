@@ -14,7 +14,7 @@ from schedrl.benchmark.store import Line
 from schedrl.benchmark.training_tasks import Entry
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import SEQUENCE, ScheduleSearchAgent, SequenceAgent
+from schedrl.policies.agents import SEQUENCE, SequenceAgent, SequenceSearchAgent
 from schedrl.policies.sequence_search import PROGRESS, SearchProgress, check_search, ppo_budget, search
 
 __all__ = ["SEARCHES", "SearchTask", "check_searches", "search_side_by_side", "search_tasks", "searched"]
@@ -41,7 +41,7 @@ class SearchTask:
 
     label: str
     variant: TrainingVariant
-    agent: ScheduleSearchAgent
+    agent: SequenceSearchAgent
     budget: int
     folder: Path
     device: str
@@ -89,7 +89,7 @@ def check_searches(variant: TrainingVariant, entries: Sequence[Entry]) -> dict[s
     """
     budgets = {}
     for entry in entries:
-        if isinstance(entry.agent, ScheduleSearchAgent):
+        if isinstance(entry.agent, SequenceSearchAgent):
             budget = entry.agent.budget
             budgets[entry.label] = ppo_budget(variant) if budget == "ppo" else budget
             try:
@@ -125,7 +125,7 @@ def search_tasks(
             device,
         )
         for entry in entries
-        if isinstance(entry.agent, ScheduleSearchAgent)
+        if isinstance(entry.agent, SequenceSearchAgent)
     }
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,9 @@ from schedrl.environments.training.observations import ObservationSpec
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
-from schedrl.policies.plans import AnyPlan
+from schedrl.files import read_object
+from schedrl.policies.grid_rules import AnyGridRule
+from schedrl.policies.grid_search import AnyGridSearch, Solution
 from schedrl.policies.policy import (
     AVADSCLaw,
     AVADSCPolicy,
@@ -36,8 +37,7 @@ from schedrl.policies.policy import (
     SequencePolicy,
     walk,
 )
-from schedrl.policies.searches import AnySearch, Solution
-from schedrl.policies.sequence_specs import AnySequenceSearch
+from schedrl.policies.sequence_proposals import AnySequenceSearch
 from schedrl.schedules import AnySchedule, Schedule
 
 if TYPE_CHECKING:
@@ -52,17 +52,18 @@ __all__ = [
     "AnyAgent",
     "Form",
     "GridAgent",
+    "GridSearchAgent",
     "PPOAgent",
     "RandomAgent",
     "Role",
     "ScheduleAgent",
-    "ScheduleSearchAgent",
-    "SearchAgent",
     "SequenceAgent",
+    "SequenceSearchAgent",
     "TrainedAgent",
     "catalogue",
     "default_agents",
     "find",
+    "named_schedules",
     "nearest_divisor",
     "parse_agent",
     "role_of",
@@ -337,7 +338,7 @@ class _SourceAgent(Agent):
     def _policy(self, variant: Variant, seed: int | Sequence[int]) -> Policy:
         raise SchedrlError(
             f"agent '{self.name}': sees the source, not observations; use its solve() on problems, or "
-            "schedrl.policies.plans.GridPolicy in an environment"
+            "schedrl.policies.grid_rules.GridPolicy in an environment"
         )
 
 
@@ -349,13 +350,13 @@ class GridAgent(_SourceAgent):
     """
 
     kind: Literal["grid"] = "grid"
-    plan: AnyPlan
+    plan: AnyGridRule
 
     def _solver(self, problems: SamplingProblems) -> Solver:
         return lambda problems, _: Solution.free(self.plan.grids(problems))
 
 
-class SearchAgent(_SourceAgent):
+class GridSearchAgent(_SourceAgent):
     """A search over grids, source by source.
 
     Attributes:
@@ -363,7 +364,7 @@ class SearchAgent(_SourceAgent):
     """
 
     kind: Literal["search"] = "search"
-    search: AnySearch
+    search: AnyGridSearch
     role: ClassVar[Role] = "searched"
 
     def _solver(self, problems: SamplingProblems) -> Solver:
@@ -422,7 +423,7 @@ class SequenceAgent(Agent):
         return SequencePolicy(self.actions, variant, f"agent '{self.name}'")
 
 
-class ScheduleSearchAgent(Agent):
+class SequenceSearchAgent(Agent):
     """A search over action sequences, done in the environment at hand before its result is measured.
 
     Attributes:
@@ -562,9 +563,9 @@ AnyAgent = Annotated[
     | AVAAgent
     | AVADSCAgent
     | GridAgent
-    | SearchAgent
+    | GridSearchAgent
     | SequenceAgent
-    | ScheduleSearchAgent
+    | SequenceSearchAgent
     | RandomAgent
     | PPOAgent
     | TrainedAgent,
@@ -600,8 +601,7 @@ def catalogue() -> dict[str, Agent]:
     """The agents of ``agents/*.toml``, by name."""
     agents: dict[str, Agent] = {}
     for path in sorted(folder("agents").glob("*.toml")):
-        with path.open("rb") as file:
-            agent = parse_agent(tomllib.load(file), path.name)
+        agent = parse_agent(read_object(path, "agent file"), path.name)
         agents[agent.name] = agent
     return agents
 
@@ -655,17 +655,8 @@ def find(name: str, env_id: str) -> Agent:
         return TrainedAgent(name=label, path=str(path))
     if (path / SEQUENCE).is_file():
         path = path / SEQUENCE
-    if path.suffix == ".json" and path.is_file():
-        try:
-            return parse_agent(dict(json.loads(path.read_text(encoding="utf-8"))), str(path))
-        except (OSError, ValueError, TypeError) as error:
-            raise SchedrlError(f"agent file {path}: cannot be read: {' '.join(str(error).split())}") from None
-    if path.suffix == ".toml" and path.is_file():
-        try:
-            definition = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SchedrlError(f"agent file {path}: not a TOML file: {error}") from None
-        return parse_agent(definition, str(path))
+    if path.suffix in (".json", ".toml") and path.is_file():
+        return parse_agent(read_object(path, "agent file"), str(path))
     agents = catalogue()
     if name not in agents:
         if path.is_dir():

@@ -15,17 +15,18 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find
-from schedrl.policies.agents import ScheduleSearchAgent, SequenceAgent
-from schedrl.policies.sequence_search import ALGORITHMS, ppo_budget
+from schedrl.policies.agents import SequenceAgent, SequenceSearchAgent
+from schedrl.policies.sequence_proposals import ALGORITHMS
+from schedrl.policies.sequence_search import ppo_budget
 
 
 def small(name: str, budget: int = 30) -> Entry:
-    agent = ScheduleSearchAgent.model_validate({"name": name, "budget": budget, "search": {"name": name}})
+    agent = SequenceSearchAgent.model_validate({"name": name, "budget": budget, "search": {"name": name}})
     return Entry(name, agent)
 
 
 def test_the_catalogue_offers_every_search_at_the_cost_of_ppo(variant: TrainingVariant) -> None:
-    offered = [agent for agent in catalogue().values() if isinstance(agent, ScheduleSearchAgent)]
+    offered = [agent for agent in catalogue().values() if isinstance(agent, SequenceSearchAgent)]
     assert {agent.search.name for agent in offered} == set(ALGORITHMS)
     budgets = check_searches(variant, [Entry(agent.name, agent) for agent in offered])
     assert set(budgets.values()) == {ppo_budget(variant)}

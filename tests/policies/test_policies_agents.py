@@ -98,7 +98,7 @@ def test_an_agent_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "not a TOML file"),
+        ("name = ", "is not TOML"),
         ('name = "x"\nkind = "schedul"\n', "unknown agent kind 'schedul'; did you mean 'schedule'"),
         ('name = "x"\nkind = "schedule"\nschedule = "cosin"\n', "did you mean 'cosine'"),
         ('name = "x"\nkind = "ava"\nrule = "equation"\nrat = 1.0\n', "did you mean 'rate'"),

@@ -19,12 +19,11 @@ from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, SchedrlError
-from schedrl.policies import catalogue, find
-from schedrl.policies.agents import SEARCH_SEEDS, ScheduleAgent, SequenceAgent
+from schedrl.policies import find
+from schedrl.policies.agents import SEARCH_SEEDS, SequenceAgent, named_schedules
 from schedrl.policies.policy import SchedulePolicy
-from schedrl.policies.sequence_proposals import SequenceSpace, proposals, static_sequences
+from schedrl.policies.sequence_proposals import ALGORITHMS, SequenceSpace, static_sequences
 from schedrl.policies.sequence_search import (
-    ALGORITHMS,
     PROGRESS,
     SearchProgress,
     ppo_budget,
@@ -53,9 +52,8 @@ def play(
 ) -> tuple[FloatArray, int]:
     """What a search finds where the worth of a sequence is known, and the runs that it took."""
     rng = np.random.default_rng(8)
-    rounds = proposals(
-        search_spec(name, **settings), space, runs, np.random.default_rng(1), [np.full(space.size, 0.25)]
-    )
+    spec, rng_of_search = search_spec(name, **settings), np.random.default_rng(1)
+    rounds = spec.proposals(space, runs, rng_of_search, lambda: [np.full(space.size, 0.25)])
     asked, spent = next(rounds), 0
     try:
         while True:
@@ -215,7 +213,7 @@ def test_what_is_found_beats_the_reference_where_the_reference_hardly_trains(
 @pytest.mark.parametrize("env_id", [KNOTS, KERNEL, DSC, CHOICE])
 def test_a_static_sequence_does_what_the_schedule_does(env_id: str, tiny: dict[str, Any]) -> None:
     variant = training_variant(env_id, {**tiny, "episode.phases": 2})
-    laws = [agent.schedule for agent in catalogue().values() if isinstance(agent, ScheduleAgent)]
+    laws = named_schedules()
     fitting = [law for law in laws if static_sequences(variant, [law])]
     assert fitting
     from schedrl.benchmark.evaluation import evaluate
@@ -286,7 +284,7 @@ def test_bad_input_is_named(variant: TrainingVariant, tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="holds another search: other budget"):
         search(variant, search_spec("halving"), 22, 0, tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(AgentFileError, match="is damaged"):
+    with pytest.raises(AgentFileError, match="is not JSON"):
         search(variant, search_spec("halving"), 20, 0, tmp_path)
     (tmp_path / "sequence.json").write_text("[]")
     with pytest.raises(SchedrlError, match="agent file"):

@@ -20,8 +20,8 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.sb3 import Sb3VectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
-from schedrl.policies.agents import GridAgent, RandomAgent, SearchAgent, TrainedAgent, catalogue, find
-from schedrl.policies.plans import DilationPlan, GridPolicy, LawPlan, OptimumPlan, Plan, TangentPlan
+from schedrl.policies.agents import GridAgent, GridSearchAgent, RandomAgent, TrainedAgent, catalogue, find
+from schedrl.policies.grid_rules import DilationRule, GridPolicy, GridRule, LawRule, OptimumRule, TangentRule
 from schedrl.policies.policy import walk
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import read_progress
@@ -57,7 +57,7 @@ def assert_grids(sigmas: NDArray[np.float64], problems: SamplingProblems) -> Non
 )
 def test_every_kind_of_agent_on_every_source(name: str, source: str, make_sampling: MakeSampling) -> None:
     agent = catalogue()[name]
-    if isinstance(agent, SearchAgent):
+    if isinstance(agent, GridSearchAgent):
         less = {"levels": 17} if name == "search-dynamic" else {"evaluations": 12}
         agent = agent.model_copy(update={"search": agent.search.model_copy(update=less)})
     problems = SamplingProblems.drawn(make_sampling(source), range(4))
@@ -125,12 +125,12 @@ def test_no_policy_is_shipped_for_ones_own_environment() -> None:
         find("ppo", "me/MySampling-v0")
 
 
-PLANS: list[tuple[str, Plan]] = [
-    ("gaussian", TangentPlan(gamma=0.7)),
-    ("gaussian", OptimumPlan()),
-    ("images", TangentPlan()),
-    ("mixture", DilationPlan(scaling="vp")),
-    ("curie-weiss", TangentPlan(gamma=1.5)),
+PLANS: list[tuple[str, GridRule]] = [
+    ("gaussian", TangentRule(gamma=0.7)),
+    ("gaussian", OptimumRule()),
+    ("images", TangentRule()),
+    ("mixture", DilationRule(scaling="vp")),
+    ("curie-weiss", TangentRule(gamma=1.5)),
 ]
 
 
@@ -143,7 +143,9 @@ WIDE = {"action.scale": 20.0}
 
 
 @pytest.mark.parametrize(("kind", "plan"), PLANS)
-def test_a_plan_through_sb3_reaches_its_own_error(kind: str, plan: Plan, make_sampling: MakeSampling) -> None:
+def test_a_plan_through_sb3_reaches_its_own_error(
+    kind: str, plan: GridRule, make_sampling: MakeSampling
+) -> None:
     variant, envs = make_sampling(kind, **WIDE), 5
     vector = SamplingVectorEnv(envs, variant=variant)
     env = VecMonitor(Sb3VectorEnv(vector))
@@ -159,7 +161,7 @@ def test_a_plan_through_sb3_reaches_its_own_error(kind: str, plan: Plan, make_sa
 
 
 @pytest.mark.parametrize(("kind", "plan"), PLANS)
-def test_a_plan_in_a_single_environment(kind: str, plan: Plan, make_sampling: MakeSampling) -> None:
+def test_a_plan_in_a_single_environment(kind: str, plan: GridRule, make_sampling: MakeSampling) -> None:
     variant = make_sampling(kind, **WIDE)
     env = SamplingEnv(variant=variant)
     policy = GridPolicy(plan, env)
@@ -186,14 +188,14 @@ def test_a_plan_in_a_wrapped_environment_of_sb3(make_sampling: MakeSampling) -> 
     env = gym.make(variant.id, variant=variant.model_dump(mode="json"))
     inner: Any = env.unwrapped
     env.reset(seed=1)
-    mean, _ = evaluate_policy(GridPolicy(OptimumPlan(), inner), env, n_eval_episodes=3, warn=False)
+    mean, _ = evaluate_policy(GridPolicy(OptimumRule(), inner), env, n_eval_episodes=3, warn=False)
     assert float(np.mean(mean)) > 0.0
 
 
 def test_a_finite_first_level_becomes_the_environments(make_sampling: MakeSampling) -> None:
     variant = make_sampling("gaussian", **WIDE)
     env = SamplingEnv(variant=variant)
-    plan = LawPlan(grid=KarrasGrid(sigma_max=5.0, sigma_min=0.05))
+    plan = LawRule(grid=KarrasGrid(sigma_max=5.0, sigma_min=0.05))
     observation, _ = env.reset(seed=0)
     action, _ = GridPolicy(plan, env).predict(observation)
     observation, *_ = env.step(action)
@@ -206,7 +208,7 @@ def test_a_plan_needs_a_row_per_run(make_sampling: MakeSampling) -> None:
     vector = SamplingVectorEnv(3, variant=make_sampling("gaussian"))
     observations, _ = vector.reset(seed=0)
     with pytest.raises(SchedrlError, match="observation: one row per run is needed, 3"):
-        GridPolicy(TangentPlan(), vector).predict(observations[:2])
+        GridPolicy(TangentRule(), vector).predict(observations[:2])
 
 
 class Leaning:
@@ -385,4 +387,4 @@ def test_the_preview_of_doing_nothing_is_flat(source: str, make_sampling: MakeSa
 def test_a_grid_agent_is_data() -> None:
     agent = catalogue()["grid-optimum"]
     assert isinstance(agent, GridAgent)
-    assert isinstance(agent.plan, OptimumPlan)
+    assert isinstance(agent.plan, OptimumRule)

@@ -117,17 +117,17 @@ def test_it_ranks_grids_as_the_exact_room(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("exact")
 def test_closed_forms_know_the_spectrum() -> None:
-    from schedrl.policies.plans import GeodesicPlan, OptimumPlan, TangentPlan
+    from schedrl.policies.grid_rules import GeodesicRule, OptimumRule, TangentRule
     from schedrl.sources import Gaussian
 
     problems = problems_of((3, 4, 5), steps={"minimum": 6, "maximum": 6})
     exact = Gaussian(SPECTRUM)
     np.testing.assert_allclose(
-        GeodesicPlan().grids(problems), [exact.geodesic_grid(6).sigma_array] * 3, rtol=1e-9
+        GeodesicRule().grids(problems), [exact.geodesic_grid(6).sigma_array] * 3, rtol=1e-9
     )
-    np.testing.assert_allclose(OptimumPlan().grids(problems), [exact.best_grid(6).sigma_array] * 3, rtol=1e-6)
+    np.testing.assert_allclose(OptimumRule().grids(problems), [exact.best_grid(6).sigma_array] * 3, rtol=1e-6)
     np.testing.assert_allclose(
-        TangentPlan().grids(problems)[1], grid("tangent", 6, gamma=exact.gamma_star).sigma_array, rtol=1e-9
+        TangentRule().grids(problems)[1], grid("tangent", 6, gamma=exact.gamma_star).sigma_array, rtol=1e-9
     )
 
 
@@ -289,9 +289,9 @@ assert "torch" not in sys.modules
 
 
 def test_given_levels_are_for_their_number_of_steps() -> None:
-    from schedrl.policies.plans import LevelsPlan
+    from schedrl.policies.grid_rules import FixedRule
 
-    plan = LevelsPlan.model_validate(
+    plan = FixedRule.model_validate(
         {"levels": [{"sigmas": ["inf", 0.5, 0.0]}, {"sigmas": ["inf", 2.0, 1.0, 0.0]}]}
     )
     made = sampling_variant(ENV, {"steps": {"minimum": 2, "maximum": 3}, "source.teacher_steps": 2})
@@ -307,22 +307,22 @@ def test_given_levels_are_for_their_number_of_steps() -> None:
         ([["inf", 1.0]], "must end at 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            LevelsPlan.model_validate({"levels": [{"sigmas": sigmas} for sigmas in levels]})
+            FixedRule.model_validate({"levels": [{"sigmas": sigmas} for sigmas in levels]})
 
 
 @pytest.mark.usefixtures("exact")
 def test_the_flow_optimum_is_best_on_a_gaussian() -> None:
     """Scored by running the denoiser; no grid beside it is closer to the flow."""
-    from schedrl.policies.plans import FlowOptimumPlan, OptimumPlan
+    from schedrl.policies.grid_rules import FlowOptimumRule, OptimumRule
 
     problems = problems_of(
         (3,), steps={"minimum": 5, "maximum": 5}, **{"source.images": 4000, "source.teacher_steps": 100}
     )
-    best = FlowOptimumPlan().grids(problems)
+    best = FlowOptimumRule().grids(problems)
     least = float(problems.error(best)[0])
     for level in range(1, 5):
         for factor in (0.9, 1.1):
             other = best.copy()
             other[0, level] *= factor
             assert float(problems.error(other)[0]) > 0.99 * least
-    assert float(problems.error(OptimumPlan().grids(problems))[0]) > 1.02 * least
+    assert float(problems.error(OptimumRule().grids(problems))[0]) > 1.02 * least

@@ -15,13 +15,13 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import parse_agent
-from schedrl.policies.plans import OptimumPlan
-from schedrl.policies.searches import (
-    CMAESSearch,
-    CoordinateSearch,
-    DynamicProgramming,
-    RandomSearch,
-    Search,
+from schedrl.policies.grid_rules import OptimumRule
+from schedrl.policies.grid_search import (
+    CMAESGridSearch,
+    CoordinateGridSearch,
+    DynamicGridSearch,
+    GridSearch,
+    RandomGridSearch,
     Solution,
     _cheapest_path,
 )
@@ -29,20 +29,20 @@ from schedrl.schedules.conversions import FloatArray
 
 MakeSampling = Callable[..., SamplingVariant]
 
-TRYING: dict[str, Callable[[int], Search]] = {
-    "random": lambda evaluations: RandomSearch(evaluations=evaluations),
-    "cma-es": lambda evaluations: CMAESSearch(evaluations=evaluations),
-    "coordinate": lambda evaluations: CoordinateSearch(evaluations=evaluations),
+TRYING: dict[str, Callable[[int], GridSearch]] = {
+    "random": lambda evaluations: RandomGridSearch(evaluations=evaluations),
+    "cma-es": lambda evaluations: CMAESGridSearch(evaluations=evaluations),
+    "coordinate": lambda evaluations: CoordinateGridSearch(evaluations=evaluations),
 }
-DYNAMIC = DynamicProgramming(levels=17)
+DYNAMIC = DynamicGridSearch(levels=17)
 
 
-def find(search: Search, problems: SamplingProblems, seed: int = 0) -> Solution:
+def find(search: GridSearch, problems: SamplingProblems, seed: int = 0) -> Solution:
     return search.find(problems, [np.random.default_rng([seed, row]) for row in range(len(problems))])
 
 
 @pytest.fixture(params=sorted(TRYING))
-def trying(request: pytest.FixtureRequest) -> Callable[[int], Search]:
+def trying(request: pytest.FixtureRequest) -> Callable[[int], GridSearch]:
     """Every search that evaluates whole grids."""
     return TRYING[request.param]
 
@@ -71,7 +71,7 @@ def assert_valid(found: Solution, problems: SamplingProblems) -> None:
 
 @pytest.mark.parametrize("evaluations", [1, 2, 7, 40])
 def test_never_worse_than_the_reference_and_exactly_counted(
-    trying: Callable[[int], Search],
+    trying: Callable[[int], GridSearch],
     evaluations: int,
     source: str,
     make_sampling: MakeSampling,
@@ -102,7 +102,7 @@ def test_nearly_everything_allowed_is_spent(make_sampling: MakeSampling) -> None
 
 
 @pytest.mark.parametrize("make", [*TRYING.values(), lambda _: DYNAMIC])
-def test_a_seed_says_everything(make: Callable[[int], Search], make_sampling: MakeSampling) -> None:
+def test_a_seed_says_everything(make: Callable[[int], GridSearch], make_sampling: MakeSampling) -> None:
     problems = SamplingProblems.drawn(make_sampling("gaussian"), range(6))
     assert len(set(problems.total.tolist())) > 1
     np.random.seed(12345)  # noqa: NPY002
@@ -127,7 +127,7 @@ def test_another_seed_finds_another_grid(name: str, make_sampling: MakeSampling)
 
 @pytest.mark.parametrize("make", [*TRYING.values(), lambda _: DYNAMIC])
 def test_what_is_found_does_not_depend_on_the_others(
-    make: Callable[[int], Search], make_sampling: MakeSampling
+    make: Callable[[int], GridSearch], make_sampling: MakeSampling
 ) -> None:
     problems = SamplingProblems.drawn(make_sampling("gaussian"), range(6))
     together = find(make(30), problems)
@@ -141,11 +141,11 @@ def test_drawing_in_parts_changes_nothing(
     make_sampling: MakeSampling, monkeypatch: pytest.MonkeyPatch, counted: list[int]
 ) -> None:
     problems = SamplingProblems.drawn(make_sampling("gaussian"), range(3))
-    whole = find(RandomSearch(evaluations=50), problems)
-    monkeypatch.setattr("schedrl.policies.searches._TRIES_AT_ONCE", 7)
-    monkeypatch.setattr("schedrl.policies.searches._ROWS_AT_ONCE", 5)
+    whole = find(RandomGridSearch(evaluations=50), problems)
+    monkeypatch.setattr("schedrl.policies.grid_search._TRIES_AT_ONCE", 7)
+    monkeypatch.setattr("schedrl.policies.grid_search._ROWS_AT_ONCE", 5)
     counted.clear()
-    np.testing.assert_array_equal(find(RandomSearch(evaluations=50), problems).sigmas, whole.sigmas)
+    np.testing.assert_array_equal(find(RandomGridSearch(evaluations=50), problems).sigmas, whole.sigmas)
     assert sum(counted) == 150
     assert max(counted) == 5
 
@@ -163,8 +163,8 @@ def test_cma_es_comes_close_to_the_exact_optimum(make_sampling: MakeSampling) ->
         "gaussian", **{"source.spectrum": spectrum, "steps": {"minimum": 4, "maximum": 4}}
     )
     problems = SamplingProblems.drawn(variant, [0])
-    optimum = problems.error(OptimumPlan().grids(problems))[0]
-    error = problems.error(find(CMAESSearch(evaluations=2000), problems).sigmas)[0]
+    optimum = problems.error(OptimumRule().grids(problems))[0]
+    error = problems.error(find(CMAESGridSearch(evaluations=2000), problems).sigmas)[0]
     assert optimum * (1.0 - 1e-9) <= error < 1.02 * optimum
     assert problems.error(problems.reference())[0] > 1.02 * optimum
 
@@ -173,7 +173,7 @@ def test_cma_es_needs_its_package(make_sampling: MakeSampling, monkeypatch: pyte
     problems = SamplingProblems.drawn(make_sampling("gaussian"), [0])
     monkeypatch.setitem(sys.modules, "cma", None)
     with pytest.raises(SchedrlError, match=r"^search 'cma-es': needs the package cma: pip install") as caught:
-        find(CMAESSearch(), problems)
+        find(CMAESGridSearch(), problems)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__
 
@@ -204,7 +204,7 @@ def test_dynamic_programming_is_worth_it_on_a_wide_spectrum(n: int, make_samplin
         "gaussian", **{"source.spectrum": spectrum, "steps": {"minimum": n, "maximum": n}}
     )
     problems = SamplingProblems.drawn(variant, [0])
-    found = find(DynamicProgramming(levels=33), problems)
+    found = find(DynamicGridSearch(levels=33), problems)
     assert_valid(found, problems)
     assert problems.error(found.sigmas)[0] <= problems.error(problems.reference())[0]
     # 33 · 32 / 2 steps of the sampler are that many N-ths of a run.
@@ -220,7 +220,7 @@ def test_dynamic_programming_on_every_source(source: str, make_sampling: MakeSam
 
 def test_dynamic_programming_with_fewer_levels_than_steps(make_sampling: MakeSampling) -> None:
     problems = SamplingProblems.drawn(make_sampling("gaussian", steps={"minimum": 8, "maximum": 8}), [0])
-    found = find(DynamicProgramming(levels=4), problems)
+    found = find(DynamicGridSearch(levels=4), problems)
     assert (np.diff(found.sigmas[0, :4]) < 0.0).all()
     assert not found.sigmas[0, 3:].any()
 

@@ -17,16 +17,16 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import GridAgent, catalogue
-from schedrl.policies.plans import (
-    AnyPlan,
-    DilationPlan,
-    GeodesicPlan,
-    InterpolantPlan,
-    LawPlan,
-    OptimumPlan,
-    Plan,
-    ReferencePlan,
-    TangentPlan,
+from schedrl.policies.grid_rules import (
+    AnyGridRule,
+    DilationRule,
+    GeodesicRule,
+    GridRule,
+    InterpolantRule,
+    LawRule,
+    OptimumRule,
+    ReferenceRule,
+    TangentRule,
 )
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import dilations
@@ -92,7 +92,7 @@ def test_a_grid_does_not_depend_on_the_others(name: str, make_sampling: MakeSamp
 @pytest.mark.parametrize("scaling", ["vp", "ve"])
 def test_interpolants_in_steps_of_several_numbers(scaling: Any, make_sampling: MakeSampling) -> None:
     problems = SamplingProblems.drawn(make_sampling("mixture", steps={"minimum": 1, "maximum": 5}), range(8))
-    grids = InterpolantPlan(scaling=scaling).grids(problems)
+    grids = InterpolantRule(scaling=scaling).grids(problems)
     assert_valid(grids, problems)
     dimensions = problems.batch.parameters()["dimension"].tolist()
     for row, (n, dimension) in enumerate(zip(problems.total.tolist(), dimensions, strict=True)):
@@ -117,15 +117,15 @@ def test_tangents_and_the_optimum_are_ordered(spectrum: list[float], n: int, sam
     )
     problems = SamplingProblems.drawn(variant, [0])
 
-    def error(plan: Plan) -> float:
+    def error(plan: GridRule) -> float:
         return float(problems.error(plan.grids(problems))[0])
 
-    best, star = error(TangentPlan(gamma="best")), error(TangentPlan())
+    best, star = error(TangentRule(gamma="best")), error(TangentRule())
     assert best <= star + 1e-12
-    assert best <= error(TangentPlan(gamma=0.5)) + 1e-12
-    optimum = error(OptimumPlan())
+    assert best <= error(TangentRule(gamma=0.5)) + 1e-12
+    optimum = error(OptimumRule())
     assert optimum <= best + 1e-12
-    assert optimum <= error(GeodesicPlan()) + 1e-12
+    assert optimum <= error(GeodesicRule()) + 1e-12
 
 
 def test_what_closed_forms_know(make_sampling: MakeSampling) -> None:
@@ -136,8 +136,8 @@ def test_what_closed_forms_know(make_sampling: MakeSampling) -> None:
     )
     problems = SamplingProblems.drawn(variant, [0])
     wanted = 0.3 * np.tan(0.5 * np.pi * np.arange(4, -1, -1) / 5)
-    closed: list[Plan] = [TangentPlan(), TangentPlan(gamma=0.3), GeodesicPlan()]
-    fitted: list[Plan] = [TangentPlan(gamma="best"), OptimumPlan()]
+    closed: list[GridRule] = [TangentRule(), TangentRule(gamma=0.3), GeodesicRule()]
+    fitted: list[GridRule] = [TangentRule(gamma="best"), OptimumRule()]
     for plan in [*closed, *fitted]:
         rtol = 1e-5 if plan in fitted else 1e-9
         np.testing.assert_allclose(plan.grids(problems)[0, 1:], wanted, rtol=rtol, atol=1e-12)
@@ -146,7 +146,7 @@ def test_what_closed_forms_know(make_sampling: MakeSampling) -> None:
 def test_many_steps_make_the_geodesic_nearly_optimal(make_sampling: MakeSampling) -> None:
     variant = make_sampling("gaussian", steps={"minimum": 40, "maximum": 40})
     problems = SamplingProblems.drawn(variant, range(4))
-    errors = {plan.name: problems.error(plan.grids(problems)) for plan in (GeodesicPlan(), OptimumPlan())}
+    errors = {plan.name: problems.error(plan.grids(problems)) for plan in (GeodesicRule(), OptimumRule())}
     ratio = errors["geodesic"] / errors["optimum"]
     assert (ratio >= 1.0 - 1e-12).all()
     assert (ratio < 1.05).all()
@@ -156,7 +156,7 @@ def test_many_steps_make_the_geodesic_nearly_optimal(make_sampling: MakeSampling
     "law", ["karras", "uniform-logsnr", {"name": "power-t", "schedule": "linear", "rho": 2.0}]
 )
 def test_named_laws_are_those_of_schedules(law: Any, make_sampling: MakeSampling) -> None:
-    plan = LawPlan(grid=law)
+    plan = LawRule(grid=law)
     problems = SamplingProblems.drawn(make_sampling("gaussian"), range(6))
     grids = plan.grids(problems)
     for row, n in enumerate(problems.total.tolist()):
@@ -167,7 +167,7 @@ def test_named_laws_are_those_of_schedules(law: Any, make_sampling: MakeSampling
 
 def test_a_law_must_end_at_data(make_sampling: MakeSampling) -> None:
     """Stopping in the noise, where everything looks alike, is no way to sample well."""
-    plan = TypeAdapter[Plan](AnyPlan).validate_python(
+    plan = TypeAdapter[GridRule](AnyGridRule).validate_python(
         {"name": "law", "grid": {"name": "karras", "sigma_min": 40.0, "final_zero": False}}
     )
     problems = SamplingProblems.drawn(make_sampling("gaussian"), [0])
@@ -182,7 +182,7 @@ def test_dilations_are_those_of_the_sources(
     scaling: Any, second: Any, kind: str, make_sampling: MakeSampling
 ) -> None:
     problems = SamplingProblems.drawn(make_sampling(kind, steps={"minimum": 6, "maximum": 6}), range(3))
-    grids = DilationPlan(scaling=scaling, second=second, kappa=2.0).grids(problems)
+    grids = DilationRule(scaling=scaling, second=second, kappa=2.0).grids(problems)
     dimensions = problems.batch.parameters()["dimension"].tolist()
     variances = problems.batch.targets()["within_variance"].tolist()
     assert len(set(dimensions)) == 3
@@ -208,7 +208,7 @@ def test_dilations_that_cannot_be_are_named(
     variant = make_sampling(
         "mixture", **{"steps": {"minimum": n, "maximum": n}, "source.dimension": [100.0, 100.0]}
     )
-    plan = DilationPlan(scaling="vp", **fields)
+    plan = DilationRule(scaling="vp", **fields)
     with pytest.raises(SchedrlError, match=rf"^plan 'dilation': .*{reason}") as caught:
         plan.grids(SamplingProblems.drawn(variant, [0]))
     assert "\n" not in str(caught.value)
@@ -217,7 +217,7 @@ def test_dilations_that_cannot_be_are_named(
 
 def test_the_reference_is_action_zero(source: str, make_sampling: MakeSampling) -> None:
     problems = SamplingProblems.drawn(make_sampling(source), range(3))
-    np.testing.assert_array_equal(ReferencePlan().grids(problems), problems.reference())
+    np.testing.assert_array_equal(ReferenceRule().grids(problems), problems.reference())
 
 
 def test_heuns_optimum_keeps_the_first_level(make_sampling: MakeSampling) -> None:
@@ -225,7 +225,7 @@ def test_heuns_optimum_keeps_the_first_level(make_sampling: MakeSampling) -> Non
     variant = make_sampling("gaussian", **{"sampler": "heun", "action.reference": reference})
     problems = SamplingProblems.drawn(variant, range(5))
     assert len(set(problems.total.tolist())) > 1
-    grids = OptimumPlan().grids(problems)
+    grids = OptimumRule().grids(problems)
     assert_valid(grids, problems)
     np.testing.assert_array_equal(grids[:, 0], 80.0)
     errors = problems.error(grids)
@@ -243,4 +243,4 @@ def test_heuns_optimum_keeps_the_first_level(make_sampling: MakeSampling) -> Non
 @pytest.mark.parametrize("gamma", [0.0, -1.0, "stars"])
 def test_bad_plans_are_refused(gamma: Any) -> None:
     with pytest.raises(ValueError, match="gamma"):
-        TangentPlan(gamma=gamma)
+        TangentRule(gamma=gamma)

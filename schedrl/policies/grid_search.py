@@ -17,16 +17,17 @@ from pydantic import Field
 
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import log_error
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import Spec
+from schedrl.policies.cma_es import CMAES
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = [
-    "AnySearch",
-    "CMAESSearch",
-    "CoordinateSearch",
-    "DynamicProgramming",
-    "RandomSearch",
-    "Search",
+    "AnyGridSearch",
+    "CMAESGridSearch",
+    "CoordinateGridSearch",
+    "DynamicGridSearch",
+    "GridSearch",
+    "RandomGridSearch",
     "Solution",
 ]
 
@@ -61,7 +62,7 @@ class Solution:
         return cls(sigmas, np.zeros(len(sigmas), dtype=np.int64))
 
 
-class Search(Protocol):
+class GridSearch(Protocol):
     """A way of finding a grid by trying."""
 
     @property
@@ -78,7 +79,7 @@ class Search(Protocol):
         """
 
 
-class RandomSearch(Spec):
+class RandomGridSearch(Spec):
     """The best of normally distributed actions around the reference.
 
     Attributes:
@@ -105,7 +106,7 @@ class RandomSearch(Spec):
         return Solution(problems.placed(best), np.full(len(problems), self.evaluations))
 
 
-class CMAESSearch(Spec):
+class CMAESGridSearch(Spec):
     """CMA-ES (package ``cma``, extra ``search``), from the reference.
 
     Attributes:
@@ -118,30 +119,13 @@ class CMAESSearch(Spec):
     spread: Annotated[float, Field(gt=0.0)] = 0.1
 
     def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
-        """One instance per source, in lockstep.
-
-        Raises:
-            SchedrlError: The package is missing.
-        """
-        try:
-            import cma
-        except ImportError:
-            raise SchedrlError(
-                "search 'cma-es': needs the package cma: pip install 'schedrl[search]'"
-            ) from None
+        """One instance per source, in lockstep."""
 
         def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
             best, value = np.zeros((len(part), part.width - 1)), _reference_value(part)
-            spent, free = 1, max(part.width - 2, 2)  # CMA-ES is not for a single dimension
-            if part.width < 3:
-                return best, spent
-            # Instances draw from their own generators; left alone they would share NumPy's global one.
-            options = {"bounds": [-1.0, 1.0], "seed": np.nan, "verbose": -9}
-            instances = [
-                cma.CMAEvolutionStrategy(np.zeros(free), self.spread, {**options, "randn": _drawing(rng)})
-                for rng in own
-            ]
-            while spent < self.evaluations:
+            spent, free = 1, part.width - 2  # the last step always ends at data
+            instances = [CMAES(free, self.spread, rng) for rng in own]
+            while free and spent < self.evaluations:
                 # Every instance has the same population; the last generation is cut to what is left.
                 asked = np.array([instance.ask() for instance in instances])
                 counted = np.zeros((len(part), min(asked.shape[1], self.evaluations - spent), part.width - 1))
@@ -151,14 +135,14 @@ class CMAESSearch(Spec):
                 _keep_better(best, value, counted, values)
                 if counted.shape[1] < asked.shape[1]:
                     break
-                for instance, points, scores in zip(instances, asked, values, strict=True):
-                    instance.tell(list(points), scores.tolist())
+                for instance, scores in zip(instances, values, strict=True):
+                    instance.tell(scores)
             return best, spent
 
         return _by_steps(problems, rngs, search)
 
 
-class CoordinateSearch(Spec):
+class CoordinateGridSearch(Spec):
     """Coordinate descent, as Align Your Steps does it: one step after the other moved either way, ever finer.
 
     Attributes:
@@ -191,7 +175,7 @@ class CoordinateSearch(Spec):
         return _by_steps(problems, rngs, search)
 
 
-class DynamicProgramming(Spec):
+class DynamicGridSearch(Spec):
     """The shortest path through a fine grid (as GITS and Watson et al.): step costs are local errors and add up.
 
     The cost of a step from one candidate level to another is how far it lands from the fine grid's own state there.
@@ -229,8 +213,8 @@ class DynamicProgramming(Spec):
         return Solution(sigmas, spent)
 
 
-AnySearch = Annotated[
-    RandomSearch | CMAESSearch | CoordinateSearch | DynamicProgramming, Field(discriminator="name")
+AnyGridSearch = Annotated[
+    RandomGridSearch | CMAESGridSearch | CoordinateGridSearch | DynamicGridSearch, Field(discriminator="name")
 ]
 """Any search, chosen by ``name``."""
 
@@ -289,8 +273,3 @@ def _by_steps(
         found, spent[rows] = search(problems.take(rows), [rngs[row] for row in rows.tolist()])
         actions[rows, :n] = found
     return Solution(problems.placed(actions), spent)
-
-
-def _drawing(rng: np.random.Generator) -> Callable[..., NDArray[np.float64]]:
-    """``numpy.random.randn`` of a generator."""
-    return lambda *shape: rng.standard_normal(shape)
