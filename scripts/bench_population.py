@@ -239,8 +239,7 @@ class SubprocessRival(Rival):
 
 def time_in_ppo(runs: int) -> dict[str, float]:
     """Shares of one PPO update on ``schedrl/DigitsKnots-v0``: training runs, and everything else."""
-    from schedrl.policies.ppo import build, make_training_env
-    from schedrl.policies.ppo_spec import PPOSpec
+    from schedrl.policies.ppo import PPOSpec, build, make_training_env
 
     spec = PPOSpec(num_envs=runs)
     env = make_training_env("schedrl/DigitsKnots-v0", spec, 0, **{"episode.steps_per_phase": 50})

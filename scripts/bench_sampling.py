@@ -172,8 +172,7 @@ def environment_share(updates: int) -> float:
     """Share of PPO's training time that is spent in the environment's own step."""
     import torch
 
-    from schedrl.policies.ppo import build, make_training_env
-    from schedrl.policies.ppo_spec import ppo_spec
+    from schedrl.policies.ppo import build, make_training_env, ppo_spec
 
     torch.set_num_threads(1)  # the claim is about one core
     spec = ppo_spec(ENV)

@@ -23,7 +23,7 @@ from schedrl.environments.training.actions import DSCAction
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.policies.agents import AVADSCAgent
 from schedrl.policies.policy import AVADSCPolicy
-from schedrl.policies.ppo_spec import ppo_spec
+from schedrl.policies.ppo import ppo_spec
 
 RATE = 50.0
 """Change of K per unit of gradient norm at which the searched number for η is 1."""

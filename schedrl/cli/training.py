@@ -21,7 +21,7 @@ from schedrl.cli.common import (
 from schedrl.errors import SchedrlError, unknown_name
 
 if TYPE_CHECKING:
-    from schedrl.policies.training import Listener, Progress
+    from schedrl.policies.training import Listener, TrainingProgress
 
 __all__ = ["TRAIN_EXAMPLES", "progress_listener", "train"]
 
@@ -128,7 +128,7 @@ def _run(folder: Path, total: int, force_bar: bool, work: Any) -> None:
 def progress_listener(tick: Any) -> Listener:
     """Turn a training's progress into ticks."""
 
-    def listen(progress: Progress) -> None:
+    def listen(progress: TrainingProgress) -> None:
         tick(progress.timesteps, f"mean return {progress.mean_return:.4f}")
 
     return listen

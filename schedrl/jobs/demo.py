@@ -13,7 +13,7 @@ from schedrl.policies.agents import TrainedAgent
 from schedrl.policies.training import (
     REQUEST,
     Listener,
-    Progress,
+    TrainingProgress,
     TrainingRequest,
     read_request,
     request_for,
@@ -83,7 +83,7 @@ class _TimeIsUpError(Exception):
     """The training has had its minutes."""
 
 
-def train_for(plan: TrainingPlan, listen: Callable[[Progress], None]) -> TrainedAgent:
+def train_for(plan: TrainingPlan, listen: Callable[[TrainingProgress], None]) -> TrainedAgent:
     """Train, or go on with a training that was interrupted; stop when its minutes are spent.
 
     Returns:
@@ -93,7 +93,7 @@ def train_for(plan: TrainingPlan, listen: Callable[[Progress], None]) -> Trained
 
     end = time.monotonic() + 60.0 * plan.minutes
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TrainingProgress) -> None:
         listen(progress)
         if time.monotonic() > end and progress.timesteps < progress.total:
             raise _TimeIsUpError

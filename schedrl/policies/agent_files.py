@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -20,9 +19,9 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import AnyVariant
 from schedrl.errors import AgentFileError, Spec
-from schedrl.files import dump_json, write_arrays, write_text
+from schedrl.files import dump_json, read_model, write_arrays, write_text
 from schedrl.policies.policy import BatchPolicy, Rows, State
-from schedrl.policies.ppo_spec import PPOSpec
+from schedrl.policies.ppo import PPOSpec
 
 __all__ = [
     "WEIGHTS",
@@ -99,11 +98,7 @@ class LearnedPolicy(BatchPolicy):
 
 
 def save_agent(folder: Path, network: ActorCriticPolicy, description: AgentFile) -> None:
-    """Write an agent's three files into ``folder``, each whole or not at all.
-
-    Raises:
-        SchedrlError: The folder cannot be written.
-    """
+    """Write an agent's three files into ``folder``, each whole or not at all."""
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     write_arrays(folder / WEIGHTS, weights)
     write_text(folder / DESCRIPTION, dump_json(description.model_dump(mode="json")))
@@ -122,7 +117,11 @@ def load_agent(folder: str | Path, variant: Variant | None = None) -> LearnedPol
     """
     path = Path(folder)
     description = read_description(path)
-    _check_fit(path, description, variant)
+    if variant is not None and not fits(description, variant):
+        raise AgentFileError(
+            f"agent {path}: was trained in {description.variant.id}, whose observations or actions are not those "
+            f"of {variant.id}"
+        )
     network = build_network(description)
     try:
         weights = load_tensors((path / WEIGHTS).read_bytes())
@@ -159,19 +158,7 @@ def read_description(path: Path) -> AgentFile:
     Raises:
         AgentFileError: It is missing or damaged.
     """
-    try:
-        text = (path / DESCRIPTION).read_text(encoding="utf-8")
-        return AgentFile.model_validate(json.loads(text))
-    except OSError as error:
-        raise AgentFileError(
-            f"agent {path}: {DESCRIPTION} cannot be read: {error.strerror or error}"
-        ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise AgentFileError(f"agent {path}: {DESCRIPTION}: field '{field}': {problem['msg']}") from None
-    except ValueError as error:
-        raise AgentFileError(f"agent {path}: {DESCRIPTION} is not JSON: {error}") from None
+    return read_model(path / DESCRIPTION, AgentFile, "agent file", error=AgentFileError)
 
 
 def fits(description: AgentFile, variant: Variant) -> bool:
@@ -179,14 +166,6 @@ def fits(description: AgentFile, variant: Variant) -> bool:
     trained = description.variant
     sees = trained.observation_names == variant.observation_names
     return sees and trained.action_space() == variant.action_space()
-
-
-def _check_fit(path: Path, description: AgentFile, variant: Variant | None) -> None:
-    if variant is not None and not fits(description, variant):
-        raise AgentFileError(
-            f"agent {path}: was trained in {description.variant.id}, whose observations or actions are not those "
-            f"of {variant.id}"
-        )
 
 
 def _cost(description: AgentFile) -> str:

@@ -1,21 +1,107 @@
-"""PPO from Stable-Baselines3 on the population of a vector environment."""
+"""PPO from Stable-Baselines3 on the population of a vector environment: hyperparameters, training, checkpoints."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from safetensors import SafetensorError, safe_open
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from schedrl.catalogue import folder
 from schedrl.environments.registration import variant_of
 from schedrl.environments.sb3 import Sb3VectorEnv
-from schedrl.policies.ppo_spec import PPOSpec
+from schedrl.environments.vector import PopulationEnv
+from schedrl.errors import AgentFileError, Spec, parse
+from schedrl.files import read_object, write_arrays
 
-__all__ = ["CommonBaseline", "SteppedPPO", "build", "make_training_env"]
+__all__ = [
+    "CHECKPOINT",
+    "CommonBaseline",
+    "PPOSpec",
+    "SteppedPPO",
+    "build",
+    "make_training_env",
+    "ppo_spec",
+    "restore_checkpoint",
+    "save_checkpoint",
+]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class PPOSpec(Spec):
+    """How PPO learns in one environment.
+
+    Attributes:
+        total_timesteps: Environment steps of a whole training.
+        num_envs: Runs trained side by side.
+        episodes_per_update: Whole episodes of every run between two updates. Rollouts end where episodes end.
+        n_epochs: Passes over a rollout.
+        minibatches: Parts a rollout is cut into in each pass.
+        learning_rate: Of the policy and value networks (Adam).
+        anneal: Let it fall linearly to 0 at ``total_timesteps``: updates rest on few runs, and a constant rate keeps
+            wandering around the optimum.
+        gamma: Discount; 1 because returns telescope.
+        gae_lambda: 1 uses whole returns, 0 one-step differences.
+        clip_range: PPO's ε.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Clip of the update's gradient.
+        net_arch: Hidden widths of policy and value networks.
+        log_std_init: Log of the exploration's standard deviation at the start (actions live in [−1, 1]).
+        use_sde: Exploration by a random function of the state that is drawn once per rollout, so that it is
+            constant over a sweep, instead of independent noise at each step.
+        shared_seed: All runs of an update share seeds, so they differ by their actions alone.
+        group_size: With ``shared_seed``, only so many runs in a row share a seed, and an update sees as many seeds as
+            there are such groups; all runs when absent. It divides ``num_envs``.
+        center_rewards: Subtract from each run's reward the mean of the other runs' at the same step; with shared
+            seeds this takes the seed's luck out without bias.
+        reward_scale: Factor on rewards, for the value network.
+    """
+
+    total_timesteps: Annotated[int, Field(ge=1)] = 1024
+    num_envs: Annotated[int, Field(ge=1, le=4096)] = 32
+    episodes_per_update: Annotated[int, Field(ge=1)] = 1
+    n_epochs: Annotated[int, Field(ge=1)] = 8
+    minibatches: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    anneal: bool = True
+    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    gae_lambda: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    clip_range: Annotated[float, Field(gt=0.0)] = 0.2
+    ent_coef: Annotated[float, Field(ge=0.0)] = 0.0
+    vf_coef: Annotated[float, Field(ge=0.0)] = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 0.5
+    net_arch: tuple[Annotated[int, Field(ge=1)], ...] = (32, 32)
+    log_std_init: float = -1.0
+    use_sde: bool = False
+    shared_seed: bool = True
+    group_size: Annotated[int, Field(ge=1)] | None = None
+    center_rewards: bool = True
+    reward_scale: Annotated[float, Field(gt=0.0)] = 10.0
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> PPOSpec:
+        if self.group_size is not None and self.num_envs % self.group_size:
+            raise ValueError(f"group_size must divide num_envs = {self.num_envs} (got {self.group_size})")
+        return self
+
+
+def ppo_spec(env_id: str, **overrides: Any) -> PPOSpec:
+    """Hyperparameters for an environment: the defaults, then its own table, then ``overrides``."""
+    table = read_object(folder("agents") / "ppo.toml", "agent file")
+    fields = {**table.get("defaults", {}), **table.get("environments", {}).get(env_id, {}), **overrides}
+    return parse(PPOSpec, fields, f"PPO hyperparameters of {env_id}")
 
 
 class CommonBaseline(VecEnvWrapper):
@@ -117,3 +203,96 @@ def build(
     )
     model.after_update = after_update
     return model
+
+
+def save_checkpoint(path: Path, model: SteppedPPO, extra: dict[str, Any]) -> None:
+    """Write everything that the next rollout depends on; call between updates.
+
+    Args:
+        path: The file.
+        model: SteppedPPO on a :class:`~schedrl.environments.sb3.Sb3VectorEnv`.
+        extra: More plain JSON to keep.
+    """
+    vector, monitor = _parts(model)
+    arrays, meta = vector.state()
+    arrays = {f"env.{name}": array for name, array in arrays.items()}
+    arrays |= {f"policy.{name}": tensor.numpy() for name, tensor in model.policy.state_dict().items()}
+    optimizer = model.policy.optimizer.state_dict()
+    for index, state in optimizer["state"].items():
+        arrays |= {f"optimizer.{index}.{name}": np.asarray(value) for name, value in state.items()}
+    arrays["torch_rng"] = torch.get_rng_state().numpy()
+    assert model._last_obs is not None
+    arrays["last_obs"] = np.asarray(model._last_obs)
+    arrays["last_starts"] = np.asarray(model._last_episode_starts)
+    arrays["returns"], arrays["lengths"] = monitor.episode_returns, monitor.episode_lengths
+    # SB3 shuffles its minibatches with NumPy's global generator.
+    name, keys, position, gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    arrays["numpy_rng"] = np.asarray(keys)
+    content = {
+        "env": meta,
+        "numpy_rng": [name, position, gauss, cached],
+        "timesteps": model.num_timesteps,
+        "updates": model._n_updates,
+        **extra,
+    }
+    write_arrays(path, arrays, {"schedrl": json.dumps(content, allow_nan=False)})
+
+
+def restore_checkpoint(path: Path, model: SteppedPPO) -> dict[str, Any]:
+    """Bring a freshly built model and its environment to where :func:`save_checkpoint` left them.
+
+    Returns:
+        What was kept beside them.
+
+    Raises:
+        AgentFileError: The file is missing or damaged, or belongs to another training.
+    """
+    try:
+        arrays, content = _read(path)
+        _restore(model, arrays, content)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise AgentFileError(
+            f"checkpoint {path}: missing, damaged or of another training: {reason}"
+        ) from None
+    return content
+
+
+def _restore(model: SteppedPPO, arrays: dict[str, NDArray[Any]], content: dict[str, Any]) -> None:
+    vector, monitor = _parts(model)
+    model.policy.load_state_dict({n: torch.from_numpy(a) for n, a in _below(arrays, "policy.").items()})
+    optimizer = model.policy.optimizer.state_dict()
+    for name, array in _below(arrays, "optimizer.").items():
+        index, key = name.split(".")
+        optimizer["state"].setdefault(int(index), {})[key] = torch.from_numpy(array)
+    model.policy.optimizer.load_state_dict(optimizer)
+    vector.restore(_below(arrays, "env."), content["env"])
+    model._last_obs = arrays["last_obs"]
+    model._last_episode_starts = arrays["last_starts"]
+    monitor.episode_returns, monitor.episode_lengths = arrays["returns"], arrays["lengths"]
+    model.num_timesteps = model.completed_timesteps = int(content["timesteps"])
+    model._n_updates = int(content["updates"])
+    torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
+    name, position, gauss, cached = content["numpy_rng"]
+    np.random.set_state((name, arrays["numpy_rng"], position, gauss, cached))  # noqa: NPY002
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        content: dict[str, Any] = json.loads(file.metadata()["schedrl"])
+    return arrays, content
+
+
+def _below(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _parts(model: SteppedPPO) -> tuple[PopulationEnv, VecMonitor]:
+    """The native environment and the monitor below SB3's wrappers."""
+    env: Any = model.get_env()
+    while not isinstance(env, VecMonitor):
+        env = env.venv
+    adapter: Any = env.venv
+    vector: PopulationEnv = adapter.env.unwrapped
+    return vector, env

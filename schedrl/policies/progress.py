@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from schedrl.errors import AgentFileError, SchedrlError
@@ -30,21 +30,21 @@ class ProgressRow:
     return_mean: float
     return_std: float
 
+    @property
+    def line(self) -> str:
+        """The row in the file."""
+        return "{},{:.3f},{:.6f},{:.6f}\n".format(*astuple(self))
 
-_HEADER = ",".join(field.name for field in fields(ProgressRow))
+
+_HEADER = ",".join(field.name for field in fields(ProgressRow)) + "\n"
 
 
 def append_progress(folder: Path, row: ProgressRow) -> None:
-    """Add a line to the folder's curve.
-
-    Raises:
-        SchedrlError: The file cannot be written.
-    """
+    """Add a line to the folder's curve."""
     path = folder / PROGRESS
-    line = f"{row.timesteps},{row.seconds:.3f},{row.return_mean:.6f},{row.return_std:.6f}\n"
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(line if file.tell() else f"{_HEADER}\n{line}")
+            file.write(row.line if file.tell() else _HEADER + row.line)
     except OSError as error:
         raise SchedrlError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -57,24 +57,21 @@ def read_progress(folder: Path) -> list[ProgressRow]:
     """
     path = folder / PROGRESS
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise AgentFileError(f"{path}: cannot be read: {error}") from None
-    lines = text.split("\n")[:-1]
-    if lines and lines[0] != _HEADER:
-        raise AgentFileError(f"{path}: must begin with the line {_HEADER}")
+    if lines and lines[0] != _HEADER.rstrip():
+        raise AgentFileError(f"{path}: must begin with the line {_HEADER.rstrip()}")
     return [_row(path, number, line) for number, line in enumerate(lines[1:], start=2)]
 
 
 def trim_progress(folder: Path, timesteps: int) -> None:
-    """Forget what lies beyond ``timesteps``: it will be done again."""
-    rows = [row for row in read_progress(folder) if row.timesteps <= timesteps]
+    """Remove the lines beyond ``timesteps``: these updates will be done again."""
+    kept = [row.line for row in read_progress(folder) if row.timesteps <= timesteps]
     if (folder / PROGRESS).is_file():
-        write_text(folder / PROGRESS, f"{_HEADER}\n")
-    for row in rows:
-        append_progress(folder, row)
+        write_text(folder / PROGRESS, "".join([_HEADER, *kept]))
 
 
 def _row(path: Path, number: int, line: str) -> ProgressRow:

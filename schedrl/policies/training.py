@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,21 +13,29 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
 
 from schedrl.environments.vector import PopulationEnv
-from schedrl.errors import AgentFileError
-from schedrl.files import dump_json, ensure_folder, write_text
+from schedrl.errors import AgentFileError, SchedrlError, Spec
+from schedrl.files import dump_json, ensure_folder, read_model, write_text
 from schedrl.policies.agent_files import AgentFile, read_description, save_agent
 from schedrl.policies.agents import slug
-from schedrl.policies.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
-from schedrl.policies.ppo import build, make_training_env
-from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
+from schedrl.policies.ppo import (
+    CHECKPOINT,
+    PPOSpec,
+    build,
+    make_training_env,
+    ppo_spec,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
 from schedrl.provenance import versions
 
 __all__ = [
+    "REQUEST",
     "Listener",
-    "Progress",
+    "TrainingProgress",
     "TrainingRequest",
+    "begin_or_resume",
     "new_folder",
     "read_request",
     "request_for",
@@ -40,9 +47,8 @@ REQUEST = "training.json"
 _FIGURE_EVERY = 10
 
 
-@dataclass(frozen=True)
-class TrainingRequest:
-    """What to train.
+class TrainingRequest(Spec):
+    """What to train: the contents of ``training.json``.
 
     Attributes:
         env_id: The environment.
@@ -58,7 +64,7 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands after an update.
 
     Attributes:
@@ -72,7 +78,7 @@ class Progress:
     mean_return: float
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[TrainingProgress], None]
 
 
 def new_folder(root: Path, algo: str, env_id: str) -> Path:
@@ -85,8 +91,8 @@ def new_folder(root: Path, algo: str, env_id: str) -> Path:
 def train(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
     """Train PPO from the start.
 
-    An interrupt (Ctrl-C) saves the agent as of the last update and is raised again; :func:`resume` goes on from there
-    and ends with the same agent as if nothing had happened.
+    An interrupt (Ctrl-C) saves the agent as of the last update and is raised again; :func:`resume` continues from there
+    and ends with the same agent as an unbroken training.
 
     Args:
         request: What to train.
@@ -97,19 +103,19 @@ def train(request: TrainingRequest, folder: Path, listen: Listener | None = None
         The folder, which now holds a loadable agent.
     """
     ensure_folder(folder, "output folder")
-    session = _Session(request, folder, listen)
-    _write_request(request, folder)
+    session = _Training(request, folder, listen)
+    write_text(folder / REQUEST, dump_json(request.model_dump(mode="json")))
     session.save()
     return session.run()
 
 
 def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | None = None) -> Path:
-    """Go on with a training from its last checkpoint.
+    """Continue a training from its last checkpoint.
 
     Args:
         folder: Where it was.
-        total_timesteps: New end, when it shall be longer. With ``anneal`` the learning rate then falls towards
-            the new end, so the result is not that of one long training.
+        total_timesteps: A new end, to train longer. With ``anneal`` the learning rate then falls towards the new end,
+            so the result is not that of one long training.
         listen: Called after every update.
 
     Raises:
@@ -118,22 +124,42 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
     request = read_request(folder, total_timesteps)
     ensure_folder(folder, "output folder")
     begun = (folder / CHECKPOINT).is_file() or read_description(folder).timesteps > 0
-    session = _Session(request, folder, listen)
+    session = _Training(request, folder, listen)
     if begun:
         session.restore()
-    _write_request(request, folder)  # its end may be a new one
+    write_text(folder / REQUEST, dump_json(request.model_dump(mode="json")))  # its end may be a new one
     return session.run()
+
+
+def begin_or_resume(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
+    """Train, or continue the same training where it was interrupted.
+
+    Raises:
+        SchedrlError: The folder holds another training.
+    """
+    if not (folder / REQUEST).is_file():
+        return train(request, folder, listen)
+    check_folder(request, folder)
+    return resume(folder, listen=listen)
+
+
+def check_folder(request: TrainingRequest, folder: Path) -> None:
+    """Raise if a folder holds another training."""
+    if (folder / REQUEST).is_file() and read_request(folder) != request:
+        raise SchedrlError(f"{folder}: holds another training; give another folder, or delete this one")
 
 
 def request_for(
     env_id: str, seed: int, overrides: dict[str, Any] | None = None, **hyperparameters: Any
 ) -> TrainingRequest:
     """A request with the hyperparameters of ``agents/ppo.toml``, some of them changed."""
-    return TrainingRequest(env_id, ppo_spec(env_id, **hyperparameters), seed, dict(overrides or {}))
+    return TrainingRequest(
+        env_id=env_id, spec=ppo_spec(env_id, **hyperparameters), seed=seed, overrides=dict(overrides or {})
+    )
 
 
 def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRequest:
-    """What a folder's training was asked for.
+    """The request of a folder's training.
 
     Args:
         folder: The training's.
@@ -142,35 +168,17 @@ def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRe
     Raises:
         AgentFileError: There is none, or it is damaged.
     """
-    try:
-        content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-        fields = dict(content["spec"])
-        if total_timesteps is not None:
-            fields["total_timesteps"] = total_timesteps
-        return TrainingRequest(
-            content["env_id"], PPOSpec(**fields), int(content["seed"]), content["overrides"]
-        )
-    except OSError as error:
-        raise AgentFileError(
-            f"{folder}: no training to resume: {REQUEST}: {error.strerror or error}"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise AgentFileError(
-            f"{folder}: {REQUEST} is damaged: {' '.join(str(error).split())[:160]}"
-        ) from None
+    if not (folder / REQUEST).is_file():
+        raise AgentFileError(f"{folder}: no training to resume: there is no {REQUEST}")
+    request = read_model(folder / REQUEST, TrainingRequest, "training request", error=AgentFileError)
+    if total_timesteps is None:
+        return request
+    return request.model_copy(
+        update={"spec": request.spec.model_copy(update={"total_timesteps": total_timesteps})}
+    )
 
 
-def _write_request(request: TrainingRequest, folder: Path) -> None:
-    content = {
-        "env_id": request.env_id,
-        "spec": request.spec.model_dump(mode="json"),
-        "seed": request.seed,
-        "overrides": request.overrides,
-    }
-    write_text(folder / REQUEST, dump_json(content))
-
-
-class _Session:
+class _Training:
     """One process's part of a training."""
 
     def __init__(self, request: TrainingRequest, folder: Path, listen: Listener | None) -> None:
@@ -183,7 +191,7 @@ class _Session:
         self.began = time.perf_counter()
 
     def run(self) -> Path:
-        """Learn until the end, saving as it goes."""
+        """Learn until the end, saving after every update."""
         remaining = self.request.spec.total_timesteps - self.model.num_timesteps
         try:
             if remaining > 0:
@@ -201,23 +209,18 @@ class _Session:
         trim_progress(self.folder, self.model.completed_timesteps)
 
     def save(self) -> None:
-        """Write the agent as it is."""
-        # A rollout that was interrupted is thrown away and taken again on resuming.
-        steps = self.model.completed_timesteps
-        variant = self.vector.variant
-        save_agent(
-            self.folder,
-            self.model.policy,
-            AgentFile(
-                variant=variant,
-                hyperparameters=self.request.spec,
-                seed=self.request.seed,
-                timesteps=steps,
-                optimizer_steps=steps // variant.episode_steps * variant.optimizer_steps,
-                seconds=round(self.seconds, 3),
-                versions=versions(),
-            ),
+        """Write the agent as of the last update; a rollout that was interrupted is taken again on resuming."""
+        steps, variant = self.model.completed_timesteps, self.vector.variant
+        description = AgentFile(
+            variant=variant,
+            hyperparameters=self.request.spec,
+            seed=self.request.seed,
+            timesteps=steps,
+            optimizer_steps=steps // variant.episode_steps * variant.optimizer_steps,
+            seconds=round(self.seconds, 3),
+            versions=versions(),
         )
+        save_agent(self.folder, self.model.policy, description)
 
     @property
     def seconds(self) -> float:
@@ -239,7 +242,8 @@ class _Session:
             )
         self.model.logger.dump(self.model.num_timesteps)
         if self.listen is not None:
-            self.listen(Progress(self.model.num_timesteps, self.request.spec.total_timesteps, mean))
+            total = self.request.spec.total_timesteps
+            self.listen(TrainingProgress(self.model.num_timesteps, total, mean))
 
 
 class _NoCallback(BaseCallback):

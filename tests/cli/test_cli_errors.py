@@ -121,9 +121,9 @@ def test_damaged_agents(run: Run, trained: Path, surrounding: Path) -> None:
         assert_one_line(run(*command.split(), *KNOTS), "policy.safetensors is damaged")
     (surrounding / "agent" / "agent.json").write_text("{")
     for command in ("benchmark --agents agent", "evaluate --agent agent"):
-        assert_one_line(run(*command.split(), *KNOTS), "agent.json is not JSON")
+        assert_one_line(run(*command.split(), *KNOTS), "agent.json: is not JSON")
     (surrounding / "agent" / "training.json").write_text("{")
-    assert_one_line(run("train", "--resume", "agent"), "training.json is damaged")
+    assert_one_line(run("train", "--resume", "agent"), "training.json: is not JSON")
 
 
 def test_agents_of_another_environment(run: Run, trained: Path) -> None:

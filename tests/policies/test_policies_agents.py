@@ -12,7 +12,7 @@ from schedrl.environments.registration import definitions, variant_of
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find
 from schedrl.policies.agents import AVAAgent, ScheduleAgent, TrainedAgent
-from schedrl.policies.ppo_spec import PPOSpec, ppo_spec
+from schedrl.policies.ppo import PPOSpec, ppo_spec
 
 KNOTS = "schedrl/DigitsKnots-v0"
 

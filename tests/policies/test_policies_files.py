@@ -17,7 +17,7 @@ from schedrl.environments.registration import training_variant
 from schedrl.errors import AgentFileError
 from schedrl.policies.agent_files import build_network, load_agent, read_description, save_agent
 from schedrl.policies.agents import TrainedAgent, find
-from schedrl.policies.ppo_spec import PPOSpec
+from schedrl.policies.ppo import PPOSpec
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from schedrl.errors import SchedrlError
-from schedrl.policies.ppo import CommonBaseline
-from schedrl.policies.ppo_spec import ppo_spec
+from schedrl.policies.ppo import CommonBaseline, ppo_spec
 
 
 class Paying(gym.Env[Any, Any]):

@@ -22,10 +22,10 @@ from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.agents import GridAgent, GridSearchAgent, RandomAgent, TrainedAgent, catalogue, find
 from schedrl.policies.grid_rules import DilationRule, GridPolicy, GridRule, LawRule, OptimumRule, TangentRule
-from schedrl.policies.policy import walk
+from schedrl.policies.policy import BatchPolicy, Rows, State, walk
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import read_progress
-from schedrl.policies.training import Progress, request_for, resume, train
+from schedrl.policies.training import TrainingProgress, request_for, resume, train
 from schedrl.schedules.grid_laws import KarrasGrid
 
 MakeSampling = Callable[..., SamplingVariant]
@@ -291,10 +291,10 @@ def test_a_trained_agent_needs_its_spaces(
             load_agent(folder, other)
 
 
-def interrupt_after(updates: int) -> Callable[[Progress], None]:
-    seen: list[Progress] = []
+def interrupt_after(updates: int) -> Callable[[TrainingProgress], None]:
+    seen: list[TrainingProgress] = []
 
-    def listen(progress: Progress) -> None:
+    def listen(progress: TrainingProgress) -> None:
         seen.append(progress)
         if len(seen) == updates:
             raise KeyboardInterrupt
@@ -375,9 +375,9 @@ def test_the_preview_shows_what_a_policy_decides(
 
 
 def test_the_preview_of_doing_nothing_is_flat(source: str, make_sampling: MakeSampling) -> None:
-    class Still:
-        def predict(self, observation: Any, deterministic: bool = False) -> tuple[NDArray[Any], None]:
-            return np.zeros((len(observation), 1), dtype=np.float32), None
+    class Still(BatchPolicy):
+        def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
+            return np.zeros((len(rows), 1), dtype=np.float32), ()
 
     figure = draw_choice(Still(), SamplingVectorEnv(1, variant=make_sampling(source)))
     for line in figure.axes[0].get_lines():

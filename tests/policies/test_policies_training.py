@@ -13,7 +13,14 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.progress import ProgressRow, append_progress, read_progress, trim_progress
-from schedrl.policies.training import Progress, TrainingRequest, new_folder, request_for, resume, train
+from schedrl.policies.training import (
+    TrainingProgress,
+    TrainingRequest,
+    new_folder,
+    request_for,
+    resume,
+    train,
+)
 
 KNOTS, KERNEL = "schedrl/DigitsKnots-v0", "schedrl/DigitsKernel-v0"
 
@@ -38,10 +45,10 @@ def curve(folder: Path) -> list[tuple[int, float, float]]:
     return [(row.timesteps, row.return_mean, row.return_std) for row in read_progress(folder)]
 
 
-def interrupt_after(updates: int) -> Callable[[Progress], None]:
-    seen: list[Progress] = []
+def interrupt_after(updates: int) -> Callable[[TrainingProgress], None]:
+    seen: list[TrainingProgress] = []
 
-    def listen(progress: Progress) -> None:
+    def listen(progress: TrainingProgress) -> None:
         seen.append(progress)
         if len(seen) == updates:
             raise KeyboardInterrupt
@@ -144,7 +151,7 @@ def test_the_rate_falls_to_zero(
 
 
 def test_progress_is_told_and_kept(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     folder = train(request_of(updates=3), tmp_path / "run", seen.append)
     assert [(progress.timesteps, progress.total) for progress in seen] == [(2, 6), (4, 6), (6, 6)]
     rows = read_progress(folder)
@@ -156,8 +163,7 @@ def test_progress_is_told_and_kept(request_of: Callable[..., TrainingRequest], t
 
 
 def test_training_never_looks_at_test_images(tiny: dict[str, Any]) -> None:
-    from schedrl.policies.ppo import make_training_env
-    from schedrl.policies.ppo_spec import ppo_spec
+    from schedrl.policies.ppo import make_training_env, ppo_spec
 
     env = make_training_env(KNOTS, ppo_spec(KNOTS, num_envs=2), 0, **tiny)
     assert env.get_attr("variant", 0)[0].test_bound is None

@@ -15,7 +15,7 @@ from schedrl.export import ScheduleFile
 from schedrl.jobs.learning.export import write_law
 from schedrl.jobs.learning.job import Request, learned_law, measure_job, prepare, train_job
 from schedrl.jobs.learning.proxy import make_proxy
-from schedrl.policies.training import Progress
+from schedrl.policies.training import TrainingProgress
 
 
 def images(folder: Path, count: int = 90, side: int = 12) -> Npz:
@@ -52,7 +52,7 @@ def test_learning_goes_on_where_it_was_stopped_and_writes_a_file(tmp_path: Path)
     class StopError(Exception):
         """As a kill would."""
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingProgress) -> None:
         if progress.timesteps == 16:
             raise StopError
 
