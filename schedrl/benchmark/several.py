@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from schedrl.benchmark.benchmark_file import Part
 from schedrl.benchmark.manifest import MANIFEST, Several, write_sampling_manifest, write_training_manifest
 from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.sampling_summary import SamplingSummary, summarise_sampling
 from schedrl.benchmark.sampling_tasks import SamplingPlan, sampling_work_of
 from schedrl.benchmark.store import Line
 from schedrl.benchmark.tasks import Work
+from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.benchmark.training_tasks import work_of
 from schedrl.files import dump_json, write_text
 
-__all__ = ["describe", "work_in"]
+__all__ = ["describe", "summary_of", "work_in"]
 
 
 def work_in(comparisons: Sequence[Part], device: str = "cpu") -> tuple[type[Line], list[list[Work]]]:
@@ -56,3 +59,11 @@ def describe(folder: Path, comparisons: Sequence[Part], results: Path) -> None:
     if several:
         index = Several(parts=tuple(comparison.folder for comparison in comparisons))
         write_text(folder / MANIFEST, dump_json(index.model_dump(mode="json")))
+
+
+def summary_of(comparison: Part, results: Sequence[Line]) -> TrainingSummary | SamplingSummary:
+    """The table of one environment."""
+    if isinstance(comparison.plan, SamplingPlan):
+        return summarise_sampling(cast("Sequence[SamplingResult]", results))
+    runs = cast("Sequence[TrainingResult]", results)
+    return summarise_training(runs, comparison.reference, comparison.plan.notes)

@@ -183,15 +183,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a benchmark.")],
 ) -> None:
     """Write a report of a comparison: table, findings, what the agents chose, learning curves."""
-    from schedrl.benchmark.manifest import family_of
-
-    family = family_of(folder)
-    if family == "several":
-        from schedrl.report.several import write_several_report as write_report
-    elif family == "sampling":
-        from schedrl.report.sampling.report import write_sampling_report as write_report
-    else:
-        from schedrl.report.comparison import write_report
+    from schedrl.report.pages import write_report
 
     typer.echo(f"report: {write_report(folder, note)}")
 
@@ -221,7 +213,7 @@ def demo(
     from schedrl.environments.variants import of_family
     from schedrl.files import ensure_folder
     from schedrl.jobs import demo as job
-    from schedrl.report.comparison import write_report
+    from schedrl.report.pages import write_report
 
     overrides = parse_settings(settings, "--set")
     variant = of_family(ready_variant(env or job.ENVIRONMENT, overrides, download=download), TrainingVariant)
@@ -261,11 +253,11 @@ def _compare(
     executor: Executor | None = None,
 ) -> None:
     """Measure, print, and leave results and manifests behind."""
-    from schedrl.benchmark.several import describe, work_in
+    from schedrl.benchmark.several import describe, summary_of, work_in
     from schedrl.benchmark.store import RESULTS, Line, ResultStore
     from schedrl.benchmark.tasks import run_work
     from schedrl.files import ensure_folder
-    from schedrl.report.several import show
+    from schedrl.report.pages import print_summary
 
     for comparison in comparisons:
         for text in comparison.notes:
@@ -286,7 +278,8 @@ def _compare(
         if place:
             typer.echo()
         keys = {key for row in work for key in row.keys.values()}
-        show(comparison, [result for result in results if result.key in keys], console())
+        summary = summary_of(comparison, [result for result in results if result.key in keys])
+        print_summary(comparison.plan.variant.family, summary, console())
     typer.echo(f"\nresults: {path}")
 
 

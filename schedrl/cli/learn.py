@@ -71,8 +71,7 @@ def learn(
         prepare,
         train_job,
     )
-    from schedrl.report.comparison import write_report
-    from schedrl.report.show import print_summary
+    from schedrl.report.pages import print_summary, write_report
 
     images = data_named(data, size)
     fields = {
@@ -100,7 +99,7 @@ def learn(
     except KeyboardInterrupt:
         note("interrupted; the same command goes on")
         raise typer.Exit(130) from None
-    print_summary(summarise_training(results, "learned"), console())
+    print_summary("training", summarise_training(results, "learned"), console())
     path = write_law(job, results, out or target / "schedule.json", shift=shift)
     typer.echo(f"\nschedule: {path}")
     typer.echo(f"report:   {write_report(target, note)}")

@@ -141,7 +141,7 @@ def _evaluate_sampling(
     if render is not None:
         from schedrl.environments.sampling.problems import SamplingProblems
         from schedrl.report.figures import png
-        from schedrl.report.sampling.figures import grids_figure
+        from schedrl.report.sampling_figures import grids_figure
 
         problems = SamplingProblems.drawn(variant, [seeds[0]])
         grids = {

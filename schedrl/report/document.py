@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = [
     "Heading",
     "Image",
     "Paragraph",
+    "Sentences",
     "Table",
     "as_html",
     "as_markdown",
@@ -146,6 +147,22 @@ def write_document(folder: Path, blocks: Sequence[Block], title: str) -> Path:
     return folder / "report.html"
 
 
+class Sentences:
+    """The macros of a template as functions; each returns plain text on one line.
+
+    Examples:
+        >>> Sentences("training.txt.j2").bins_alt(["linear differs most at λ = 7.5"])
+        'Lines with error bars over log-SNR: linear differs most at λ = 7.5.'
+    """
+
+    def __init__(self, template: str) -> None:
+        self._macros = _TEMPLATES.get_template(template).module
+
+    def __getattr__(self, name: str) -> Callable[..., str]:
+        macro = getattr(self._macros, name)
+        return lambda *values: " ".join(macro(*values).split())
+
+
 def _html_text(text: str) -> Markup:
     """Escaped text with its code spans and bold words marked up."""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
@@ -168,9 +185,10 @@ def _fenced(text: str) -> Markup:
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
+    # Sentences are plain text, which the two templates of reports then escape like everything else.
+    autoescape=lambda name: name is None or not name.endswith(".txt.j2"),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters.update(html_text=_html_text, markdown_text=_markdown_text, fenced=_fenced)
+_TEMPLATES.filters.update(html_text=_html_text, markdown_text=_markdown_text, fenced=_fenced, number=format)

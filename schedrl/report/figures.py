@@ -1,9 +1,13 @@
-"""Figures of a report. Matplotlib's object interface; colours that colour-blind readers can tell apart."""
+"""Style of all figures, and the figures of training environments.
+
+Matplotlib's object interface is used throughout; readers with colour blindness can tell the colours apart.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,30 +17,46 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from schedrl.benchmark.aggregates import Aggregate, AggregateRow
 from schedrl.benchmark.training_summary import Role, TrainingRow, TrainingSummary
 from schedrl.environments.training.rendering import tile
 from schedrl.policies.progress import ProgressRow
+from schedrl.report.compute import ComputeGains
+from schedrl.report.document import Image
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval
 
 __all__ = [
-    "Curve",
+    "ScheduleCurve",
+    "bins_figure",
     "bounds_figure",
+    "compute_figure",
     "densities_figure",
+    "image",
     "learning_figure",
-    "line_style",
+    "new_axes",
     "noise_figure",
     "png",
+    "profiles_figure",
     "samples_figure",
     "schedules_figure",
+    "scores_figure",
 ]
 
-# Okabe & Ito 2008. Vermillion is kept for what was learned, violet for what was searched.
+# Okabe & Ito 2008. Vermillion is kept for learned agents, violet for searched ones.
 LEARNED = "#D55E00"
 SEARCHED = "#5B2A86"
 HAND_MADE = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FAINT = "0.8"
+
+_MARKERS: dict[Role, str] = {"learned": "D", "searched": "^", "hand-made": "o", "random": "x"}
+_COLOURS: dict[Role, str] = {
+    "learned": LEARNED,
+    "searched": SEARCHED,
+    "hand-made": HAND_MADE[0],
+    "random": "0.4",
+}
 
 _DPI = 150
 """Enough for paper."""
@@ -46,13 +66,13 @@ _COLUMNS = 5
 
 
 @dataclass(frozen=True)
-class Curve:
+class ScheduleCurve:
     """A schedule in a figure.
 
     Attributes:
-        label: Its name; None draws it faintly, without one.
-        schedule: The law.
-        role: What the row is that it belongs to.
+        label: Its name; None draws it faintly and without a name.
+        schedule: The schedule.
+        role: Role of the row that it belongs to.
     """
 
     label: str | None
@@ -68,10 +88,29 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
+def image(name: str, figure: Figure, caption: str, alt: str = "") -> Image:
+    """A figure as a block of a report.
+
+    Args:
+        name: Names its file in ``figures/``; other characters than letters, digits, ``.`` and ``_`` become ``-``.
+        figure: The figure.
+        caption: What it shows.
+        alt: Description for readers who cannot see it; the caption's first sentence when absent.
+    """
+    alt = alt or f"Figure: {caption.split('. ')[0].rstrip('.')}."
+    file = re.sub(r"[^\w.]+", "-", name).strip("-")
+    return Image(f"figures/{file}.png", png(figure), alt, caption, round(96.0 * figure.get_figwidth()))
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel; its size is in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def schedules_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -> Figure:
     """log-SNR against u. ``limits``: measured range, (data end, noise end)."""
-    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(9.0, 4.8)
     u = np.linspace(0.0, 1.0, 501)
     for curve, style in _styled(curves):
         axes.plot(u, curve.schedule.logsnr(u), label=curve.label, **style)
@@ -89,7 +128,7 @@ def schedules_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Fi
     return figure
 
 
-def densities_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
+def densities_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -> Figure:
     """One panel per schedule: the density of its training noise over λ, with the first learned one as a line."""
     rows = -(-len(curves) // _COLUMNS)
     figure = Figure(figsize=(10.0, 0.6 + 1.35 * rows), layout="constrained")
@@ -115,7 +154,7 @@ def densities_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Fi
     return figure
 
 
-def noise_figure(curves: Sequence[Curve], limits: tuple[float, float]) -> Figure:
+def noise_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -> Figure:
     """Where training noise lies: density over log-SNR, and shares below each noise level."""
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -158,7 +197,7 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
     left.set_yticks(places, [row.name for row in rows])
     for text, row in zip(left.get_yticklabels(), rows, strict=True):
         if row.role in ("learned", "searched"):
-            text.set_color(LEARNED if row.learned else SEARCHED)
+            text.set_color(_COLOURS[row.role])
             text.set_fontweight("bold")
     differences = [row.difference if row.difference is not None else Interval(0.0, 0.0, 0.0) for row in rows]
     _forest(right, places, rows, differences, "{:+.3f}")
@@ -172,20 +211,17 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
 
 def learning_figure(rows: Sequence[ProgressRow], name: str) -> Figure:
     """Return against training."""
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
-    axes = figure.subplots()
-    steps = np.array([row.timesteps for row in rows])
+    figure, axes = new_axes(7.5, 4.0)
+    steps = np.array([row.timesteps for row in rows], dtype=np.float64)
     means = np.array([row.return_mean for row in rows])
     spread = np.array([row.return_std for row in rows])
     axes.fill_between(steps, means - spread, means + spread, color=LEARNED, alpha=0.2, linewidth=0)
     axes.plot(
         steps, means, color=LEARNED, marker=".", linewidth=1.0, label="mean of an update ± std over its runs"
     )
-    window = max(len(rows) // 8, 1)
-    if window > 1:
-        smooth = np.convolve(means, np.full(window, 1.0 / window), mode="valid")
+    if (window := _window(len(rows))) > 1:
         label = f"mean of {window} updates"
-        axes.plot(steps[window - 1 :], smooth, color="black", linewidth=1.8, label=label)
+        axes.plot(*_smooth(steps, means), color="black", linewidth=1.8, label=label)
     axes.set(
         xlabel="environment steps", ylabel="return (with exploration)", title=f"Learning curve of {name}"
     )
@@ -203,6 +239,136 @@ def samples_figure(named: Sequence[tuple[str, NDArray[np.float32]]]) -> Figure:
     return figure
 
 
+def bins_figure(
+    edges: NDArray[np.float64], rows: Mapping[str, tuple[Role, Sequence[Interval]]], reference: str
+) -> Figure:
+    """Differences to the reference by cell of λ.
+
+    Args:
+        edges: ``[cells + 1]``, from λ_max on.
+        rows: Of every row its role and a paired difference per cell, bits/dim.
+        reference: Name of the row that they are to.
+    """
+    figure, axes = new_axes(9.0, 4.6)
+    middles, width = 0.5 * (edges[:-1] + edges[1:]), abs(float(edges[1] - edges[0]))
+    styles = _line_styles(role for role, _ in rows.values())
+    for place, ((name, (_, cells)), style) in enumerate(zip(rows.items(), styles, strict=True)):
+        values = np.array([cell.value for cell in cells])
+        reach = np.array([cell.half_width if np.isfinite(cell.half_width) else 0.0 for cell in cells])
+        # Bars side by side, or they would hide each other.
+        shift = 0.5 * width * ((place + 0.5) / len(rows) - 0.5)
+        axes.errorbar(
+            middles + shift, values, yerr=reach, label=name, capsize=2, elinewidth=0.9,
+            **{**style, "linewidth": min(style["linewidth"], 1.8)},
+        )  # fmt: skip
+    axes.axhline(0.0, color="0.3", linewidth=0.9)
+    axes.set(
+        xlabel="log-SNR λ (data on the left)",
+        ylabel=f"row minus {reference}, bits/dim a cell",
+        title=f"Where the test bound differs; above 0, {reference} is better there",
+    )
+    axes.invert_xaxis()
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def compute_figure(gains: ComputeGains) -> Figure:
+    """Gain over the law of action 0 against optimizer steps; hand-made laws as lines, since they cost none."""
+    figure, axes = new_axes(9.0, 5.0)
+    styles = _line_styles(curve.role for curve in gains.curves)
+    for curve, style in zip(gains.curves, styles, strict=True):
+        if curve.role == "learned":
+            axes.plot(curve.optimizer_steps, curve.gain, **{**style, "linewidth": 0.7, "alpha": 0.5})
+            label = f"{curve.name}, while it learned"
+            axes.plot(*_smooth(curve.optimizer_steps, curve.gain), label=label, **style)
+        else:
+            label = f"{curve.name}, best so far"
+            axes.plot(curve.optimizer_steps, curve.gain, drawstyle="steps-post", label=label, **style)
+    axes.axhline(0.0, color="0.3", linewidth=0.9)
+    seen = [float(value) for curve in gains.curves for value in curve.gain[len(curve.gain) // 4 :]]
+    for index, point in enumerate(p for p in gains.finals if p.role == "hand-made"):
+        axes.axhline(point.gain.value, label=f"{point.name}, at no cost", **_line_style("hand-made", index))
+        seen.append(point.gain.value)
+    for point in gains.finals:
+        if point.role == "hand-made" or point.optimizer_steps == 0:
+            continue
+        half = point.gain.half_width if np.isfinite(point.gain.half_width) else 0.0
+        seen += [point.gain.value - half, point.gain.value + half]
+        axes.errorbar(
+            point.optimizer_steps, point.gain.value, yerr=half, fmt=_MARKERS[point.role], markersize=7, capsize=3,
+            color=_COLOURS[point.role], markeredgecolor="black", zorder=6, label=f"{point.name}, on held-out seeds",
+        )  # fmt: skip
+    low, high = min([*seen, 0.0]), max([*seen, 0.0])
+    margin = 0.08 * max(high - low, 1e-6)
+    axes.set(
+        xscale="log",
+        ylim=(low - margin, high + margin),
+        xlabel="optimizer steps spent on finding it (log scale)",
+        ylabel=f"return minus that of {gains.base}, bits/dim",
+        title="What learning and searching had reached, against compute",
+    )
+    axes.grid(color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    return figure
+
+
+def profiles_figure(rows: Sequence[AggregateRow], base: str) -> Figure:
+    """Share of runs of all environments whose score exceeds a threshold, with each threshold's interval."""
+    figure, axes = new_axes(9.0, 4.6)
+    for row, style in zip(rows, _line_styles(row.role for row in rows), strict=True):
+        profile = row.profile
+        axes.plot(profile.thresholds, profile.share, drawstyle="steps-post", label=row.name, **style)
+        axes.fill_between(
+            profile.thresholds, profile.low, profile.high,
+            step="post", color=style["color"], alpha=0.12, linewidth=0,
+        )  # fmt: skip
+    axes.axvline(0.0, color="0.3", linewidth=0.9)
+    axes.set(
+        xlabel=f"threshold: bits/dim better than {base} on the same seed",
+        ylabel="share of runs above it",
+        title="Performance profiles; higher and further right is better",
+        ylim=(0.0, 1.02),
+    )
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def scores_figure(total: Aggregate) -> Figure:
+    """Interquartile means over environments with their intervals, the best on top."""
+    rows = list(reversed(total.rows))
+    figure, axes = new_axes(9.0, 1.4 + 0.26 * len(rows))
+    values = np.array([row.score.value for row in rows])
+    # Laws that are bad beyond any common scale are cut off, and their number written at the edge.
+    quarter = float(np.quantile(values, 0.25))
+    floor, reach_up = quarter - 0.25 * (float(values.max()) - quarter), float(values.max()) - quarter
+    for place, row in enumerate(rows):
+        if row.score.value < floor:
+            axes.annotate(
+                f"← {row.score.value:+.3f}", (0.0, place), xycoords=("axes fraction", "data"),
+                va="center", fontsize=8, color="0.3",
+            )  # fmt: skip
+            continue
+        ends = [[row.score.value - row.score.low], [row.score.high - row.score.value]]
+        reach = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
+        axes.errorbar(
+            row.score.value, place, xerr=reach, fmt=_MARKERS[row.role],
+            color=_COLOURS[row.role], markersize=5, capsize=2,
+        )  # fmt: skip
+    axes.axvline(0.0, color="0.3", linewidth=0.9)
+    axes.set_yticks(np.arange(len(rows)), [row.name for row in rows])
+    axes.set(
+        xlim=(floor, float(values.max()) + max(0.25 * reach_up, 1e-6)),
+        ylim=(-0.6, len(rows) - 0.4),
+        xlabel=f"bits/dim better than {total.base}, interquartile mean over environments and seeds",
+        title=f"Ranking over {len(total.environments)} environments, 95 % intervals",
+    )
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure
+
+
 def _cells(limits: tuple[float, float]) -> tuple[NDArray[np.float64], float]:
     """Edges from data to noise, and their distance.
 
@@ -212,7 +378,30 @@ def _cells(limits: tuple[float, float]) -> tuple[NDArray[np.float64], float]:
     return np.linspace(limits[0] + 6.0 * width, limits[1] - 6.0 * width, 33), width
 
 
-def line_style(role: Role, index: int) -> dict[str, Any]:
+def _window(updates: int) -> int:
+    """Updates in a moving mean: an eighth of all. Updates differ in their episodes' luck."""
+    return max(updates // 8, 1)
+
+
+def _smooth(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Moving means of ``values``, each at the last of its steps."""
+    window = _window(len(values))
+    return steps[window - 1 :], np.convolve(values, np.full(window, 1.0 / window), mode="valid")
+
+
+def _line_styles(roles: Iterable[Role]) -> list[dict[str, Any]]:
+    """The styles of rows with these roles."""
+    counts: dict[Role, int] = {}
+    styles = []
+    for role in roles:
+        styles.append(_line_style(role, counts.setdefault(role, 0)))
+        counts[role] += 1
+    return styles
+
+
+def _line_style(role: Role, index: int) -> dict[str, Any]:
     """Colour, dashes and width of the row of that number among those of its role: learned ones boldest and on top."""
     dashes = STYLES[(index + index // 6) % 6]
     if role == "learned":
@@ -222,15 +411,13 @@ def line_style(role: Role, index: int) -> dict[str, Any]:
     return {"color": HAND_MADE[index % 6], "linestyle": dashes, "linewidth": 1.4, "zorder": 2}
 
 
-def _styled(curves: Sequence[Curve]) -> list[tuple[Curve, dict[str, Any]]]:
+def _styled(curves: Sequence[ScheduleCurve]) -> list[tuple[ScheduleCurve, dict[str, Any]]]:
     """Curves without a name first, faint and below; then hand-made ones, searched ones, learned ones."""
-    styled: list[tuple[Curve, dict[str, Any]]] = [
-        (curve, {"color": FAINT, "linewidth": 0.9, "zorder": 1}) for curve in curves if curve.label is None
-    ]
-    for role in ("hand-made", "searched", "learned"):
-        named = [curve for curve in curves if curve.label is not None and curve.role == role]
-        styled += [(curve, line_style(curve.role, index)) for index, curve in enumerate(named)]
-    return styled
+    faint = {"color": FAINT, "linewidth": 0.9, "zorder": 1}
+    order: tuple[Role, ...] = ("hand-made", "searched", "learned")
+    named = [curve for role in order for curve in curves if curve.label is not None and curve.role == role]
+    styles = _line_styles(curve.role for curve in named)
+    return [(curve, faint) for curve in curves if curve.label is None] + list(zip(named, styles, strict=True))
 
 
 def _forest(
@@ -244,10 +431,9 @@ def _forest(
     cut = float(np.median(middle) + 2.0 * (np.median(middle) - middle.min()) + reach.max())
     inside = middle <= max(cut, float(np.sort(middle)[len(middle) // 2]))
     for place, row, value, half, fits in zip(places, rows, middle, reach, inside, strict=True):
-        colour = HAND_MADE[0] if row.form == "exact" else HAND_MADE[1]
-        marker = "o" if row.form == "exact" else "s"
-        if row.role in ("learned", "searched"):
-            colour, marker = (LEARNED, "D") if row.learned else (SEARCHED, "^")
+        colour, marker = _COLOURS[row.role], _MARKERS[row.role]
+        if row.role not in ("learned", "searched"):
+            colour, marker = (HAND_MADE[0], "o") if row.form == "exact" else (HAND_MADE[1], "s")
         if fits:
             axes.errorbar(
                 value, place, xerr=half, fmt=marker, color=colour, markersize=4, capsize=2, linewidth=1.2

@@ -10,7 +10,7 @@ from scipy import stats
 
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import Answer, answers_of, best_by_validation, summarise_training
-from schedrl.report.show import answers
+from schedrl.report.training_report import answers
 
 MakeResult = Callable[..., TrainingResult]
 Runs = Callable[..., list[TrainingResult]]
@@ -93,7 +93,7 @@ def test_what_is_missing_is_said(runs: Runs) -> None:
     assert "no hand-made row is in this comparison" in hand_made.text()
     assert "no search is in this comparison" in searched.text()
     (line,) = answers(summarise_training(runs("cosine", 3.0)))
-    assert "no learned agent is in this comparison" in line
+    assert "no learned agent is in this benchmark" in line
 
 
 def test_one_seed_tells_nothing_apart(runs: Runs) -> None:

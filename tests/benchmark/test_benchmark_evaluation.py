@@ -18,7 +18,7 @@ from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies import find
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.policy import State
-from schedrl.report.replay import replay
+from schedrl.report.samples import replay
 from schedrl.schedules import from_dict
 
 SHORT = {"episode.steps_per_phase": 10}

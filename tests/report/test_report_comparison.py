@@ -27,7 +27,6 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json
 from schedrl.policies.progress import PROGRESS
-from schedrl.report.comparison import write_report
 from schedrl.report.document import (
     Block,
     Bullets,
@@ -39,8 +38,8 @@ from schedrl.report.document import (
     as_html,
     as_markdown,
 )
-from schedrl.report.figures import Curve, noise_figure, png
-from schedrl.report.several import write_several_report
+from schedrl.report.figures import ScheduleCurve, noise_figure, png
+from schedrl.report.pages import write_report
 
 MakeResult = Callable[..., TrainingResult]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -148,7 +147,7 @@ def test_environments_are_answered_together_and_one_by_one(comparison: Path, tmp
     for part in ("one", "two"):
         shutil.copytree(comparison, whole / part)
     (whole / MANIFEST).write_text(dump_json({"format": 1, "family": "several", "parts": ["one", "two"]}))
-    path = write_several_report(whole)
+    path = write_report(whole)
     text = (whole / "report.md").read_text(encoding="utf-8")
     lines = [line for line in text.split("\n") if line]
     assert lines[0] == "# whole: 2 environments"
@@ -190,7 +189,7 @@ def test_without_the_training_there_is_no_curve(comparison: Path) -> None:
     (comparison / "agent" / PROGRESS).unlink()
     write_report(comparison)
     text = (comparison / "report.md").read_text()
-    assert "there is no learning curve" in text
+    assert "There is no learning curve" in text
     assert not (comparison / "figures" / "learning-ppo.png").exists()
 
 
@@ -260,7 +259,7 @@ def test_a_document_says_the_same_in_both_forms() -> None:
 
 def test_noise_densities_are_probabilities() -> None:
     names = ("cosine", "tangent", "laplace")
-    figure = noise_figure([Curve(name, schedules.get(name)) for name in names], (8.0, -6.0))
+    figure = noise_figure([ScheduleCurve(name, schedules.get(name)) for name in names], (8.0, -6.0))
     left, right = figure.axes
     for line, name in zip(left.get_lines(), names, strict=True):
         levels, density = (np.asarray(values, dtype=np.float64) for values in line.get_data())

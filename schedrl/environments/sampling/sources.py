@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,13 @@ Span = tuple[float, float]
 
 
 class SourceKind(Protocol):
-    """One way of drawing the source of an episode."""
+    """One way of drawing the source of an episode.
+
+    Attributes:
+        spectral: Whether a batch holds spectra, as :class:`~schedrl.environments.sampling.gaussian.GaussianBatch`.
+    """
+
+    spectral: ClassVar[bool]
 
     @property
     def kind(self) -> str:
@@ -41,6 +47,14 @@ class SourceKind(Protocol):
     @property
     def feature_widths(self) -> Features:
         """Names and widths of what is seen of a source and of the sampler's state, as a batch's features have it."""
+
+    @property
+    def dimensions(self) -> Span | None:
+        """Least and greatest dimension, for sources whose dimension is drawn."""
+
+    @property
+    def accuracy(self) -> str:
+        """How exact the errors are, in a sentence for reports."""
 
     def batch(self, count: int, sampler: SamplerName) -> SourceBatch:
         """Room for ``count`` sources; :meth:`assign` fills it."""
@@ -58,13 +72,29 @@ def _two_mode_features(*parameters: str) -> Features:
     return tuple((name, 1) for name in names)
 
 
-class GaussianSource(Spec):
+class _Source(Spec):
+    """What most kinds of source have in common."""
+
+    spectral: ClassVar[bool] = False
+
+    @property
+    def dimensions(self) -> Span | None:
+        return None
+
+    @property
+    def accuracy(self) -> str:
+        return "Errors are exact: no samples are drawn."
+
+
+class GaussianSource(_Source):
     """A Gaussian with a spectrum drawn anew each episode.
 
     Attributes:
         spectrum: The family it is drawn from.
         quantiles: Points of the spectrum that the agent sees.
     """
+
+    spectral: ClassVar[bool] = True
 
     kind: Literal["gaussian"] = "gaussian"
     spectrum: AnySpectrumFamily
@@ -94,7 +124,7 @@ class GaussianSource(Spec):
         batch.assign_spectra(rows, *self.spectrum.draw(uniforms))
 
 
-class ImageSource(Spec):
+class ImageSource(_Source):
     """The Gaussian with the spectrum of an image set's training images, the same in every episode.
 
     Attributes:
@@ -102,6 +132,8 @@ class ImageSource(Spec):
         floor: Least standard deviation kept: smaller eigenvalues are noise to a model whose last level is this.
         quantiles: Points of the spectrum that the agent sees.
     """
+
+    spectral: ClassVar[bool] = True
 
     kind: Literal["images"] = "images"
     data: AnyData
@@ -129,7 +161,7 @@ class ImageSource(Spec):
         """Nothing changes between episodes."""
 
 
-class _Spans(Spec):
+class _Spans(_Source):
     """Shared part of sources whose parameters are drawn from spans."""
 
     @staticmethod
@@ -169,6 +201,10 @@ class MixtureSource(_Spans):
     majority: tuple[Majority, Majority] = (0.8, 0.8)
     variance: tuple[Annotated[float, Field(gt=0.0)], Annotated[float, Field(gt=0.0)]] = (0.25, 0.25)
     quantiles: Annotated[int, Field(ge=8, le=4096)] = 256
+
+    @property
+    def dimensions(self) -> Span:
+        return self.dimension
 
     @property
     def num_uniforms(self) -> int:
@@ -216,6 +252,17 @@ class CurieWeissSource(_Spans):
     samples: Annotated[int, Field(ge=4, le=1024)] = 64
     strata: Annotated[int, Field(ge=4, le=1024)] = 16
 
+    @property
+    def dimensions(self) -> Span:
+        return self.dimension
+
+    @property
+    def accuracy(self) -> str:
+        return (
+            f"Errors are those of {self.samples} stratified samples with {self.strata} strata of spins, the same for "
+            "every agent; they are accurate to a few percent."
+        )
+
     @model_validator(mode="after")
     def _two_modes(self) -> CurieWeissSource:
         from schedrl.sources.curie_weiss import CurieWeiss
@@ -256,8 +303,17 @@ class CurieWeissSource(_Spans):
         )
 
 
-class NetworkSource(NetworkSpec):
+class NetworkSource(_Source, NetworkSpec):
     """A trained network as a source: see :class:`~schedrl.environments.sampling.network_spec.NetworkSpec`."""
+
+    @property
+    def accuracy(self) -> str:
+        flow = "distances to its own flow"
+        measure = "Fréchet distances to the training images" if self.error == "frechet" else flow
+        return (
+            f"The network `{self.model}` is run; errors are {measure}, of {self.images} images per episode, with the "
+            "same noise for every agent."
+        )
 
     @property
     def num_uniforms(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -57,7 +57,10 @@ class Action(Spec, ABC):
 
     Attributes:
         kind: Name in the variant.
+        paper: Name of the paper whose learned agent makes these decisions, if there is one.
     """
+
+    paper: ClassVar[str] = ""
 
     kind: str
 
@@ -160,6 +163,8 @@ class KernelAction(BoxAction):
         reference: The schedule of action 0.
         per_image: Whether the β of an image depends on its own σ_local.
     """
+
+    paper: ClassVar[str] = "AKOD"
 
     kind: Literal["kernel"] = "kernel"
     knots: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -447,6 +452,8 @@ class DSCAction(BoxAction):
         >>> round(law.K, 2), action.coefficients(memory).boost.round(4).tolist()
         (89.63, [0.0223])
     """
+
+    paper: ClassVar[str] = "AVA-DSC"
 
     kind: Literal["dsc"] = "dsc"
     beta_init: Annotated[float, Field(gt=0.0, le=1e6)] = 0.1

@@ -14,8 +14,8 @@ from schedrl.experiments.akod.table import BASELINE, Entry, entries, find
 from schedrl.experiments.reach import Reach
 from schedrl.files import ensure_folder
 from schedrl.report.claims import verdicts
-from schedrl.report.comparison import image
 from schedrl.report.document import Block, Bullets, Code, Heading, Paragraph, Table, write_document
+from schedrl.report.figures import image
 
 __all__ = ["COLUMNS", "cells", "sample_cells", "write_akod_report"]
 

@@ -12,7 +12,6 @@ from schedrl.experiments.ava_dsc.runner import RUNS, TRIALS, Experiment, load_ex
 from schedrl.experiments.ava_dsc.table import BASELINE, Entry, entries, find, reach
 from schedrl.files import ensure_folder
 from schedrl.report.claims import verdicts
-from schedrl.report.comparison import image
 from schedrl.report.document import (
     Block,
     Bullets,
@@ -22,6 +21,7 @@ from schedrl.report.document import (
     Table,
     write_document,
 )
+from schedrl.report.figures import image
 
 __all__ = ["COLUMNS", "cells", "write_experiment_report"]
 

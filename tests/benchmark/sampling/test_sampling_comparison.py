@@ -21,7 +21,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import TrainedAgent
-from schedrl.report.sampling.report import write_sampling_report
+from schedrl.report.pages import write_report
 
 Make = Callable[..., SamplingVariant]
 
@@ -127,7 +127,7 @@ def test_a_report(
         *entries(variant, own, "grid-reference"),
     ]
     compare(variant, made, tmp_path / "comparison")
-    path = write_sampling_report(tmp_path / "comparison")
+    path = write_report(tmp_path / "comparison")
     text = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
     page = path.read_text(encoding="utf-8")
     figures = {"profile", "grids", "learning-mine"}
@@ -145,18 +145,19 @@ def test_a_report(
     assert len(results) == 9
     shutil.rmtree(agent)
     with pytest.raises(SchedrlError, match="is not there any more"):
-        write_sampling_report(tmp_path / "comparison")
+        write_report(tmp_path / "comparison")
 
 
 def test_a_report_without_a_learned_agent(make_sampling: Make, tmp_path: Path) -> None:
     variant = make_sampling("gaussian")
     compare(variant, entries(variant, "grid-tangent", "grid-karras"), tmp_path)
-    write_sampling_report(tmp_path)
+    write_report(tmp_path)
     assert (
-        "No agent here is learned. grid-tangent has the least error." in (tmp_path / "report.md").read_text()
+        "No agent here is learned. grid-tangent has the smallest error."
+        in (tmp_path / "report.md").read_text()
     )
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="no comparison to report"):
-        write_sampling_report(tmp_path)
+        write_report(tmp_path)

@@ -24,7 +24,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import parse_agent
-from schedrl.report.sampling.report import write_sampling_report
+from schedrl.report.pages import write_report
 
 Make = Callable[..., SamplingVariant]
 
@@ -46,7 +46,7 @@ def compare(
 
 def command(folder: Path) -> list[str]:
     """The first of the commands that a report ends with, in words."""
-    write_sampling_report(folder)
+    write_report(folder)
     text = (folder / "report.md").read_text(encoding="utf-8")
     return shlex.split(next(line for line in text.splitlines() if line.startswith("schedrl benchmark")))
 
@@ -69,7 +69,7 @@ def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path
     assert rows["grid-reference"].ratio.value == pytest.approx(1.0)
     assert all(np.isfinite([row.error.value, row.ratio.value, row.worst]).all() for row in summary.rows)
     assert summary.rows[0].name == "grid-karras"
-    write_sampling_report(tmp_path)
+    write_report(tmp_path)
     assert (tmp_path / "figures" / "variance-along-the-sampler.png").is_file()
 
 
@@ -148,7 +148,7 @@ def test_a_report_of_searches_alone(make_sampling: Make, tmp_path: Path) -> None
         {"name": "few", "kind": "search", "search": {"name": "random", "evaluations": 5}}, "few.toml"
     )
     compare(variant, [Entry("few", agent), *entries(variant, "random")], tmp_path)
-    write_sampling_report(tmp_path)
+    write_report(tmp_path)
     for name in ("profile", "grids", "dimension"):
         assert (tmp_path / "figures" / f"{name}.png").is_file()
 
@@ -191,5 +191,5 @@ def test_damage_is_named(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(SchedrlError, match=message) as caught:
-        write_sampling_report(tmp_path)
+        write_report(tmp_path)
     assert "\n" not in str(caught.value)

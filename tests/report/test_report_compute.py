@@ -1,4 +1,4 @@
-"""Learning and searching on one axis: whose zero, whose cost, and what is not at hand."""
+"""Learning and searching against compute: the common zero, the cost, and records that are missing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from schedrl.benchmark.training_summary import summarise_training
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.agents import SEQUENCE, SequenceAgent
 from schedrl.policies.progress import PROGRESS, read_progress
-from schedrl.report.comparison_figures import courses_figure
-from schedrl.report.courses import Courses, courses_of
-from schedrl.report.figures import png
+from schedrl.report.compute import ComputeGains, compute_gains
+from schedrl.report.figures import compute_figure, png
 
 MakeResult = Callable[..., TrainingResult]
 REFERENCE = {"name": "tangent", "gamma": 0.2}
@@ -64,7 +63,7 @@ def folder(tmp_path: Path, trained: Path, found: SequenceAgent) -> Path:
     return tmp_path
 
 
-def collect(folder: Path, variant: TrainingVariant, results: list[TrainingResult]) -> Courses | None:
+def collect(folder: Path, variant: TrainingVariant, results: list[TrainingResult]) -> ComputeGains | None:
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results)
     rows = tuple(
         TrainingManifestRow(
@@ -73,17 +72,17 @@ def collect(folder: Path, variant: TrainingVariant, results: list[TrainingResult
         for agent, form, digest in keys
     )
     manifest = TrainingManifest(variant=variant, seeds=(0, 1, 2), rows=rows)
-    return courses_of(folder, manifest, results, summarise_training(results))
+    return compute_gains(folder, manifest, results, summarise_training(results))
 
 
 def test_everything_is_over_the_law_of_action_0(
     folder: Path, variant: TrainingVariant, results: list[TrainingResult]
 ) -> None:
-    courses = collect(folder, variant, results)
-    assert courses is not None
-    assert courses.base == "law"
-    assert courses.notes == ()
-    by_name = {course.name: course for course in courses.courses}
+    gains = collect(folder, variant, results)
+    assert gains is not None
+    assert gains.base == "law"
+    assert gains.notes == ()
+    by_name = {curve.name: curve for curve in gains.curves}
     assert set(by_name) == {"ppo", "search"}
     assert by_name["search"].optimizer_steps.tolist() == [10, 24]
     assert by_name["search"].gain.tolist() == [0.0, 0.05]
@@ -92,7 +91,7 @@ def test_everything_is_over_the_law_of_action_0(
     assert by_name["ppo"].optimizer_steps.tolist() == [2.0 * row.timesteps for row in progress]
     zero = np.mean([r.episode_return for r in results if r.agent == "law"])
     assert by_name["ppo"].gain == pytest.approx([row.return_mean - zero for row in progress])
-    reached = {point.name: point for point in courses.reached}
+    reached = {point.name: point for point in gains.finals}
     assert {name: point.optimizer_steps for name, point in reached.items()} == {
         "ppo": 12,
         "search": 24,
@@ -100,22 +99,22 @@ def test_everything_is_over_the_law_of_action_0(
     }
     assert reached["ppo"].gain.value == pytest.approx(0.1)
     assert reached["cosine"].gain.value == pytest.approx(-0.1)
-    figure = courses_figure(courses)
+    figure = compute_figure(gains)
     assert figure.axes[0].get_xscale() == "log"
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_what_is_not_at_hand_is_said(
+def test_missing_records_are_named(
     folder: Path, variant: TrainingVariant, results: list[TrainingResult]
 ) -> None:
     (folder / "agent" / PROGRESS).unlink()
     shutil.rmtree(folder / "searches")
-    courses = collect(folder, variant, results)
-    assert courses is not None
-    assert courses.courses == ()
-    assert set(courses.notes) == {
-        "The training curve of ppo is not at hand.",
-        "The course of search is not at hand.",
+    gains = collect(folder, variant, results)
+    assert gains is not None
+    assert gains.curves == ()
+    assert set(gains.notes) == {
+        "The learning curve of ppo was not found.",
+        "The record of the search search was not found.",
     }
 
 
@@ -126,10 +125,10 @@ def test_returns_of_another_environment_are_not_drawn(
     content = json.loads(path.read_text())
     content["variant"]["training"]["batch_size"] = 5
     path.write_text(json.dumps(content))
-    courses = collect(folder, variant, results)
-    assert courses is not None
-    assert [course.name for course in courses.courses] == ["search"]
-    assert "trained in another environment" in courses.notes[0]
+    gains = collect(folder, variant, results)
+    assert gains is not None
+    assert [curve.name for curve in gains.curves] == ["search"]
+    assert "trained in another environment" in gains.notes[0]
 
 
 def test_without_a_common_zero_there_is_nothing(

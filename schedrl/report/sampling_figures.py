@@ -14,7 +14,7 @@ from schedrl.benchmark.sampling_summary import positive
 from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import ERROR_RANGE
-from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES
+from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES, new_axes
 from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 from schedrl.sources.gaussian.recursions import exact_variance, variance_trajectory
 
@@ -23,8 +23,7 @@ __all__ = ["grids_figure", "loss_figure", "modes_figure", "profile_figure", "ste
 
 def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
     """log-SNR of the interior levels against the step, of one source; infinite ends are not drawn."""
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 4.4)
     for name, sigmas in grids.items():
         logsnr = logsnr_from_sigma(sigmas)
         inside = np.isfinite(logsnr)
@@ -70,8 +69,7 @@ def profile_figure(
     results: Sequence[SamplingResult], names: Sequence[str], yardstick: str, learned: str | None
 ) -> Figure:
     """Share of sources on which an agent's error is within a factor of the yardstick's."""
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 4.2)
     for name in names:
         own = [result for result in results if result.agent == name]
         base = [result.optimum if yardstick == "optimum" else result.reference for result in own]
@@ -95,8 +93,7 @@ def profile_figure(
 
 def steps_figure(steps: Sequence[int], errors: Mapping[str, FloatArray], learned: str | None) -> Figure:
     """Geometric mean of the error against N, with the law 1/N² of first-order samplers."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(7.5, 4.6)
     for name, values in errors.items():
         shown = np.isfinite(values)
         axes.plot(np.array(steps)[shown], values[shown], label=name, **_style(name, list(errors), learned))

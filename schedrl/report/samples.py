@@ -1,0 +1,154 @@
+"""Samples in a report: how good those on record are, and what networks trained again draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from schedrl import data
+from schedrl.benchmark.results import Quality, TrainingResult
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups
+from schedrl.environments.training.actions import ChoiceAction
+from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.rendering import sample_images
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.errors import MissingDataError
+from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
+from schedrl.report.figures import image, samples_figure
+from schedrl.schedules import Schedule
+from schedrl.stats.intervals import mean
+
+__all__ = ["Replay", "quality_table", "replay", "samples_blocks"]
+
+_WORDS = Sentences("training.txt.j2")
+
+_IMAGES = 16
+"""Images per network."""
+
+_MEASURES = {"frechet": ".3f", "kid": ".4f", "precision": ".3f", "recall": ".3f"}
+"""Measures of quality, and the format of their numbers."""
+
+
+def samples_blocks(
+    variant: TrainingVariant,
+    results: Sequence[TrainingResult],
+    summary: TrainingSummary,
+    rows: Sequence[TrainingRow],
+    programs: Sequence[Sequence[Schedule]],
+) -> list[Block]:
+    """The section about samples.
+
+    Args:
+        variant: The environment.
+        results: All runs.
+        summary: Their table.
+        rows: Rows to train a network for.
+        programs: Their schedules, phase by phase.
+    """
+    blocks: list[Block] = [Heading("Samples"), *quality_table(results, summary)]
+    seed = summary.seeds[0]
+    try:
+        images = data.load(variant.data).test[:_IMAGES]
+        made = replay(variant, programs, seed, _IMAGES)
+    except MissingDataError as error:
+        return [*blocks, Paragraph(f"No samples: {error}.")]
+    panels = [
+        (f"{row.name}\nvalidation bound {bound:.4f}", samples)
+        for row, samples, bound in zip(rows, made.samples, made.bounds.tolist(), strict=True)
+    ]
+    figure = samples_figure([*panels, ("test images", np.asarray(images))])
+    alt = _WORDS.samples_alt([row.name for row in rows], _IMAGES)
+    return [*blocks, image("samples", figure, _WORDS.samples(seed), alt)]
+
+
+def quality_table(results: Sequence[TrainingResult], summary: TrainingSummary) -> list[Block]:
+    """Distances between samples and data, row by row in the summary's order; empty if no samples were drawn."""
+    groups = {
+        name: [run.quality for run in runs if run.quality is not None and run.quality.frechet is not None]
+        for name, runs in named_groups(results).items()
+    }
+    first = next((found[0] for found in groups.values() if found), None)
+    if first is None:
+        return []
+    named = "FID" if first.features == "inception" else f"Fréchet, {first.features}"
+    heads = ["agent", "form", "seeds"]
+    heads += [f"{measure} (n = {first.samples})" for measure in (named, "KID", "precision", "recall")]
+    rows = [
+        [
+            f"**{row.label}**" if row.learned else row.label,
+            row.form,
+            str(len(groups[row.name])),
+            *(_mean(groups[row.name], measure, spec) for measure, spec in _MEASURES.items()),
+        ]
+        for row in summary.rows
+    ]
+    return [Table(heads, rows, caption=_WORDS.quality(first)), Paragraph(_WORDS.quality_explanation())]
+
+
+def _mean(found: Sequence[Quality], measure: str, spec: str) -> str:
+    values = [value for quality in found if (value := getattr(quality, measure)) is not None]
+    if not values:
+        return ""
+    return mean(values).plus_minus(spec) if len(values) > 1 else f"{values[0]:{spec}}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Training runs that follow given schedules, phase by phase, all from one seed.
+
+    Attributes:
+        samples: ``[runs, count, C, H, W]`` in [−1, 1], from the same noise for every run.
+        bounds: Validation bounds at the end, bits/dim, ``[runs]``.
+    """
+
+    samples: NDArray[np.float32]
+    bounds: NDArray[np.float64]
+
+
+def replay(
+    variant: TrainingVariant,
+    programs: Sequence[Sequence[Schedule]],
+    seed: int,
+    count: int,
+    device: str = "cpu",
+) -> Replay:
+    """Train one network per program and draw samples.
+
+    Args:
+        variant: The environment; its data, network, training and optimizer steps are used.
+        programs: The schedule of every phase, per run. Numbers of phases may differ.
+        seed: Seed of ``reset``, the same for all runs.
+        count: Samples per run.
+        device: Torch device of the networks.
+    """
+    phases = math.lcm(*(len(program) for program in programs))
+    chosen = [[program[phase * len(program) // phases] for phase in range(phases)] for program in programs]
+    offered = list(dict.fromkeys(schedule for program in chosen for schedule in program))
+    episode = variant.episode.model_copy(
+        update={"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
+    )
+    fields = {name: getattr(variant, name) for name in type(variant).model_fields}
+    changed = {
+        "action": ChoiceAction.of(*offered),
+        "episode": episode,
+        "num_train_timesteps": variant.timesteps,
+        "test_bound": None,
+    }
+    env = TrainingVectorEnv(
+        len(programs),
+        variant=TrainingVariant(**{**fields, **changed}),
+        autoreset_mode=AutoresetMode.DISABLED,
+        device=device,
+    )
+    try:
+        env.reset(seed=[seed] * len(programs))
+        for phase in range(phases):
+            env.step(np.array([offered.index(program[phase]) for program in chosen]))
+        return Replay(sample_images(env.runs, count), env.runs.current.copy())
+    finally:
+        env.close()

@@ -1,0 +1,243 @@
+"""What reports and tables say about sampling environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from schedrl.benchmark.manifest import SamplingManifest, load_sampling
+from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_summary import SamplingRow, SamplingSummary, summarise_sampling
+from schedrl.environments.sampling.problems import SamplingProblems
+from schedrl.environments.sampling.rewards import log_error
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.errors import SchedrlError
+from schedrl.files import ensure_folder
+from schedrl.policies.agents import Agent
+from schedrl.report import sampling_figures as figures
+from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
+from schedrl.report.figures import image
+from schedrl.report.sections import learning_blocks, method_blocks, seed_span
+from schedrl.report.terminal import PrintedTable
+from schedrl.schedules.conversions import FloatArray
+from schedrl.stats.intervals import Interval
+
+__all__ = ["findings", "report_blocks", "results_table", "terminal_table"]
+
+_WORDS = Sentences("sampling.txt.j2")
+
+_DRAWN = 6
+"""Agents in a figure."""
+
+_STEPS = (4, 6, 8, 10, 14, 20, 32)
+"""Numbers of steps at which errors are drawn."""
+
+_FEW = 32
+"""Sources that errors against N are averaged over."""
+
+
+def terminal_table(summary: SamplingSummary) -> PrintedTable:
+    """The table for a terminal."""
+    return PrintedTable(
+        title=_WORDS.title(summary),
+        heads=_heads(summary, full=False),
+        rows=[_cells(summary, row, full=False) for row in summary.rows],
+        bold=[row.learned for row in summary.rows],
+        left=1,
+        explanation=_WORDS.explanation(summary.yardstick, summary.learned),
+        findings=findings(summary),
+    )
+
+
+def results_table(summary: SamplingSummary) -> Table:
+    """The table for a report: every column, intervals in full."""
+    rows = []
+    for row in summary.rows:
+        name, *others = _cells(summary, row, full=True)
+        rows.append([f"**{name}**" if row.learned else name, *others])
+    return Table(_heads(summary, full=True), rows, left=1, caption=f"{_WORDS.title(summary)}.")
+
+
+def _heads(summary: SamplingSummary, *, full: bool) -> list[str]:
+    heads = ["agent", "error", f"x {summary.yardstick}", "worst"]
+    if summary.learned is not None:
+        heads += [f"x {summary.learned}", "loses"]
+    if full and summary.rows:
+        heads += [f"mean {name}".replace("_", " ") for name in summary.rows[0].parts]
+    return [*heads, "runs", "train", "ms"]
+
+
+def _cells(summary: SamplingSummary, row: SamplingRow, *, full: bool) -> list[str]:
+    cells = [
+        row.name,
+        f"{row.error:.4g}" if full else f"{row.error.value:.4g}",
+        f"{row.ratio:.4f}" if full or row.ratio.high < 10.0 else f"{row.ratio:.3g}",
+        _short(row.worst),
+    ]
+    if summary.learned is not None:
+        versus, wins = row.versus, row.wins
+        cells.append("" if versus is None else f"{versus:.3f}" if full else _short(versus.value))
+        cells.append("" if wins is None else f"{wins:.2f}")
+    if full:
+        cells += [f"{value:.4f}" for value in row.parts.values()]
+    train = f"{row.training_steps:.3g}" if row.training_steps else "0"
+    return [*cells, f"{row.evaluations:.0f}", train, f"{1e3 * row.seconds:.2g}"]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if value < 100.0 else f"{value:.3g}"
+
+
+def findings(summary: SamplingSummary) -> list[str]:
+    """What follows from the table, one statement per line, whichever way it went."""
+    if summary.learned is None:
+        return [f"No agent here is learned. {summary.rows[0].name} has the smallest error."]
+    own = next(row for row in summary.rows if row.name == summary.learned)
+    known = summary.yardstick == "optimum"
+    lines = []
+    if known:
+        excess = f"{_percent(own.ratio)} above the exact optimum, at worst {100.0 * (own.worst - 1.0):.2f} %"
+        lines.append(f"{own.name} is {excess}.")
+    closed = [
+        row for row in summary.rows if row.kind == "grid" and not (known and row.name == "grid-optimum")
+    ]
+    searched = [row for row in summary.rows if row.evaluations > 0]
+    return [*lines, *_against(own, closed, "closed form"), *_against(own, searched, "search")]
+
+
+def _against(own: SamplingRow, others: list[SamplingRow], what: str) -> list[str]:
+    if not others or (versus := others[0].versus) is None:
+        return []
+    best, verdict = others[0], "neither is shown to be better"
+    if versus.low > 1.0:
+        verdict = f"{own.name} is better"
+    elif versus.high < 1.0:
+        verdict = f"{own.name} is worse"
+    spent = f", which spent {best.evaluations:.0f} sampler runs on each source" if best.evaluations else ""
+    return [f"Against the best {what}, {best.name}{spent}: {verdict} (error ratio {versus:.4f})."]
+
+
+def _percent(ratio: Interval) -> str:
+    low, high = 100.0 * (ratio.low - 1.0), 100.0 * (ratio.high - 1.0)
+    return f"{100.0 * (ratio.value - 1.0):.2f} % [{low:.2f}, {high:.2f}]"
+
+
+def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
+    """The environment's id, and the report.
+
+    Args:
+        folder: Folder of a benchmark in a sampling environment.
+        listen: Is given each step before it begins.
+    """
+    manifest, results = load_sampling(folder)
+    ensure_folder(folder / "figures", "report folder")
+    summary = summarise_sampling(results)
+    listen("figures")
+    blocks = [
+        Heading(f"Sampling grids in {summary.env_id}", 1),
+        Bullets(tuple(findings(summary))),
+        Heading("Results"),
+        results_table(summary),
+        Paragraph(_WORDS.explanation(summary.yardstick, summary.learned)),
+        *_pictures(folder, manifest, results, summary),
+        *_method(folder, manifest, results),
+    ]
+    return manifest.variant.id, blocks
+
+
+def _pictures(
+    folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult], summary: SamplingSummary
+) -> list[Block]:
+    variant, learned = manifest.variant, summary.learned
+    located = {row.label: _located(row.agent, folder) for row in manifest.rows}
+    agents = {name: located[name] for name in _drawn(summary)}
+    first = SamplingProblems.drawn(variant, manifest.seeds[:1])
+    grids = {name: agent.solve(first).sigmas[0, : int(first.total[0]) + 1] for name, agent in agents.items()}
+    profile = figures.profile_figure(results, list(agents), summary.yardstick, learned)
+    blocks: list[Block] = [
+        image("profile", profile, _WORDS.profile(summary)),
+        Heading("Grids"),
+        image("grids", figures.grids_figure(grids, learned), _WORDS.grids()),
+    ]
+    if variant.source.spectral:
+        figure = figures.loss_figure(first, dict(list(grids.items())[:3]), learned)
+        blocks.append(image("variance-along-the-sampler", figure, _WORDS.variance()))
+        blocks += _against_steps(variant, manifest.seeds[:_FEW], agents, learned)
+    if variant.source.dimensions is not None:
+        blocks += _against_dimension(variant, variant.source.dimensions, agents, learned)
+    return [*blocks, *learning_blocks(_folders(folder, manifest))]
+
+
+def _drawn(summary: SamplingSummary) -> list[str]:
+    """Agents to draw: the learned one, the optimum, the best closed forms, and those that readers know."""
+    names = [row.name for row in summary.rows if row.kind != "random"]
+    wanted = [summary.learned, "grid-optimum", "grid-tangent", "grid-cosine", "grid-karras"]
+    wanted += ["dilated-vp", "dilated-ve", "uniform-vp", "uniform-ve"]
+    wanted += [row.name for row in summary.rows if row.evaluations == 0 and row.kind == "grid"]
+    chosen = [name for name in dict.fromkeys(wanted) if name is not None and name in names]
+    return (chosen or [row.name for row in summary.rows])[:_DRAWN]
+
+
+def _against_steps(
+    variant: SamplingVariant, seeds: Sequence[int], agents: Mapping[str, Agent], learned: str | None
+) -> list[Block]:
+    errors: dict[str, FloatArray] = {name: np.full(len(_STEPS), np.nan) for name in agents}
+    for place, steps in enumerate(_STEPS):
+        changes = {"steps": {"minimum": steps, "maximum": steps}}
+        problems = SamplingProblems.drawn(variant.changed(changes, variant.id), seeds)
+        for name, agent in agents.items():
+            values = problems.error(agent.solve(problems).sigmas)
+            errors[name][place] = float(np.exp(log_error(values).mean()))
+    caption = _WORDS.steps(len(seeds), variant.steps)
+    figure = figures.steps_figure(_STEPS, errors, learned)
+    return [Heading("More and fewer steps"), image("steps", figure, caption)]
+
+
+def _against_dimension(
+    variant: SamplingVariant, span: tuple[float, float], agents: Mapping[str, Agent], learned: str | None
+) -> list[Block]:
+    low, high = span
+    # Unlike 10 to the power of a logarithm, the ends are exact.
+    dimensions = np.geomspace(low, high, int(2 * np.log10(high / low)) + 1).tolist()
+    parts: dict[str, dict[str, list[float]]] = {name: {} for name in agents}
+    targets: dict[str, float] = {}
+    for dimension in dimensions:
+        changes = {
+            "source": {"dimension": [dimension, dimension]},
+            "steps": {"minimum": variant.steps.maximum},
+        }
+        problems = SamplingProblems.drawn(variant.changed(changes, variant.id), [0])
+        targets = {name: float(values[0]) for name, values in problems.batch.targets().items()}
+        for name, agent in agents.items():
+            for part, values in problems.parts(agent.solve(problems).sigmas).items():
+                parts[name].setdefault(part, []).append(float(values[0]))
+    drawn = {name: {part: np.array(values) for part, values in own.items()} for name, own in parts.items()}
+    figure = figures.modes_figure(dimensions, drawn, targets, learned)
+    caption = _WORDS.dimension(variant.steps.maximum)
+    return [Heading("From low to high dimension"), image("dimension", figure, caption)]
+
+
+def _located(agent: Agent, folder: Path) -> Agent:
+    """The agent, its folder as seen from here."""
+    if agent.files is None:
+        return agent
+    if not (folder / agent.files / "agent.json").is_file():
+        raise SchedrlError(f"agent folder {folder / agent.files}: is not there any more")
+    return agent.relocated(str(folder / agent.files))
+
+
+def _folders(folder: Path, manifest: SamplingManifest) -> dict[str, Path]:
+    """Folders of the trained agents, by label."""
+    return {row.label: folder / row.agent.files for row in manifest.rows if row.agent.files is not None}
+
+
+def _method(folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult]) -> list[Block]:
+    source = manifest.variant.source
+    facts = [
+        f"Sampler `{manifest.variant.sampler}`. {source.accuracy}",
+        _WORDS.held_out(seed_span(manifest.seeds), source.num_uniforms == 0),
+    ]
+    agents = {row.label: str(row.agent.files or row.agent.name) for row in manifest.rows}
+    return method_blocks(manifest, results, facts, agents, _folders(folder, manifest))

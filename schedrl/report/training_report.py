@@ -1,0 +1,301 @@
+"""What reports and tables say about training environments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from schedrl import schedules
+from schedrl.benchmark.manifest import TrainingManifest, load_training
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups, summarise_training
+from schedrl.files import ensure_folder
+from schedrl.report import figures
+from schedrl.report.claims import READING, paper_claims, verdicts
+from schedrl.report.compute import compute_gains
+from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
+from schedrl.report.figures import ScheduleCurve, image
+from schedrl.report.samples import samples_blocks
+from schedrl.report.sections import learning_blocks, method_blocks, seed_span
+from schedrl.report.terminal import PrintedTable
+from schedrl.schedules import Schedule
+from schedrl.stats.intervals import Interval, paired_difference
+
+__all__ = ["answers", "bound_bins", "findings", "report_blocks", "results_table", "terminal_table"]
+
+_WORDS = Sentences("training.txt.j2")
+
+_NAMED = {"hand-made": 4, "searched": 2}
+"""Rows of each role that figures of schedules name beside the learned ones; the others are faint."""
+
+_KNOWN = ("cosine", "linear")
+"""Schedules that every reader knows and looks for."""
+
+
+def terminal_table(summary: TrainingSummary) -> PrintedTable:
+    """The table for a terminal."""
+    heads = ("agent", "form", "test bound", "interquartile", "difference", "P", "return", "div.", "cost")
+    return PrintedTable(
+        title=_WORDS.title(summary),
+        heads=heads,
+        rows=[_cells(summary, row, full=False) for row in summary.rows],
+        bold=[row.learned for row in summary.rows],
+        left=2,
+        explanation=_WORDS.explanation(summary.reference),
+        findings=[*answers(summary), *findings(summary)],
+    )
+
+
+def results_table(summary: TrainingSummary) -> Table:
+    """The table for a report: every column, intervals in full."""
+    reference = summary.reference
+    heads = ["agent", "form", "seeds", "test bound", "interquartile mean", f"minus {reference}"]
+    heads += [f"P({reference} better)", "return", "diverged", "search cost, runs"]
+    rows = []
+    for row in summary.rows:
+        label, form, *others = _cells(summary, row, full=True)
+        rows.append([f"**{label}**" if row.learned else label, form, str(row.num_seeds), *others])
+    return Table(heads, rows, caption=f"{_WORDS.title(summary)}.")
+
+
+def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[str]:
+    several, digits = row.num_seeds > 1, ".4f" if full else ".3f"
+    difference, probability = row.difference, row.probability
+    if difference is None:
+        shown = "reference"
+    elif math.isinf(difference.low):
+        shown = f"{difference.value:+.4f}"
+    else:
+        shown = f"{difference:+.4f}" if full else difference.plus_minus("+.4f")
+    chance = ""
+    if probability is not None:
+        chance = f"{probability:.2f}" if full and several else f"{probability.value:.2f}"
+    return [
+        row.label,
+        row.form,
+        row.test_bound.plus_minus(".4f") if several else f"{row.test_bound.value:.4f}",
+        f"{row.iqm:{digits}}" if several else f"{row.iqm.value:{digits}}",
+        shown,
+        chance,
+        f"{row.mean_return:{digits}}",
+        str(row.num_diverged),
+        f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}",
+    ]
+
+
+def answers(summary: TrainingSummary) -> list[str]:
+    """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
+    if not summary.answers:
+        return ["**Whether learning was worth it is not answered**: no learned agent is in this benchmark."]
+    return [answer.text() for answer in summary.answers]
+
+
+def findings(summary: TrainingSummary) -> list[str]:
+    """What follows from the table, one statement per line, whichever way it went."""
+    lines = [verdict.text() for verdict in summary.verdicts]
+    if summary.verdicts:
+        lines.append("Each interval is for one comparison; none is widened because there are several.")
+    if summary.reward != "bound":
+        order = ", ".join(f"{name} {value:+.4f}" for name, value in summary.ranking_by_reward)
+        lines.append(
+            f"By what an agent earns here (reward `{summary.reward}`, per phase) the order would be: {order}."
+        )
+    most = max(row.num_seeds for row in summary.rows)
+    if short := [f"{row.name} {row.num_seeds}" for row in summary.rows if row.num_seeds < most]:
+        lines.append(f"Not every row has every seed: {', '.join(short)} of {most}.")
+    return [*lines, *summary.notes]
+
+
+def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
+    """The environment's id, and the report.
+
+    Args:
+        folder: Folder of a benchmark in a training environment.
+        listen: Is given each step before it begins.
+    """
+    manifest, results = load_training(folder)
+    ensure_folder(folder / "figures", "report folder")
+    summary = summarise_training(results, manifest.reference, manifest.notes)
+    listen("figures")
+    blocks = [*_opening(summary), *_bins(manifest, results, summary), *_schedules(manifest, results, summary)]
+    blocks += _learning(folder, manifest, results, summary)
+    listen("training networks for their samples")
+    learned = next((row for row in summary.rows if row.learned), None)
+    best = [row for row in (learned, summary.best("searched"), summary.best("hand-made")) if row is not None]
+    programs = [_program(results, row) for row in best]
+    blocks += samples_blocks(manifest.variant, results, summary, best, programs)
+    claims = paper_claims(manifest.variant, results, summary)
+    blocks += [Heading("What the papers claim"), *verdicts(claims, READING, "the papers claim")]
+    return manifest.variant.id, [*blocks, *_method(folder, manifest, results)]
+
+
+def _opening(summary: TrainingSummary) -> list[Block]:
+    return [
+        Heading(f"Noise schedules in {summary.env_id}", 1),
+        Bullets(tuple(answers(summary))),
+        Heading("Results"),
+        Bullets(tuple(findings(summary))),
+        results_table(summary),
+        Paragraph(_WORDS.explanation(summary.reference)),
+        image("bounds", figures.bounds_figure(summary), _WORDS.bounds(), _WORDS.bounds_alt(summary)),
+    ]
+
+
+def _bins(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
+    # The rows that the question is about, and those that readers know.
+    wanted = [row for row in summary.rows if row.learned]
+    wanted += [row for row in (summary.best("searched"), summary.best("hand-made")) if row is not None]
+    wanted += [row for row in summary.rows if row.label in _KNOWN and row.form == "exact"]
+    chosen = [row for row in dict.fromkeys(wanted) if row.num_diverged == 0][:6]
+    chosen = [row for row in chosen if row.name != summary.reference]
+    grid = manifest.variant.test_bound or manifest.variant.bound
+    bins = bound_bins(results, [row.name for row in chosen], summary.reference, grid.levels)
+    if not bins:
+        return []
+    edges = np.linspace(grid.logsnr_max, grid.logsnr_min, grid.levels + 1)
+    drawn = {row.name: (row.role, bins[row.name]) for row in chosen if row.name in bins}
+    peaks = []
+    for name, cells in bins.items():
+        place = int(np.argmax([abs(cell.value) for cell in cells]))
+        middle = 0.5 * (edges[place] + edges[place + 1])
+        peaks.append(f"{name} differs most at λ = {middle:.1f}, by {cells[place].value:+.4f}")
+    figure = figures.bins_figure(edges, drawn, summary.reference)
+    picture = image("bins", figure, _WORDS.bins(summary.reference), _WORDS.bins_alt(peaks))
+    return [Heading("Where the bounds differ"), picture]
+
+
+def bound_bins(
+    results: Sequence[TrainingResult], names: Sequence[str], reference: str, levels: int
+) -> dict[str, list[Interval]]:
+    """Differences to the reference by cell of λ, from λ_max on, paired by seed, bits/dim.
+
+    Args:
+        results: Runs.
+        names: Names of rows; those without cells are left out.
+        reference: Name of the row that is subtracted.
+        levels: Number of cells.
+    """
+    groups = named_groups(results)
+
+    def cells_of(name: str) -> dict[int, tuple[float, ...]]:
+        return {r.seed: r.test_bins for r in groups[name] if len(r.test_bins) == levels and not r.diverged}
+
+    base = cells_of(reference)
+    made = {}
+    for name in names:
+        own = cells_of(name)
+        if shared := sorted(own.keys() & base.keys()):
+            ours, theirs = ([each[seed] for seed in shared] for each in (own, base))
+            columns = zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
+            made[name] = [paired_difference(*column) for column in columns]
+    return made
+
+
+def _schedules(
+    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
+    # Hand-made schedules as written, where they were measured so.
+    exact = {row.label for row in summary.rows if row.form == "exact"}
+    drawn = {
+        row: _program(results, row)
+        for row in summary.rows
+        if row.role != "random" and (row.role != "hand-made" or row.form == "exact" or row.label not in exact)
+    }
+    curves = _named_curves(drawn)
+    every = [ScheduleCurve(_label(row, program), program[-1], row.role) for row, program in drawn.items()]
+    names, all_names = (
+        ", ".join(curve.label for curve in each if curve.label is not None) for each in (curves, every)
+    )
+    limits = (manifest.variant.bound.logsnr_max, manifest.variant.bound.logsnr_min)
+    return [
+        Heading("Schedules"),
+        image(
+            "schedules",
+            figures.schedules_figure(curves, limits),
+            _WORDS.schedules(),
+            _WORDS.schedules_alt(names),
+        ),
+        image("noise-levels", figures.noise_figure(curves, limits), _WORDS.noise(), _WORDS.noise_alt(names)),
+        image(
+            "densities",
+            figures.densities_figure(every, limits),
+            _WORDS.densities(),
+            _WORDS.densities_alt(all_names),
+        ),
+    ]
+
+
+def _named_curves(drawn: dict[TrainingRow, list[Schedule]]) -> list[ScheduleCurve]:
+    """Of learned rows the schedule of every phase, of the others the last; only some of those with a name."""
+    curves: list[ScheduleCurve] = []
+    named = dict.fromkeys(_NAMED, 0)
+    for row, program in drawn.items():
+        if row.learned:
+            labels = [f"{row.label}, phase {phase}" for phase in range(1, len(program) + 1)]
+            labels = labels if len(program) > 1 else [row.label]
+            curves += [
+                ScheduleCurve(label, each, "learned") for label, each in zip(labels, program, strict=True)
+            ]
+            continue
+        wanted = named[row.role] < _NAMED[row.role] or row.label in _KNOWN
+        named[row.role] += wanted
+        curves.append(ScheduleCurve(_label(row, program) if wanted else None, program[-1], row.role))
+    return curves
+
+
+def _label(row: TrainingRow, program: Sequence[Schedule]) -> str:
+    return f"{row.label}, last phase" if program[0] != program[-1] else row.label
+
+
+def _program(results: Sequence[TrainingResult], row: TrainingRow) -> list[Schedule]:
+    """The schedules of a row's first seed, phase by phase."""
+    runs = [result for result in results if (result.agent, result.form) == (row.label, row.form)]
+    first = min(runs, key=lambda result: result.seed)
+    return [schedules.from_dict(schedule) for schedule in first.schedule]
+
+
+def _learning(
+    folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
+) -> list[Block]:
+    blocks = learning_blocks(_folders(folder, manifest))
+    if not blocks and any(row.learned for row in summary.rows):
+        text = "There is no learning curve, because the folder of the training was not found."
+        blocks = [Heading("Learning"), Paragraph(text)]
+    gains = compute_gains(folder, manifest, results, summary)
+    if gains is None:
+        return blocks
+    figure = figures.compute_figure(gains)
+    picture = image("compute", figure, _WORDS.compute(gains), _WORDS.compute_alt(gains))
+    return [Heading("Learning and searching against compute"), picture, *blocks]
+
+
+def _folders(folder: Path, manifest: TrainingManifest) -> dict[str, Path]:
+    """Folders of the trained agents, by label."""
+    return {row.agent: folder / row.folder for row in manifest.rows if row.folder is not None}
+
+
+def _method(folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult]) -> list[Block]:
+    variant = manifest.variant
+    first, last = min(r.created for r in results), max(r.created for r in results)
+    minutes = sum(result.seconds for result in results) / 60.0
+    facts = [
+        _WORDS.trained(variant),
+        _WORDS.measured(variant.test_bound or variant.bound, results[-1].protocol),
+        _WORDS.held_out(seed_span(sorted({result.seed for result in results}))),
+        f"{len(results)} runs, {minutes:.1f} minutes of training in all, from {first} to {last}.",
+    ]
+    agents = {row.agent: row.folder or row.agent for row in manifest.rows}
+    # Hand-made schedules have two forms unless one was asked for.
+    exact = {row.agent for row in manifest.rows if row.form == "exact"}
+    both = any(row.form == "action" and row.agent in exact for row in manifest.rows)
+    options = [] if both else ["--form", "exact" if exact else "action"]
+    if manifest.reference is not None:
+        options += ["--reference", manifest.reference]
+    if manifest.samples is not None:
+        options += ["--samples", str(manifest.samples.count)]
+    return method_blocks(manifest, results, facts, agents, _folders(folder, manifest), options)
