@@ -35,7 +35,8 @@ from plain_training import PlainRun
 
 import schedrl
 from schedrl.diffusion.engines.engine import record
-from schedrl.diffusion.population import Population, ScheduleNoise
+from schedrl.diffusion.noise import ScheduleNoise
+from schedrl.diffusion.population import Population
 from schedrl.metrics.variational_bound import Bound
 from schedrl.provenance import hardware
 

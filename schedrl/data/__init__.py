@@ -83,9 +83,6 @@ def get(name: str, **fields: Any) -> DataSpec:
     Returns:
         The specification, frozen and hashable.
 
-    Raises:
-        SchedrlError: If there is no such set or field, or a value is not allowed.
-
     Examples:
         >>> get("digits", limit=10).limit
         10

@@ -49,11 +49,7 @@ class ImageData(Spec):
         return ()
 
     def download(self) -> None:
-        """Download the files into the cache; sets that cannot be downloaded do nothing.
-
-        Raises:
-            MissingDataError: If the download fails.
-        """
+        """Download the files into the cache; sets that cannot be downloaded do nothing."""
 
     @abstractmethod
     def read(self, paths: tuple[Path, ...]) -> Pixels:
@@ -61,9 +57,6 @@ class ImageData(Spec):
 
         Args:
             paths: What :meth:`locate` returned.
-
-        Raises:
-            SchedrlError: If a file is damaged or not what it should be.
         """
 
 

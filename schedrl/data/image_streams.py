@@ -116,10 +116,6 @@ class FolderStream:
         size: Height and width in pixels; None takes the side that most pictures have, their shorter one, 128 at most.
         channels: 1 for grey, 3 for colour; None is 1 if every picture that was looked at is grey.
         limit: Read at most so many files, evenly spaced in the order of their paths.
-
-    Raises:
-        MissingDataError: There is no picture file.
-        SchedrlError: No picture can be read, or a number is out of range.
     """
 
     def __init__(

@@ -258,9 +258,6 @@ def unpack_gz(source: Path, kind: str) -> Path:
 
     Returns:
         The unpacked file.
-
-    Raises:
-        SchedrlError: If ``source`` is damaged, or the cache cannot be written to.
     """
     crc, length = _gz_trailer(source)
     folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
@@ -313,9 +310,6 @@ def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
 
     Returns:
         The folder that has the members at their paths.
-
-    Raises:
-        SchedrlError: If ``source`` is damaged or lacks a member, or the cache cannot be written to.
     """
     crc, _ = _gz_trailer(source)
     folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"

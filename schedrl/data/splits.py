@@ -30,9 +30,6 @@ def level_centres(levels: int) -> Images:
         float32 array [levels] from -1 (black) to 1 (white): level k is -1 + 2k/(levels - 1), computed in
         float64 and rounded once.
 
-    Raises:
-        SchedrlError: If ``levels`` is outside 2 … 256.
-
     Examples:
         >>> level_centres(5).tolist()
         [-1.0, -0.5, 0.0, 0.5, 1.0]
@@ -58,9 +55,6 @@ class ImageSplit:
         levels: Number of grey levels.
         labels: For each of "train", "validation" and "test" an int64 array [n] of class numbers; None if the
             set has no labels.
-
-    Raises:
-        SchedrlError: If an array has another dtype, layout or image shape.
     """
 
     name: str
@@ -153,9 +147,6 @@ def cut(
 
     Returns:
         The three parts, as float32 in [-1, 1].
-
-    Raises:
-        SchedrlError: If there are too few images.
     """
     rng = np.random.default_rng(split_seed)
     order = rng.permutation(len(pixels.images))

@@ -1,6 +1,6 @@
-"""Paper A's adaptive variance annealing: K of AVA's law moves with the gradient's norm while a network trains.
+"""Adaptive variance annealing (AVA-DSC paper): K of AVA's law follows the gradient norm while a network trains.
 
-No torch here: agents are AVA laws, too.
+No torch here: agents use the law as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class AVALaw(Spec):
     """The law β(t) = β_init + K (1 − exp(−αt)) and how K moves.
 
     Attributes:
-        rule: ``"equation"``: K ← K + η (‖∇L‖ − τ). ``"prose"``: the opposite sign, as the paper's text has it (twice).
+        rule: ``"equation"``: K ← K + η (‖∇L‖ − τ). ``"prose"``: the opposite sign, as the paper's text says (twice).
         rate: η.
         beta_init: β_init of the law.
         alpha: α of the law.
@@ -52,7 +52,7 @@ class AVALaw(Spec):
         return self
 
     def moved(self, gain: npt.ArrayLike, norm: npt.ArrayLike, threshold: npt.ArrayLike) -> Array:
-        """K after one move, kept in its bounds; a norm that is not finite moves nothing.
+        """K after one move, within its bounds; a norm that is not finite leaves K unchanged.
 
         Args:
             gain: K, any shape.
@@ -80,10 +80,10 @@ class AVALaw(Spec):
 
 
 class AVASpec(AVALaw):
-    """AVA as a controller of a training.
+    """AVA as a controller of training.
 
     Attributes:
-        decay: Of τ, an exponential moving average of gradient norms, bias-corrected, per move.
+        decay: Decay per move of τ, the bias-corrected exponential moving average of gradient norms.
     """
 
     decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
@@ -93,12 +93,12 @@ class AVASpec(AVALaw):
 class AVAController:
     """AVA for any number of runs, each with its own K.
 
-    A norm enters τ first, and K then moves by its distance from that new τ, as in the environments, whose τ is the
-    average over every optimizer step so far. So the first norm, which is its own average, moves nothing.
+    A norm first enters τ, and K then moves by the difference from the new τ, as in the environments. So the first norm,
+    which equals its average, does not move K.
 
     Args:
         spec: The law and the rule.
-        num_runs: How many.
+        num_runs: Number of runs.
 
     Attributes:
         gain: K, ``[runs]``.
@@ -145,11 +145,7 @@ class AVAController:
         return np.where(seen, self._sum / np.where(seen, self._weight, 1.0), 0.0)
 
     def observe(self, norms: npt.ArrayLike) -> None:
-        """Take the norms ``[runs]`` of an optimizer step into τ, and leave K.
-
-        Raises:
-            SchedrlError: Not one norm per run.
-        """
+        """Add the norms ``[runs]`` of an optimizer step to τ without moving K."""
         values = self._row(norms)
         finite, decay = np.isfinite(values), self.spec.decay
         taken = decay * self._sum + (1.0 - decay) * np.where(finite, values, 0.0)
@@ -157,36 +153,28 @@ class AVAController:
         self._weight = np.where(finite, decay * self._weight + (1.0 - decay), self._weight)
 
     def move(self, norms: npt.ArrayLike) -> None:
-        """Move K by the distance of the norms ``[runs]`` from τ.
-
-        Raises:
-            SchedrlError: Not one norm per run.
-        """
+        """Move K by the difference of the norms ``[runs]`` from τ."""
         self.gain = self.spec.moved(self.gain, self._row(norms), self.tau)
 
     def update(self, norms: npt.ArrayLike) -> None:
-        """:meth:`observe`, then :meth:`move`; a run whose norm is not finite (it diverged) is left as it is.
+        """:meth:`observe`, then :meth:`move`, with the norms ‖∇L‖ ``[runs]`` of an optimizer step.
 
-        Args:
-            norms: ‖∇L‖ of an optimizer step, ``[runs]``.
-
-        Raises:
-            SchedrlError: Not one norm per run.
+        A run whose norm is not finite (it diverged) is left unchanged.
         """
         self.observe(norms)
         self.move(norms)
 
     def schedules(self) -> list[schedules.Schedule]:
-        """The law of every run at its present K."""
+        """The schedule of every run at its current K."""
         return [self.spec.law(gain) for gain in self.gain.tolist()]
 
     def reset(self, run: int) -> None:
-        """Begin anew with one run."""
+        """Restart one run."""
         self.gain[run] = self.spec.initial_gain
         self._sum[run] = self._weight[run] = 0.0
 
     def state(self) -> dict[str, Array]:
-        """Everything needed to go on exactly."""
+        """Everything needed to continue exactly."""
         return {"gain": self.gain.copy(), "sum": self._sum.copy(), "weight": self._weight.copy()}
 
     def restore(self, arrays: dict[str, Array]) -> None:

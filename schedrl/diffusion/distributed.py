@@ -1,4 +1,4 @@
-"""Several processes that train one network: who takes which images, and how gradients meet."""
+"""Several processes that train one network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
+from schedrl.diffusion.engines.choice import usable_device
 from schedrl.errors import SchedrlError
 
 __all__ = ["Processes", "joined", "leads"]
 
 _PATIENCE = timedelta(hours=2)
-"""Time that processes wait for each other: the first one measures, draws and saves meanwhile."""
+"""Time that processes wait for each other, since only the first one measures, samples and saves."""
 
 
 def leads() -> bool:
-    """Whether this is the process that writes and talks, by what ``torchrun`` says."""
+    """Whether this is the process that writes files and output, by ``torchrun``'s variables."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -29,9 +30,9 @@ class Processes:
     """This process among those that train together.
 
     Attributes:
-        rank: Its number.
-        count: How many there are.
-        device: Where it computes.
+        rank: Its number, from 0.
+        count: Number of processes.
+        device: Its device.
     """
 
     rank: int
@@ -40,11 +41,11 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that writes and talks."""
+        """Whether it is the one that writes files and output."""
         return self.rank == 0
 
     def share(self, batch: int) -> slice:
-        """The images of a batch that are this process's.
+        """This process's share of a batch.
 
         Examples:
             >>> [Processes(rank, 3, torch.device("cpu")).share(8) for rank in range(3)]
@@ -61,9 +62,9 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What fails in one process fails in all of them, which would wait for it otherwise.
+        """If one process fails inside, all fail; otherwise they would wait for it.
 
-        All processes come here, and nothing inside may need the others.
+        All processes must enter, and nothing inside may need the others.
 
         Raises:
             SchedrlError: Another process failed; its own error passes through.
@@ -80,15 +81,7 @@ class Processes:
             raise SchedrlError(failed)
 
     def agree(self, value: int, what: str) -> None:
-        """Make sure that all processes have the same number.
-
-        Args:
-            value: This process's.
-            what: What to say when they have not.
-
-        Raises:
-            SchedrlError: They have not; it is raised in all of them.
-        """
+        """Raise ``what`` in all processes unless all have the same ``value``."""
         if self.count == 1:
             return
         ends = torch.tensor([value, -value], dtype=torch.int64, device=self.device)
@@ -97,7 +90,7 @@ class Processes:
             raise SchedrlError(what)
 
     def _first_failure(self, error: Exception | None) -> str | None:
-        """What the first process that failed has to say, if one failed."""
+        """The message of the first process that failed, if any."""
         text = b""
         if error is not None:
             said = str(error) if isinstance(error, SchedrlError) else f"{type(error).__name__}: {error}"
@@ -119,23 +112,16 @@ class Processes:
 
 @contextmanager
 def joined(device: str, backend: str | None = None) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started; alone without it.
+    """Join the processes that ``torchrun`` started; a single process without it.
 
     Args:
         device: ``"cpu"``, or ``"cuda"`` for each process's own GPU.
-        backend: Of torch.distributed; gloo on CPUs and NCCL on GPUs when absent.
-
-    Raises:
-        SchedrlError: The device cannot be used, or the processes do not find each other.
+        backend: Backend of torch.distributed; gloo on CPUs and NCCL on GPUs when absent.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if count > 1 and device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    try:
-        place = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SchedrlError(f"device: '{device}' cannot be used here ({reason}); 'cpu' always can") from None
+    place = usable_device(device)
     if count == 1:
         yield Processes(0, 1, place)
         return

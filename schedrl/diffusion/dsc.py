@@ -1,4 +1,4 @@
-r"""Dynamic step size control: AdamW whose rate falls with the noise in the batch and rises with the gradient."""
+"""Dynamic step size control: AdamW whose rate falls with the noise in the batch and rises with the gradient norm."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class DSC(torch.optim.AdamW):
 
     .. math:: \eta_t = \eta_{base}\, e^{-\gamma \beta} \min(1 + \lambda \lVert\nabla L\rVert, F)
 
-    :math:`\beta` is the mean noise rate of the batch, given to :meth:`set_noise_level` before each step; it stays until
-    it is given again. :math:`\lVert\nabla L\rVert` is the global L2 norm over every parameter of every group, as it is
-    when :meth:`step` is called (after any clipping). The paper says that the second factor boosts "when gradients
-    become scarce"; its formula, which this is, boosts when they are large. Weight decay is AdamW's, with
-    :math:`\eta_t` as the rate. Learning-rate schedulers set :math:`\eta_{base}`, each group's ``lr``, as ever.
+    :math:`\beta` is the mean noise rate of the batch, set by :meth:`set_noise_level`; it holds until it is set again.
+    :math:`\lVert\nabla L\rVert` is the global L2 norm over all parameters of all groups at the call of :meth:`step`
+    (after any clipping). The paper says that the second factor boosts "when gradients become scarce"; its formula,
+    implemented here, boosts when they are large. Weight decay is AdamW's, with :math:`\eta_t` as the rate.
+    Learning-rate schedulers set :math:`\eta_{base}`, each group's ``lr``.
 
     With ``gamma = boost = 0`` and ``update="adam"`` every step equals :class:`torch.optim.AdamW` bit for bit, on all of
     its paths. ``update="printed"`` is the paper's step with its extra product,
 
     .. math:: \theta \leftarrow \theta - \eta_t \frac{\hat m}{\sqrt{\hat v} + \epsilon} \odot \nabla L
 
-    (with the bias correction that the paper leaves out). Where gradient and momentum agree in sign the product is
-    positive, so every parameter moves **down in value** whichever way is downhill: on :math:`x^2 / 2` it goes to 0
-    from above and away from 0, ever faster, from below. It is there to be measured, not to be used.
+    (with the bias correction that the paper omits). Where gradient and momentum have the same sign the product is
+    positive, so every parameter **decreases**, whichever way is downhill: on :math:`x^2 / 2` it approaches 0 from above
+    and leaves 0, ever faster, below. It exists for measurements, not for use.
 
     A gradient norm that overflows counts as infinite: the second factor is F. A norm that is not a number boosts
-    nothing; the step then goes on as AdamW's, which makes those parameters NaN whose own gradients are.
+    nothing; AdamW's step then makes those parameters NaN whose own gradients are.
 
     Args:
         params: As for AdamW, with groups; a group may have its own value of every option.
@@ -53,15 +53,12 @@ class DSC(torch.optim.AdamW):
         gamma: :math:`\gamma \ge 0`, in the inverse of the unit of the betas given.
         boost: :math:`\lambda \ge 0`, per unit of gradient norm.
         update: ``"adam"`` or ``"printed"``.
-        per_sample: The rate has no factor of noise; the caller weights each sample's loss by :meth:`sample_weights`
-            instead, since a batch mixes many noise levels.
+        per_sample: The rate has no noise factor. Instead the caller weights each sample's loss by
+            :meth:`sample_weights`, since a batch mixes many noise levels.
         max_factor: F, at least 1.
         maximize: As for AdamW; not with ``"printed"``, whose step does not depend on the sign of the loss.
         foreach: As for AdamW; not with ``"printed"``.
         fused: As for AdamW; not with ``"printed"``.
-
-    Raises:
-        SchedrlError: An option of this class has a value that is not allowed.
 
     Examples:
         >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
@@ -93,7 +90,7 @@ class DSC(torch.optim.AdamW):
         foreach: bool | None = None,
         fused: bool | None = None,
     ) -> None:
-        # The base class adds the groups while it is built, so these have to be there before.
+        # The base class's constructor adds the groups, which need these.
         self._options: dict[str, Any] = {
             "gamma": gamma, "boost": boost, "update": update, "per_sample": per_sample, "max_factor": max_factor,
             **dict.fromkeys(_STEP_STATE),
@@ -106,7 +103,7 @@ class DSC(torch.optim.AdamW):
         self._step_supports_amp_scaling = False
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; what it leaves out is as the constructor was told."""
+        """Add a group; missing options have the constructor's values."""
         group = {**self._options, **param_group}
         if self.param_groups:
             group["noise_level"] = self.param_groups[0]["noise_level"]  # of the batch, so of all groups
@@ -125,14 +122,11 @@ class DSC(torch.optim.AdamW):
                 group.setdefault(name, value)
 
     def set_noise_level(self, betas: float | Tensor) -> None:
-        r"""Say how noisy the coming batch is; its mean is :math:`\beta` until the next call.
+        r"""Set :math:`\beta` to the mean of ``betas``, until the next call.
 
         Args:
             betas: :math:`\beta(t)` of the batch's samples, any shape, or their mean. A tensor on an accelerator is
                 waited for.
-
-        Raises:
-            SchedrlError: There is none, or one is negative or not finite.
         """
         level = float(_checked_betas(betas).mean())
         for group in self.param_groups:
@@ -146,9 +140,6 @@ class DSC(torch.optim.AdamW):
 
         Returns:
             Weights in [0, 1], of that shape, dtype and device.
-
-        Raises:
-            SchedrlError: Some beta is negative or not finite, ``per_sample`` is off, or the groups' gammas differ.
         """
         if not all(group["per_sample"] for group in self.param_groups):
             raise SchedrlError(
@@ -164,7 +155,7 @@ class DSC(torch.optim.AdamW):
 
     @property
     def last_rate(self) -> float | None:
-        r""":math:`\eta_t` of the last step in the first group, each has ``group["last_rate"]``; none before a step."""
+        r""":math:`\eta_t` of the first group's last step, None before it; other groups' is ``group["last_rate"]``."""
         rate: float | None = self.param_groups[0]["last_rate"]
         return rate
 
@@ -176,9 +167,6 @@ class DSC(torch.optim.AdamW):
 
         Returns:
             The closure's loss, or None.
-
-        Raises:
-            SchedrlError: ``gamma`` is not 0 and no noise level was set.
         """
         loss = None
         if closure is not None:
@@ -212,14 +200,13 @@ class DSC(torch.optim.AdamW):
         return float(torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms])))
 
     def _adam_step(self) -> None:
-        """AdamW's own step in the groups that want it."""
+        """AdamW's own step in the groups with ``update="adam"``."""
         groups = self.param_groups
         chosen = [group for group in groups if group["update"] == "adam"]
         if not chosen:
             return
         step: Any = torch.optim.AdamW.step
-        # Building any plain AdamW wraps its step, for all of its subclasses, in one that runs the hooks; they are
-        # run around this class's step already.
+        # The first plain AdamW wraps AdamW.step, also for subclasses, to run hooks. They run around this class's step.
         while getattr(step, "hooked", False):
             step = step.__wrapped__
         try:
@@ -253,7 +240,7 @@ class DSC(torch.optim.AdamW):
 
 
 def _factor(group: Mapping[str, Any], norm: float) -> float:
-    """What the base rate of a group is multiplied by."""
+    """Factor of a group's base rate."""
     factor = 1.0
     if group["boost"] and not math.isnan(norm):
         factor = min(1.0 + group["boost"] * norm, group["max_factor"])
@@ -268,7 +255,6 @@ def _factor(group: Mapping[str, Any], norm: float) -> float:
 
 
 def _check(group: Mapping[str, Any]) -> None:
-    """Refuse a group whose options are not allowed."""
     for name in ("gamma", "boost"):
         if not (math.isfinite(group[name]) and group[name] >= 0.0):
             raise SchedrlError(f"field '{name}': must be finite and at least 0 (got {group[name]})")

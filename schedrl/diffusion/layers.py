@@ -27,13 +27,12 @@ __all__ = [
     "to_channels",
 ]
 
-
 F = TypeVar("F")
 """Features of all runs, in the engine's layout."""
 
 
 class Operations(Protocol[F]):
-    """The operations. Parameters have a leading axis of runs; features are the engine's own affair."""
+    """The operations. Parameters have a leading axis of runs; each engine has its own layout of features."""
 
     def embed(self, level: F, frequencies: Tensor) -> F:
         """Sines, then cosines, of a number per image (log-SNR, log β) times each frequency; a vector per image."""
@@ -69,58 +68,46 @@ class Operations(Protocol[F]):
 
 
 class GroupedOperations:
-    """All runs side by side in the channels of one tensor: grouped convolutions serve all of them.
+    """All runs in the channels of one tensor, with grouped convolutions; the groups never mix.
 
     Feature maps are ``[batch, runs * channels, H, W]`` in channels-last memory, vectors ``[runs, batch, width]``. On a
     GPU, and on a CPU without the kernel, launching an operation costs more than the arithmetic of one small network;
-    sharing the launch is what makes a population fast. The groups never mix.
-
-    Args:
-        num_runs: How many runs lie side by side.
+    a population is fast because its runs share the launch.
     """
 
     def __init__(self, num_runs: int) -> None:
         self.num_runs = num_runs
 
     def embed(self, level: Tensor, frequencies: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         angles = level[..., None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return torch.baddbmm(bias, x, weight)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """See :class:`Operations`."""
         padding, shift = weight.shape[-1] // 2, None if bias is None else bias.flatten()
         return functional.conv2d(x, weight.flatten(0, 1), shift, padding=padding, groups=self.num_runs)
 
     def norm_silu(
         self, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, scale_shift: Tensor | None = None
     ) -> Tensor:
-        """See :class:`Operations`."""
         h = functional.group_norm(x, self.num_runs * num_groups, weight.flatten(), bias.flatten())
         return functional.silu(h if scale_shift is None else modulate(h, scale_shift))
 
     def silu(self, x: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return functional.silu(x)
 
     def halve(self, x: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return functional.avg_pool2d(x, 2)
 
     def double(self, x: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return functional.interpolate(x, scale_factor=2.0)
 
     def join(self, x: Tensor, y: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return join_channels(x, y, self.num_runs)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """See :class:`Operations`."""
         return x + y
 
 
@@ -156,10 +143,12 @@ def join_channels(x: Tensor, y: Tensor, num_runs: int) -> Tensor:
 
 
 class StackedLayer(nn.Module):
-    """A layer that knows how its parameters start: normal numbers of a given mean and standard deviation.
+    """A layer that records the initial distribution of its parameters instead of drawing from it.
 
-    The start is described, not drawn, so that one run's row can be re-initialised from that run's own random
-    stream while the others go on training.
+    So one run can be initialised again from its own random stream while the others continue to train.
+
+    Attributes:
+        initial: Mean and standard deviation of each parameter's normal distribution, by name.
     """
 
     def __init__(self) -> None:
@@ -184,7 +173,6 @@ class StackedLinear(StackedLayer):
         self.add("bias", (num_runs, 1, out_features))
 
     def forward(self, ops: Operations[F], x: F) -> F:
-        """Apply each run's map."""
         return ops.linear(x, self.weight, self.bias)
 
 
@@ -213,12 +201,11 @@ class StackedConv2d(StackedLayer):
             self.bias = None
 
     def forward(self, ops: Operations[F], x: F) -> F:
-        """Convolve each run's channels with its own kernel."""
         return ops.convolve(x, self.weight, self.bias)
 
 
 class StackedGroupNorm(StackedLayer):
-    """Group normalisation of every run's channels in ``num_groups`` groups a run, and the SiLU that follows it."""
+    """Group normalisation with ``num_groups`` groups per run, modulation by ``scale_shift`` if given, and SiLU."""
 
     weight: Tensor
     bias: Tensor
@@ -230,5 +217,4 @@ class StackedGroupNorm(StackedLayer):
         self.add("bias", (num_runs, channels))
 
     def forward(self, ops: Operations[F], x: F, scale_shift: F | None = None) -> F:
-        """Normalise ``x``, modulate it by ``scale_shift`` if there is one, and apply SiLU."""
         return ops.norm_silu(x, self.weight, self.bias, self.num_groups, scale_shift)

@@ -1,4 +1,4 @@
-"""The training noise of a population's runs: one schedule per run, or one per training image."""
+"""Noise levels for training, drawn from one schedule per run or from one per training image."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from torch import Tensor
 from schedrl import schedules
 from schedrl.diffusion.training_spec import DSC_TIMESTEPS, LOGSNR_LIMIT
 from schedrl.errors import SchedrlError
-from schedrl.schedules import Schedule
 from schedrl.schedules.conversions import betas_from_log_alpha_bar
 
 __all__ = ["ImageScheduleNoise", "NoiseSampler", "ScheduleNoise", "logsnr_quantiles"]
 
-
 _TABLE = np.linspace(0.0, 1.0, 1025)
-"""Where a continuous law's quantile function is tabulated."""
+"""Points at which the quantile function of a continuous schedule is tabulated."""
 
 
 def logsnr_quantiles(
-    schedule: Schedule, u: NDArray[np.float64], timesteps: int | None
+    schedule: schedules.Schedule, u: NDArray[np.float64], timesteps: int | None
 ) -> NDArray[np.float64]:
     """Log-SNR of the training noise at the uniform numbers ``u`` in [0, 1).
 
@@ -38,84 +36,70 @@ def logsnr_quantiles(
 
 
 class NoiseSampler(Protocol):
-    """What decides the noise levels of every run; its tensors are on the device of those it is asked with."""
+    """Turns uniform numbers into noise levels of every run; results are on the device of the arguments."""
 
     @property
-    def num_runs(self) -> int:
-        """How many runs it serves."""
+    def num_runs(self) -> int: ...
 
     def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """Levels of the next images, clipped to what a network distinguishes.
+        """Log-SNR of the next images, float32, clipped to ± :data:`LOGSNR_LIMIT`.
 
         Args:
             rows: Which runs.
-            indices: Of the training images ``[runs, steps, batch]``.
-            uniform: Uniform numbers in [0, 1), same shape.
-
-        Returns:
-            Log-SNR float32, same shape.
+            indices: Of the training images, ``[runs, steps, batch]``.
+            uniform: Uniform numbers in [0, 1) of the same shape, as the result.
         """
 
     def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """β_t of the same draws at T = :data:`DSC_TIMESTEPS`, float64.
-
-        Raises:
-            SchedrlError: The law was made without them.
-        """
+        """β_t of the same draws at T = :data:`DSC_TIMESTEPS`, float64."""
 
     def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
-        """log β_t where the schedule has the given log-SNR ``[runs, ...]``, float32: what β modulation evaluates with.
-
-        Raises:
-            SchedrlError: The law was made without them.
-        """
+        """log β_t at log-SNR ``[runs, ...]`` of the schedule, float32; β modulation reads it in evaluation."""
 
 
 @dataclass(frozen=True)
 class ScheduleNoise:
-    """One law per run, as the quantile function of its log-SNR.
+    """One schedule per run, as the quantile function of its log-SNR: a :class:`NoiseSampler`.
 
     Attributes:
         quantiles: ``[runs, points]`` float64, log-SNR at equally spaced u from 0 to 1.
-        discrete: The points are the T steps of a discrete schedule, drawn with equal chance; otherwise the law is
-            continuous and linear between the points.
-        told: ``[runs, T]`` float64, β_t of the schedule at T = :data:`DSC_TIMESTEPS` equally spaced u, which DSC and
-            β modulation read; absent where neither does.
+        discrete: The points are the T steps of a discrete schedule, drawn with equal probability; otherwise the
+            schedule is continuous, and linear between the points.
+        step_betas: ``[runs, T]`` float64, β_t of the schedule at T = :data:`DSC_TIMESTEPS` equally spaced u, which DSC
+            and β modulation read; absent where neither does.
 
     Examples:
-        >>> law = ScheduleNoise(np.array([[6.0, -6.0]]))  # uniform in log-SNR
+        >>> noise = ScheduleNoise(np.array([[6.0, -6.0]]))  # uniform in log-SNR
         >>> u = torch.tensor([[[0.0, 0.25, 0.5]]])
-        >>> law.logsnr(slice(None), torch.zeros(1, 1, 3, dtype=torch.int64), u)
+        >>> noise.logsnr(slice(None), torch.zeros(1, 1, 3, dtype=torch.int64), u)
         tensor([[[6., 3., 0.]]])
     """
 
     quantiles: NDArray[np.float64]
     discrete: bool = False
-    told: NDArray[np.float64] | None = None
+    step_betas: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
-        cls, schedules: Sequence[Schedule], timesteps: int | None = None, *, betas: bool = False
+        cls, schedules: Sequence[schedules.Schedule], timesteps: int | None = None, *, betas: bool = False
     ) -> ScheduleNoise:
-        """The law of each run's schedule.
+        """From schedules.
 
         Args:
             schedules: One per run.
-            timesteps: T of discrete training; continuous when absent, and then linear between the points of a table.
-            betas: Know the β_t, too.
+            timesteps: T of discrete training; continuous when absent.
+            betas: Tabulate β_t as well.
         """
-        told = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules]) if betas else None
+        step_betas = np.stack([s.betas(DSC_TIMESTEPS) for s in schedules]) if betas else None
         u = (np.arange(timesteps) + 0.5) / timesteps if timesteps is not None else _TABLE
-        table = np.stack([logsnr_quantiles(schedule, u, timesteps) for schedule in schedules])
-        return cls(table, timesteps is not None, told)
+        quantiles = np.stack([logsnr_quantiles(schedule, u, timesteps) for schedule in schedules])
+        return cls(quantiles, timesteps is not None, step_betas)
 
     @property
     def num_runs(self) -> int:
-        """Rows of the table."""
         return len(self.quantiles)
 
     def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`NoiseSampler`; every image has the same law."""
         table, points = self._table[rows].to(uniform.device), self.quantiles.shape[1]
         u = uniform.flatten(1)
         if self.discrete:
@@ -128,50 +112,47 @@ class ScheduleNoise:
         return drawn.float().view_as(uniform)
 
     def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`NoiseSampler`."""
-        told = self._told[rows].to(uniform.device)
-        steps = told.shape[1]
+        betas = self._step_betas[rows].to(uniform.device)
+        steps = betas.shape[1]
         places = (uniform * steps).long().clamp_(max=steps - 1)
-        return told.gather(1, places.flatten(1)).view_as(uniform)
+        return betas.gather(1, places.flatten(1)).view_as(uniform)
 
     def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
-        """See :class:`NoiseSampler`."""
-        told, table = (part[rows].to(logsnr.device) for part in (self._told, self._table))
-        # Log-SNR falls with u; what lies outside the schedule has the β_t of its nearer end.
+        betas, table = (part[rows].to(logsnr.device) for part in (self._step_betas, self._table))
+        # Log-SNR falls with u; levels outside the schedule have the β_t of its nearer end.
         place, points = torch.searchsorted(-table, -logsnr.double().flatten(1).contiguous()), table.shape[1]
         # The middle of a step, or of the cell between two points.
         u = (place + 0.5) / points if self.discrete else (place - 0.5).clamp(min=0.0) / (points - 1)
-        steps = told.shape[1]
-        return told.gather(1, (u * steps).long().clamp_(max=steps - 1)).log().float().view(logsnr.shape)
+        steps = betas.shape[1]
+        return betas.gather(1, (u * steps).long().clamp_(max=steps - 1)).log().float().view(logsnr.shape)
 
     @cached_property
     def _table(self) -> Tensor:
         return torch.from_numpy(self.quantiles.clip(-LOGSNR_LIMIT, LOGSNR_LIMIT))
 
     @cached_property
-    def _told(self) -> Tensor:
-        if self.told is None:
+    def _step_betas(self) -> Tensor:
+        if self.step_betas is None:
             raise SchedrlError(
-                "law: DSC and β modulation read the schedule's β_t; give ScheduleNoise(..., told=[runs, T])"
+                "noise: DSC and β modulation read the schedule's β_t; give ScheduleNoise(..., step_betas=[runs, T])"
             )
-        return torch.from_numpy(self.told)
+        return torch.from_numpy(self.step_betas)
 
 
 @dataclass(frozen=True)
 class ImageScheduleNoise:
-    """T discrete steps per image, its β held between knots; log ᾱ is a broken line with corners there.
-
-    Fulfils :class:`schedrl.diffusion.noise.NoiseSampler`.
+    """One discrete schedule per training image, with β constant between knots: a :class:`NoiseSampler`.
 
     Attributes:
-        log_alpha_bar: ``[runs, images, knots + 1]`` float64, from 0, falling, at equally spaced t from 0 to T.
+        log_alpha_bar: ``[runs, images, knots + 1]`` float64, log ᾱ at equally spaced t from 0 to T; it starts at 0,
+            falls, and is linear between the knots.
         timesteps: T.
 
     Examples:
         >>> import math
-        >>> law = ImageScheduleNoise(np.array([[[0.0, -math.log(2.0)], [0.0, -math.log(4.0)]]]), timesteps=1)
+        >>> noise = ImageScheduleNoise(np.array([[[0.0, -math.log(2.0)], [0.0, -math.log(4.0)]]]), timesteps=1)
         >>> both = torch.tensor([[[0, 1]]])
-        >>> law.logsnr(slice(None), both, torch.zeros(1, 1, 2)).round(decimals=4)  # ᾱ = 1/2 and 1/4
+        >>> noise.logsnr(slice(None), both, torch.zeros(1, 1, 2)).round(decimals=4)  # ᾱ = 1/2 and 1/4
         tensor([[[ 0.0000, -1.0986]]])
     """
 
@@ -180,27 +161,26 @@ class ImageScheduleNoise:
 
     @property
     def num_runs(self) -> int:
-        """Rows of the table."""
         return len(self.log_alpha_bar)
 
     def logsnr(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`schedrl.diffusion.noise.NoiseSampler`."""
         step = (uniform * self.timesteps).long().clamp_(max=self.timesteps - 1) + 1
-        reached = self._reached(rows, indices, step.double() / self.timesteps)
+        reached = self._log_alpha_bar_at(rows, indices, step.double() / self.timesteps)
         logsnr = reached - torch.log(-torch.expm1(reached))
         return logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT).float()
 
     def betas(self, rows: slice, indices: Tensor, uniform: Tensor) -> Tensor:
-        """See :class:`schedrl.diffusion.noise.NoiseSampler`."""
         step = (uniform * DSC_TIMESTEPS).long().clamp_(max=DSC_TIMESTEPS - 1).double()
-        before, after = (self._reached(rows, indices, at / DSC_TIMESTEPS) for at in (step, step + 1.0))
+        before, after = (
+            self._log_alpha_bar_at(rows, indices, at / DSC_TIMESTEPS) for at in (step, step + 1.0)
+        )
         return (-torch.expm1(after - before)).clamp(1e-12, 0.999)
 
     def log_beta_at(self, rows: slice, logsnr: Tensor) -> Tensor:
-        """See :class:`schedrl.diffusion.noise.NoiseSampler`; by the law of mean log ᾱ over the images."""
+        """As :meth:`NoiseSampler.log_beta_at`, of the schedule with the images' mean log ᾱ."""
         return self._mean.log_beta_at(rows, logsnr)
 
-    def _reached(self, rows: slice, indices: Tensor, time: Tensor) -> Tensor:
+    def _log_alpha_bar_at(self, rows: slice, indices: Tensor, time: Tensor) -> Tensor:
         """log ᾱ of images at t/T in [0, 1]."""
         table = self._table[rows].to(time.device)
         knots = table.shape[2] - 1
@@ -219,8 +199,8 @@ class ImageScheduleNoise:
     @cached_property
     def _mean(self) -> ScheduleNoise:
         falling = self.log_alpha_bar.mean(axis=1)
-        laws = [
+        mean_schedules = [
             schedules.Betas(betas=tuple(betas_from_log_alpha_bar(row[1:]).clip(1e-12, 0.999).tolist()))
             for row in falling
         ]
-        return ScheduleNoise.of(laws, self.timesteps, betas=True)
+        return ScheduleNoise.of(mean_schedules, self.timesteps, betas=True)

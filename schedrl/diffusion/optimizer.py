@@ -12,12 +12,20 @@ from torch import Tensor, nn
 from schedrl.diffusion.dsc import DSC
 from schedrl.diffusion.training_spec import OptimizerSpec
 
-__all__ = ["StackedAdam", "StepSize", "ToldDSC", "average_decay", "last_rate", "make_optimizer", "set_rate"]
+__all__ = [
+    "StackedAdam",
+    "StepSize",
+    "UnclippedDSC",
+    "average_decay",
+    "last_rate",
+    "make_optimizer",
+    "set_rate",
+]
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """What DSC makes of the learning rate in one step, run by run.
+    """DSC's factors of the learning rate in one step.
 
     Attributes:
         factor: ``[runs]`` float64, exp(−γ β); 1 where each image's loss is weighted instead.
@@ -28,8 +36,8 @@ class StepSize:
     boost: Tensor
 
     def scale(self, norms: Tensor, max_factor: float) -> Tensor:
-        """η_t / η ``[runs]`` float64 at gradient norms ``[runs]``; a NaN passes."""
-        # Without λ even a norm that overflows boosts nothing.
+        """η_t / η ``[runs]`` float64 at gradient norms ``[runs]``; NaN norms give NaN."""
+        # With λ = 0 even an infinite norm must not boost.
         boosted = torch.where(self.boost > 0.0, self.boost * norms.double(), 0.0)
         return self.factor * (1.0 + boosted).clamp(max=max_factor)
 
@@ -38,8 +46,7 @@ class StackedAdam:
     """Adam, AdamW or DSC on a matrix ``[runs, parameters]``.
 
     Equal to :class:`torch.optim.Adam`, :class:`torch.optim.AdamW` and :class:`schedrl.diffusion.DSC` run by run. Those
-    keep one step count for a whole tensor; here a run may be restarted while its neighbours go on, so every row has
-    its own.
+    have one step count per tensor; here every row has its own, so that one run can be restarted.
 
     Args:
         spec: Constants.
@@ -53,17 +60,11 @@ class StackedAdam:
         self.steps = torch.zeros(len(weights), 1, dtype=torch.float64, device=weights.device)
 
     def reset(self, run: int) -> None:
-        """Forget run ``run``'s moments."""
         for tensor in (self.first, self.second, self.steps):
             tensor[run] = 0.0
 
     def step(self, gradient: Tensor, rows: slice = slice(None), size: StepSize | None = None) -> Tensor:
         """Take one step along ``gradient`` ``[runs, parameters]`` in the runs ``rows``.
-
-        Args:
-            gradient: Of each run's loss.
-            rows: Which runs.
-            size: DSC's part of the learning rate.
 
         Returns:
             Each run's gradient norm before clipping, ``[runs]``.
@@ -90,8 +91,8 @@ class StackedAdam:
         return norms
 
 
-class ToldDSC(DSC):
-    """DSC that is told the gradient's norm before clipping, which a population's boost reads, too."""
+class UnclippedDSC(DSC):
+    """DSC whose boost reads the gradient norm before clipping, as a population's does; see :attr:`norm`."""
 
     norm: Tensor | None = None
 
@@ -102,13 +103,7 @@ class ToldDSC(DSC):
 def make_optimizer(
     spec: OptimizerSpec, parameters: Sequence[nn.Parameter], device: torch.device
 ) -> torch.optim.Optimizer:
-    """PyTorch's Adam or AdamW, or DSC.
-
-    Args:
-        spec: Which, and its constants.
-        parameters: What it moves.
-        device: Where they are; on a GPU a step is one launch.
-    """
+    """PyTorch's Adam or AdamW, or DSC; fused on a GPU."""
     common: dict[str, Any] = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.eps}
     fused = True if device.type == "cuda" else None
     if spec.name == "adam":
@@ -116,7 +111,7 @@ def make_optimizer(
     if spec.dsc is None:
         return torch.optim.AdamW(parameters, **common, weight_decay=spec.weight_decay, fused=fused)
     dsc = spec.dsc
-    return ToldDSC(
+    return UnclippedDSC(
         parameters, **common, weight_decay=spec.weight_decay, gamma=dsc.gamma, boost=dsc.boost, update=dsc.update,
         per_sample=dsc.per_sample, max_factor=dsc.max_factor,
     )  # fmt: skip
@@ -131,8 +126,8 @@ def set_rate(optimizer: torch.optim.Optimizer, spec: OptimizerSpec, step: int, w
 
 def last_rate(optimizer: torch.optim.Optimizer) -> float:
     """The rate of the last step, DSC's factors included."""
-    told = optimizer.last_rate if isinstance(optimizer, DSC) else None
-    return float(optimizer.param_groups[0]["lr"]) if told is None else told
+    rate = optimizer.last_rate if isinstance(optimizer, DSC) else None
+    return float(optimizer.param_groups[0]["lr"]) if rate is None else rate
 
 
 def average_decay(longest: float, step: int) -> float:

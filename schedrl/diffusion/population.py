@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl.diffusion.ava import AVAController
-from schedrl.diffusion.engines.choice import EngineName, choose, log, memory_budget
+from schedrl.diffusion.engines.choice import EngineName, choose, log, memory_budget, usable_device
 from schedrl.diffusion.engines.engine import Block, PopulationState, record
 from schedrl.diffusion.engines.torch_engine import load_rows
 from schedrl.diffusion.noise import NoiseSampler, ScheduleNoise
@@ -25,24 +25,23 @@ from schedrl.diffusion.training_spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError
 
-__all__ = ["ControlledTraining", "PhaseRecord", "Population", "ScheduleNoise"]
-
+__all__ = ["ControlledTraining", "PhaseRecord", "Population"]
 
 _BLOCK = 25
 """Most optimizer steps whose random numbers are drawn ahead; changes no number."""
 
 _DRAWN = 8
-"""Share of the memory budget, as a divisor, that those random numbers may take."""
+"""These random numbers may take one part in so many of the memory budget."""
 
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """What one call of :meth:`Population.train` saw.
+    """Measurements of one call of :meth:`Population.train`.
 
     Attributes:
-        loss: ``[steps, runs]`` float32, training loss under the schedule in force.
+        loss: ``[steps, runs]`` float32, training loss under the current schedule.
         gradient_norm: ``[steps, runs]`` float32.
-        rate: ``[steps, runs]`` float64, the learning rate; DSC's η_t moves.
+        rate: ``[steps, runs]`` float64, the learning rate, with DSC's factors.
     """
 
     loss: NDArray[np.float32]
@@ -51,7 +50,7 @@ class PhaseRecord:
 
     @classmethod
     def joined(cls, records: Sequence[PhaseRecord]) -> PhaseRecord:
-        """One record of calls that followed each other."""
+        """One record of consecutive calls."""
         return cls(
             *(
                 np.concatenate([getattr(record, name) for record in records])
@@ -60,47 +59,31 @@ class PhaseRecord:
         )
 
 
-def usable_device(device: str | torch.device) -> torch.device:
-    """The device, after something was put there.
-
-    Raises:
-        SchedrlError: There is no such device here.
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SchedrlError(f"device: '{device}' cannot be used here ({reason}); 'cpu' always can") from None
-
-
 class Population:
     """``num_runs`` diffusion networks, each with its own weights, optimizer state, random stream and schedule.
 
-    Every run must be started with :meth:`start` before it is trained. A run's numbers depend on its seed and its law
-    alone; a neighbour, a restart next door or the way the steps are cut into calls changes no bit of them. With the
-    CPU kernel neither do the size of the population or a run's place in it; in PyTorch these do, in the last digits:
-    sums are cut into other blocks.
+    Every run must be started with :meth:`start` before it is trained. A run's numbers depend on its seed and its noise
+    alone, to the bit: not on other runs, their restarts, or the division of the steps into calls. With the CPU kernel
+    they do not depend on the size of the population or the run's place in it either; in PyTorch they do, in the last
+    digits, as sums are divided into other blocks.
 
-    A population whose features do not fit into the memory budget is trained a part at a time, and says so in the log.
+    A population whose features do not fit into the memory budget is trained in parts, with a warning in the log.
 
     Args:
         spec: How each run is trained.
         images: Training images ``[n, C, H, W]`` float32 in [−1, 1], shared by all runs.
         num_runs: Size of the population.
-        device: Where it lives.
-        engine: Who computes; see :mod:`schedrl.diffusion.engines.choice`.
+        device: Device of the weights.
+        engine: See :mod:`schedrl.diffusion.engines.choice`.
         budget: Bytes for features and random numbers; ``engines.choice.memory_budget`` when absent.
-
-    Raises:
-        SchedrlError: The network does not fit the images, or the engine cannot be had.
 
     Examples:
         >>> spec = TrainingSpec(batch_size=2)
         >>> pair = Population(spec, np.zeros((4, 1, 8, 8), np.float32), num_runs=2)
         >>> for run in range(2):
         ...     pair.start(run, seed=run)
-        >>> law = ScheduleNoise(np.array([[8.0, -6.0], [4.0, -4.0]]))  # uniform in log-SNR, two ranges
-        >>> pair.train(law, num_steps=3).loss.shape
+        >>> noise = ScheduleNoise(np.array([[8.0, -6.0], [4.0, -4.0]]))  # uniform in log-SNR, two ranges
+        >>> pair.train(noise, num_steps=3).loss.shape
         (3, 2)
     """
 
@@ -131,10 +114,10 @@ class Population:
         state = PopulationState(spec, self.network, self.images, self.weights, self.average, self.optimizer)
         self.engine = choose(state, engine, self._budget)
         self._parts, self._block = self._cut()
-        self._law: NoiseSampler | None = None
+        self._noise: NoiseSampler | None = None
 
     def start(self, run: int, seed: int) -> None:
-        """Begin run ``run`` anew from ``seed``; the others are left as they are."""
+        """Start, or restart, run ``run`` from ``seed``; the others are unchanged."""
         stream = RunStream(seed, len(self.images), self.spec.batch_size)
         row = self._mean + self._std * stream.initial_weights(self.num_parameters)
         self.streams[run] = stream
@@ -143,28 +126,24 @@ class Population:
         self.optimizer.reset(run)
 
     def train(
-        self, law: NoiseSampler, num_steps: int, coefficients: DSCCoefficients | None = None
+        self, noise: NoiseSampler, num_steps: int, coefficients: DSCCoefficients | None = None
     ) -> PhaseRecord:
-        """Take ``num_steps`` optimizer steps in every run, its noise levels drawn from its row of ``law``.
+        """Take ``num_steps`` optimizer steps in every run.
 
         Args:
-            law: Noise levels, and for DSC and β modulation the schedule's β_t.
-            num_steps: How many.
+            noise: Noise levels of every run, with the schedule's β_t for DSC and β modulation.
+            num_steps: Number of steps.
             coefficients: DSC's γ and λ of every run; those of the specification when absent.
-
-        Raises:
-            SchedrlError: The law serves another number of runs or comes without the β_t that are read, or DSC's
-                coefficients are given to another optimizer.
         """
-        if law.num_runs != self.num_runs:
-            raise SchedrlError(f"law: must serve {self.num_runs} runs (got {law.num_runs})")
-        self._law, size = law, self._step_size(coefficients)
+        if noise.num_runs != self.num_runs:
+            raise SchedrlError(f"noise: must serve {self.num_runs} runs (got {noise.num_runs})")
+        self._noise, size = noise, self._step_size(coefficients)
         losses, norms = (torch.empty(num_steps, self.num_runs, device=self.device) for _ in range(2))
         factors = torch.ones(num_steps, self.num_runs, dtype=torch.float64, device=self.device)
         for rows in self._parts:
             for begin in range(0, num_steps, self._block):
                 steps = slice(begin, min(begin + self._block, num_steps))
-                block = self._draw(rows, steps.stop - begin, law, size)
+                block = self._draw(rows, steps.stop - begin, noise, size)
                 losses[steps, rows], norms[steps, rows] = self.engine.train(rows, block)
                 if block.factor is not None:
                     factors[steps, rows] = block.factor.T
@@ -180,13 +159,13 @@ class Population:
     ) -> Tensor:
         """The averaged networks' noise estimates.
 
-        With β modulation they are told the β_t of the schedule they were last trained under, and log β = 0 before that.
+        β modulation reads β_t of the schedule of the last training step; log β = 0 before the first.
 
         Args:
             z: Noised images ``[runs, batch, C, H, W]``.
-            logsnr: Their noise levels ``[runs, batch]``.
-            earlier: For MSFI, the state and level ``[runs, batch]`` that a sampler comes from.
-            following: For MSFI, the level ``[runs, batch]`` that it goes to.
+            logsnr: Their log-SNR ``[runs, batch]``.
+            earlier: For MSFI, a sampler's previous state and its levels ``[runs, batch]``.
+            following: For MSFI, the sampler's next level ``[runs, batch]``.
         """
         parts = []
         for rows in self._parts:
@@ -204,10 +183,8 @@ class Population:
         return network
 
     def log_beta_at(self, logsnr: Tensor, rows: slice = slice(None)) -> Tensor:
-        """log β_t at log-SNR ``[runs, n]`` as β modulation is told it; see :meth:`predict_epsilon`."""
-        if self._law is None:
-            return torch.zeros_like(logsnr)
-        return self._law.log_beta_at(rows, logsnr)
+        """log β_t at log-SNR ``[runs, n]`` that β modulation reads; see :meth:`predict_epsilon`."""
+        return torch.zeros_like(logsnr) if self._noise is None else self._noise.log_beta_at(rows, logsnr)
 
     def _output(self, rows: slice, inputs: Inputs) -> Tensor:
         if self.spec.network.modulation:
@@ -215,27 +192,13 @@ class Population:
         return self.engine.predict(rows, inputs)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and the random streams as plain JSON."""
-        arrays = {
-            "weights": self.weights,
-            "average": self.average,
-            "first": self.optimizer.first,
-            "second": self.optimizer.second,
-            "steps": self.optimizer.steps,
-        }
-        streams = [stream.state() if stream else None for stream in self.streams]
-        return {name: tensor.cpu().numpy().copy() for name, tensor in arrays.items()}, {"streams": streams}
+        """Everything needed to continue exactly: arrays, and the random streams as plain JSON."""
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in self._tensors().items()}
+        return arrays, {"streams": [stream.state() if stream else None for stream in self.streams]}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
-        targets = {
-            "weights": self.weights,
-            "average": self.average,
-            "first": self.optimizer.first,
-            "second": self.optimizer.second,
-            "steps": self.optimizer.steps,
-        }
-        for name, tensor in targets.items():
+        for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
         for run, state in enumerate(meta["streams"]):
             stream = None
@@ -244,13 +207,20 @@ class Population:
                 stream.restore(state)
             self.streams[run] = stream
 
+    def _tensors(self) -> dict[str, Tensor]:
+        optimizer = self.optimizer
+        return {
+            "weights": self.weights, "average": self.average, "first": optimizer.first, "second": optimizer.second,
+            "steps": optimizer.steps,
+        }  # fmt: skip
+
     def held_bytes(self) -> int:
         """Bytes of weights, average weights, optimizer state and images."""
         tensors = (self.weights, self.average, self.optimizer.first, self.optimizer.second, self.images)
         return sum(4 * tensor.numel() for tensor in tensors)
 
     def working_bytes(self) -> int:
-        """Bytes of features, gradients and random numbers while it trains."""
+        """Bytes of features, gradients and random numbers during training."""
         return self.engine.working_bytes() + self._block * self._drawn_bytes()
 
     def flops(self) -> int:
@@ -259,7 +229,7 @@ class Population:
 
     @property
     def runs_at_once(self) -> int:
-        """Runs that are trained together; fewer than there are when the memory budget asks for it."""
+        """Runs that are trained together; fewer than ``num_runs`` if the memory budget is too small for all."""
         return int(self._parts[0].stop)
 
     def _step_size(self, coefficients: DSCCoefficients | None) -> tuple[Tensor, Tensor] | None:
@@ -296,12 +266,12 @@ class Population:
         return replace(block, factor=factor, boost=boost)
 
     def _drawn_bytes(self) -> int:
-        """Of one step's random numbers."""
+        """Bytes of one step's random numbers."""
         at_once = min(self.engine.runs_at_once(), self.num_runs)
         return at_once * self.spec.batch_size * (4 * self.images[0].numel() + 12)
 
     def _cut(self) -> tuple[list[slice], int]:
-        """How the work is cut to the memory budget: runs trained together, and steps drawn ahead."""
+        """Division of the work by the memory budget: runs trained together, and steps drawn ahead."""
         at_once = min(self.engine.runs_at_once(), self.num_runs)
         if at_once < self.num_runs:
             log.warning(
@@ -314,9 +284,9 @@ class Population:
         ], block
 
     def _draw(
-        self, rows: slice, num_steps: int, law: NoiseSampler, size: tuple[Tensor, Tensor] | None
+        self, rows: slice, num_steps: int, noise: NoiseSampler, size: tuple[Tensor, Tensor] | None
     ) -> Block:
-        """Everything that the next steps of some runs need."""
+        """The numbers for the next steps of some runs."""
         if None in self.streams:
             raise SchedrlError(f"run {self.streams.index(None)} was not started; call start(run, seed) first")
         streams = [stream for stream in self.streams[rows] if stream is not None]
@@ -327,14 +297,14 @@ class Population:
                 [stream.levels(num_steps) for stream in streams],
             )
         )
-        noise = np.empty((*uniform.shape, *self.image_shape), dtype=np.float32)
-        for stream, place in zip(streams, noise, strict=True):
+        normal = np.empty((*uniform.shape, *self.image_shape), dtype=np.float32)
+        for stream, place in zip(streams, normal, strict=True):
             stream.fill_noise(place)
-        levels = with_neighbours(self.spec.network.msfi, law.logsnr(rows, indices, uniform), uniform)
-        block = Block(indices, levels.contiguous(), torch.from_numpy(noise).to(self.device))
+        levels = with_neighbours(self.spec.network.msfi, noise.logsnr(rows, indices, uniform), uniform)
+        block = Block(indices, levels.contiguous(), torch.from_numpy(normal).to(self.device))
         if not self.spec.reads_betas:
             return block
-        betas = law.betas(rows, indices, uniform)
+        betas = noise.betas(rows, indices, uniform)
         if self.spec.network.modulation:
             block = replace(block, log_beta=betas.log().float())
         return block if size is None else self._with_step_size(block, rows, betas, *size)
@@ -344,17 +314,14 @@ Array = NDArray[np.float64]
 
 
 class ControlledTraining:
-    """A population whose noise AVA decides.
+    """A population whose noise AVA controls.
 
     Args:
         population: The runs, started.
-        controller: With as many runs.
-        every: Optimizer steps between two moves of K. Every step's norm enters τ; the norm that moves K is the root
-            mean square of them, as for an environment's phases.
+        controller: For as many runs.
+        every: Optimizer steps between two moves of K. Every step's norm enters τ; K moves by their root mean square,
+            as in an environment's phases.
         timesteps: T of discrete training; continuous when absent.
-
-    Raises:
-        SchedrlError: The two differ in their number of runs.
     """
 
     def __init__(
@@ -367,22 +334,18 @@ class ControlledTraining:
             )
         if every < 1:
             raise SchedrlError(f"every: must be at least 1 (got {every})")
-        self.population, self.controller, self.every, self._timesteps = (
-            population,
-            controller,
-            every,
-            timesteps,
-        )
+        self.population, self.controller = population, controller
+        self.every, self._timesteps = every, timesteps
         self._squares: list[Array] = []
 
     def train(self, num_steps: int) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run."""
-        told = self.population.spec.reads_betas
         records = []
         while num_steps > 0:
             part = min(num_steps, self.every - len(self._squares))
-            law = ScheduleNoise.of(self.controller.schedules(), self._timesteps, betas=told)
-            records.append(self.population.train(law, part))
+            schedules, betas = self.controller.schedules(), self.population.spec.reads_betas
+            noise = ScheduleNoise.of(schedules, self._timesteps, betas=betas)
+            records.append(self.population.train(noise, part))
             for norms in records[-1].gradient_norm.astype(np.float64):
                 self.controller.observe(norms)
                 self._squares.append(np.square(norms))
@@ -393,7 +356,7 @@ class ControlledTraining:
         return PhaseRecord.joined(records)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and plain JSON."""
+        """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays, meta = self.population.state()
         arrays |= {f"ava.{name}": array for name, array in self.controller.state().items()}
         arrays["ava.squares"] = np.array(self._squares).reshape(-1, self.population.num_runs)

@@ -1,12 +1,12 @@
-"""What a network with multi-scale feature integration knows of its neighbours where there is no clean image.
+"""Noise estimates of networks with multi-scale feature integration (MSFI), in samplers and in measurements.
 
-In training the neighbours are the same image and noise at other levels. Two of them determine the image, so nothing of
-the kind may enter a measurement or a sampler. There:
+In training, the neighbours of an image are the same image and noise at other levels. Two of them determine the image,
+so a sampler or a measurement must not have them. There:
 
-- t+1 is the state that the sampler comes from; where it comes from nowhere, a prediction, as t−1 is.
+- t+1 is the sampler's previous state; without one, a prediction, as t−1 is.
 - t−1 does not exist yet: it is the one-step DDIM prediction made with the feature of t alone.
 
-So a prediction is a function of what a sampler has seen, and of ``z`` and its level alone in a measurement.
+So a prediction depends on the sampler's states only, and in a measurement on ``z`` and its level only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,8 @@ __all__ = [
 ]
 
 
-Output = Callable[[Inputs], Tensor]
-"""A network's output, shaped as ``inputs.z``; levels are clipped."""
-
-
 class Predictor(Protocol):
-    """Noise estimates that may use where a sampler comes from and goes to."""
+    """Noise estimates that may depend on a sampler's previous state and next level."""
 
     def __call__(
         self, z: Tensor, logsnr: Tensor, earlier: View | None = None, following: Tensor | None = None
@@ -50,11 +46,11 @@ class Predictor(Protocol):
 
 
 def moved(z: Tensor, noise: Tensor, logsnr: Tensor, target: Tensor) -> Tensor:
-    """The state at another level by one DDIM step: α'/α (z − σ ε̂) + σ' ε̂.
+    """The state at log-SNR ``target`` after one DDIM step: α'/α (z − σ ε̂) + σ' ε̂.
 
     Examples:
         >>> x = e = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
-        >>> here, there = torch.zeros(1, 1), torch.full((1, 1), 3.0).log()  # halves, then three quarters signal
+        >>> here, there = torch.zeros(1, 1), torch.full((1, 1), 3.0).log()  # ᾱ = 1/2, then 3/4
         >>> round(moved(0.5**0.5 * (x + e), e, here, there).item(), 6)  # 0.75**0.5 + 0.25**0.5
         1.366025
     """
@@ -64,8 +60,15 @@ def moved(z: Tensor, noise: Tensor, logsnr: Tensor, target: Tensor) -> Tensor:
     return to_alpha / alpha * (z - sigma * noise) + to_sigma * noise
 
 
+def epsilon_of(spec: TrainingSpec, output: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
+    """The noise estimate of a network's output at clipped log-SNR."""
+    # In float64, or the last digit would depend on where in a vector register a number happens to lie.
+    alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), z.ndim))
+    return to_epsilon(spec.prediction_type, output, z, alpha, sigma)
+
+
 def predict_epsilon(
-    output: Output,
+    output: Callable[[Inputs], Tensor],
     spec: TrainingSpec,
     z: Tensor,
     logsnr: Tensor,
@@ -75,61 +78,56 @@ def predict_epsilon(
     """A network's noise estimate.
 
     Args:
-        output: The network.
-        spec: What it is.
+        output: The network: inputs with clipped levels to an output shaped as ``z``.
+        spec: How it was trained.
         z: Noised images ``[runs, n, C, H, W]``.
-        logsnr: Their levels ``[runs, n]``.
-        earlier: State and levels that a sampler comes from, of more noise.
-        following: Levels that it goes to; the shortest distance of the specification when absent.
+        logsnr: Their log-SNR ``[runs, n]``.
+        earlier: The sampler's previous state and its levels, of more noise; predicted when absent.
+        following: The sampler's next level; the shortest distance of the specification when absent.
 
     Returns:
         ε̂, shaped as ``z``.
     """
-    msfi, logsnr = spec.network.msfi, logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
+    logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
     alone = epsilon_of(spec, output(Inputs(z, logsnr)), z, logsnr)
-    if msfi is None:
+    if spec.network.msfi is None:
         return alone
-    less, more = neighbour_levels(spec, logsnr, following)
-    after = (moved(z, alone, logsnr, less), less)
-    before = (moved(z, alone, logsnr, more), more)
-    if earlier is not None:
-        before = (earlier[0], earlier[1].clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT))
-    return epsilon_of(spec, output(Inputs(z, logsnr, neighbours=(after, before))), z, logsnr)
+    neighbours = _neighbours(spec, z, alone, logsnr, earlier, following)
+    return epsilon_of(spec, output(Inputs(z, logsnr, neighbours=neighbours)), z, logsnr)
 
 
-def neighbour_levels(spec: TrainingSpec, logsnr: Tensor, following: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Levels of t−1 and of a predicted t+1. A sampler's next level is no farther than training's farthest."""
+def _neighbours(
+    spec: TrainingSpec,
+    z: Tensor,
+    noise: Tensor,
+    logsnr: Tensor,
+    earlier: View | None,
+    following: Tensor | None,
+) -> tuple[View, View]:
+    """Views of t−1 and of t+1 from the estimate with t alone."""
     assert spec.network.msfi is not None
     near, far = spec.network.msfi.gap
+    # A sampler's next level counts as no farther than the longest distance in training.
     less = logsnr + near if following is None else torch.minimum(following, logsnr + far)
-    return less.clamp(max=LOGSNR_LIMIT), (logsnr - near).clamp(min=-LOGSNR_LIMIT)
-
-
-def epsilon_of(spec: TrainingSpec, output: Tensor, z: Tensor, logsnr: Tensor) -> Tensor:
-    """The noise estimate that a network's output at clipped log-SNR amounts to."""
-    # In float64, or the last digit would depend on where in a vector register a number happens to lie.
-    alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(logsnr.double(), z.ndim))
-    return to_epsilon(spec.prediction_type, output, z, alpha, sigma)
-
-
-@dataclass
-class _Kept:
-    z: Tensor
-    logsnr: Tensor
-    feature: Tensor
+    less = less.clamp(max=LOGSNR_LIMIT)
+    after = moved(z, noise, logsnr, less), less
+    if earlier is not None:
+        return after, (earlier[0], earlier[1].clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT))
+    more = (logsnr - near).clamp(min=-LOGSNR_LIMIT)
+    return after, (moved(z, noise, logsnr, more), more)
 
 
 class NetworkPredictor:
-    """Predictions of networks in PyTorch, which keep the features they have computed.
+    """The :class:`Predictor` of networks in PyTorch, which reuses encodings.
 
-    The way down of t serves the prediction with t alone and the one with its neighbours, and is t+1's feature when the
-    sampler calls next: two passes down instead of four.
+    The encoding of t serves both predictions, with t alone and with its neighbours, and its feature is that of t+1 in
+    the sampler's next call: two encodings instead of four.
 
     Args:
         network: Of any number of runs, with the weights that predict.
-        spec: What it is.
+        spec: How it was trained.
         log_beta: log β_t at log-SNR ``[runs, n]``, for β modulation.
-        keep: Use the kept feature of t+1; computed again when False.
+        keep: Reuse the feature of t+1; computed again when False.
     """
 
     def __init__(
@@ -142,40 +140,32 @@ class NetworkPredictor:
     ) -> None:
         self.network, self.spec, self._log_beta, self._keep = network, spec, log_beta, keep
         self._ops = GroupedOperations(network.num_runs)
-        self._kept: _Kept | None = None
+        self._last: tuple[Tensor, Tensor] | None = None  # state and feature of the last call
 
     @torch.no_grad()
     def __call__(
         self, z: Tensor, logsnr: Tensor, earlier: View | None = None, following: Tensor | None = None
     ) -> Tensor:
-        """See :class:`Predictor`."""
         logsnr = logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
         log_beta = None if self._log_beta is None else self._log_beta(logsnr)
         encoded = self.network.encode(self._ops, to_channels(z), logsnr)
 
-        def finish(around: Sequence[Tensor]) -> Tensor:
+        def decode(around: Sequence[Tensor]) -> Tensor:
             out = self.network.decode(self._ops, encoded, around, log_beta)
             return epsilon_of(self.spec, from_channels(out, self.network.num_runs), z, logsnr)
 
-        alone = finish(())
+        alone = decode(())
         if self.spec.network.msfi is None:
             return alone
-        less, more = neighbour_levels(self.spec, logsnr, following)
-        after = self._feature(moved(z, alone, logsnr, less), less)
-        before = (
-            self._feature(moved(z, alone, logsnr, more), more) if earlier is None else self._earlier(earlier)
-        )
-        self._kept = _Kept(z, logsnr, encoded.feature)
-        return finish((after, before))
+        neighbours = _neighbours(self.spec, z, alone, logsnr, earlier, following)
+        around = [self._feature(*view) for view in neighbours]
+        self._last = z, encoded.feature
+        return decode(around)
 
     def _feature(self, z: Tensor, logsnr: Tensor) -> Tensor:
+        if self._keep and self._last is not None and self._last[0] is z:
+            return self._last[1]
         return self.network.encode(self._ops, to_channels(z), logsnr).feature
-
-    def _earlier(self, earlier: View) -> Tensor:
-        kept, (z, logsnr) = self._kept, (earlier[0], earlier[1].clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT))
-        if self._keep and kept is not None and kept.z is z:
-            return kept.feature
-        return self._feature(z, logsnr)
 
 
 def network_denoiser(
@@ -183,12 +173,12 @@ def network_denoiser(
 ) -> Denoiser:
     """The clean images that networks estimate on a sampler's way down ``sigmas``.
 
-    Without MSFI every call stands for itself. With it a call is told the state of the last one that had more noise, and
-    the level that comes next.
+    Without MSFI the calls are independent. With MSFI each call uses the last state that had more noise, and the next
+    level.
 
     Args:
-        predict: As :meth:`schedrl.diffusion.population.Population.predict_epsilon`.
-        spec: What the networks are.
+        predict: For example :meth:`schedrl.diffusion.population.Population.predict_epsilon`.
+        spec: How the networks were trained.
         sigmas: The sampler's descending noise-to-signal ratios.
         clip: Clip the estimates to [−1, 1].
     """
@@ -205,9 +195,9 @@ def network_denoiser(
         else:
             here = float(logsnr)
             ahead = levels[levels > here + 1e-6]
-            goal = torch.full_like(level, float(ahead[0]) if len(ahead) else LOGSNR_LIMIT)
+            following = torch.full_like(level, float(ahead[0]) if len(ahead) else LOGSNR_LIMIT)
             before = [view for view in last if float(view[1].flatten()[0]) < here]
-            noise = predict(z, level, before[-1] if before else None, goal)
+            noise = predict(z, level, before[-1] if before else None, following)
             last[:] = [*before[-1:], (z, level)]
         x0 = to_x0("epsilon", noise, z, alpha, sigma)
         return x0.clamp(-1.0, 1.0) if clip else x0
@@ -217,7 +207,9 @@ def network_denoiser(
 
 @dataclass(frozen=True)
 class SurrogateError:
-    """Relative errors ``[runs, levels]``: root mean square over images and features, over that of the true F(t−1).
+    """Error of a sampler's feature F(t−1) against the true one: root mean square over images, relative to the truth.
+
+    Both are ``[runs, levels]``. A surrogate that is no better than F(t) adds nothing.
 
     Attributes:
         surrogate: Of the feature of the predicted x_{t−1}.
@@ -238,11 +230,11 @@ def surrogate_error(
     distance: float,
     log_beta: Callable[[Tensor], Tensor] | None = None,
 ) -> SurrogateError:
-    """Compare the surrogate of t−1 with the truth.
+    """Compare the predicted neighbour t−1 with the true one of training.
 
     Args:
         network: Of any number of runs.
-        spec: What it is.
+        spec: How it was trained.
         x0: Clean images ``[n, C, H, W]``, for all runs.
         noise: Standard normal numbers, same shape.
         levels: Log-SNR of t ``[levels]``.
@@ -263,12 +255,10 @@ def surrogate_error(
     for at in levels.tolist():
         level = x0.new_full(x0.shape[:2], at).clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
         less, z = (level + distance).clamp(max=LOGSNR_LIMIT), state(level)
-        told = None if log_beta is None else log_beta(level)
-        alone = epsilon_of(spec, network(z, level, told), z, level)
+        alone = epsilon_of(spec, network(z, level, None if log_beta is None else log_beta(level)), z, level)
         truth = feature(state(less), less)
         scale = truth.norm(dim=1)
-        guess = feature(moved(z, alone, level, less), less)
-        still = feature(z, level)
+        guess, still = feature(moved(z, alone, level, less), less), feature(z, level)
         found.append(((guess - truth).norm(dim=1) / scale, (still - truth).norm(dim=1) / scale))
     surrogate, standing_still = zip(*found, strict=True)
     return SurrogateError(torch.stack(surrogate, dim=1), torch.stack(standing_still, dim=1))

@@ -1,9 +1,7 @@
-"""The variance-preserving process in log-SNR, and the three ways a network may state its prediction.
+"""The variance-preserving process in log-SNR, the three prediction types, and the inputs of a network.
 
 With λ = log(ᾱ/(1−ᾱ)): α = √sigmoid(λ), σ = √sigmoid(−λ), z = αx + σε. A prediction is of ε, of x ("x0") or of
 v = αε − σx (Salimans & Ho 2022, appendix D); each determines the other two.
-
-A network is shown noised images, their log-SNR, and what the AKOD paper's parts look at beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, PredictionTy
 
 __all__ = [
     "Inputs",
-    "Neighbours",
     "View",
     "alpha_sigma",
     "to_epsilon",
@@ -26,6 +23,13 @@ __all__ = [
     "training_target",
     "with_neighbours",
 ]
+
+View = tuple[Tensor, Tensor]
+"""Noised images ``[runs, batch, C, H, W]`` and their log-SNR ``[runs, batch]``."""
+
+_GAP_CELLS = 2048
+"""The uniform number's place inside its cell of 1/2048 draws the distance to the neighbours. There are far more cells
+than strata in a batch, so it is independent of the level; and few enough that float32 has digits left inside of one."""
 
 
 def alpha_sigma(logsnr: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
@@ -43,7 +47,7 @@ def alpha_sigma(logsnr: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
 def training_target(
     prediction_type: PredictionType, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor
 ) -> Tensor:
-    """What the network should say about ``z = alpha * x0 + sigma * noise``."""
+    """The output that a network should have at ``z = alpha * x0 + sigma * noise``."""
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "x0":
@@ -54,7 +58,7 @@ def training_target(
 def to_epsilon(
     prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor
 ) -> Tensor:
-    """The noise estimate that a network's ``output`` at ``z`` amounts to."""
+    """The noise estimate of a network's ``output`` at ``z``."""
     if prediction_type == "epsilon":
         return output
     if prediction_type == "x0":
@@ -63,7 +67,7 @@ def to_epsilon(
 
 
 def to_x0(prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The clean-image estimate that a network's ``output`` at ``z`` amounts to."""
+    """The clean-image estimate of a network's ``output`` at ``z``."""
     if prediction_type == "epsilon":
         return (z - sigma * output) / alpha
     if prediction_type == "x0":
@@ -71,50 +75,42 @@ def to_x0(prediction_type: PredictionType, output: Tensor, z: Tensor, alpha: Ten
     return alpha * z - sigma * output
 
 
-View = tuple[Tensor, Tensor]
-"""Noised images ``[runs, batch, C, H, W]`` and their log-SNR ``[runs, batch]``."""
-
-Neighbours = tuple[View, View]
-"""Those of t−1, with less noise, and of t+1."""
-
-_GAP_CELLS = 2048
-"""Cells of u whose inside decides a neighbour's distance: far more than strata of a batch, so that it says nothing
-about the level; few enough that float32 has digits left inside of one."""
-
-
 @dataclass(frozen=True)
 class Inputs:
-    """Of one forward pass.
+    """Inputs of one forward pass.
 
     Attributes:
         z: Noised images ``[runs, batch, C, H, W]``.
-        logsnr: Their levels ``[runs, batch]``.
+        logsnr: Their log-SNR ``[runs, batch]``.
         log_beta: log β_t ``[runs, batch]``, for networks with β modulation.
-        neighbours: For networks with MSFI; where they are absent, the images stand in their own neighbours' places.
+        neighbours: The views of t−1, with less noise, and of t+1, for networks with MSFI; the images themselves stand
+            in for absent neighbours.
     """
 
     z: Tensor
     logsnr: Tensor
     log_beta: Tensor | None = None
-    neighbours: Neighbours | None = None
+    neighbours: tuple[View, View] | None = None
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The images and their neighbours, as far as there are any."""
+        """The images, and their neighbours if there are any."""
         return (self.z, self.logsnr), *(self.neighbours or ())
 
     def images(self, part: slice) -> Inputs:
         """Some of the images of every run."""
         around = tuple((z[:, part], logsnr[:, part]) for z, logsnr in self.neighbours or ())
-        told = None if self.log_beta is None else self.log_beta[:, part]
-        return Inputs(self.z[:, part], self.logsnr[:, part], told, (around[0], around[1]) if around else None)
+        log_beta = None if self.log_beta is None else self.log_beta[:, part]
+        return Inputs(
+            self.z[:, part], self.logsnr[:, part], log_beta, (around[0], around[1]) if around else None
+        )
 
 
 def with_neighbours(spec: MSFISpec | None, logsnr: Tensor, uniform: Tensor) -> Tensor:
-    """Levels of the views that a network trains on.
+    """Log-SNR of the views that a network trains on.
 
     Args:
-        spec: Multi-scale feature integration, if there is any.
+        spec: Multi-scale feature integration, if any.
         logsnr: Clipped log-SNR, any shape.
         uniform: The uniform numbers that it was drawn with, same shape; their last digits draw the distance.
 
@@ -140,7 +136,7 @@ def with_neighbours(spec: MSFISpec | None, logsnr: Tensor, uniform: Tensor) -> T
 def training_inputs(
     spec: TrainingSpec, x0: Tensor, noise: Tensor, levels: Tensor, log_beta: Tensor | None = None
 ) -> tuple[Inputs, Tensor]:
-    """What a network trains on, and what it should say.
+    """The inputs that a network trains on, and its target.
 
     Args:
         spec: How it is trained.

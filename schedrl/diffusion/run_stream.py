@@ -1,8 +1,8 @@
-"""A run's random numbers: which images, which noise levels, which noise, which initial weights.
+"""A run's random numbers: images, noise levels, noise and initial weights.
 
-Each kind has its own generator, all derived from the run's seed, and each is consumed at a fixed rate per optimizer
-step. So what a run draws depends on its seed and the step count alone: not on its actions, on how the steps are cut
-into phases, or on the runs trained beside it. Two runs seeded alike see the same images and the same noise.
+Each kind has its own generator, derived from the run's seed, and each optimizer step consumes a fixed amount of each.
+So a run's numbers depend on its seed and the step count alone: not on its actions, on how the steps are divided into
+phases, or on other runs. Two runs with one seed see the same images and the same noise.
 """
 
 from __future__ import annotations
@@ -31,30 +31,32 @@ class RunStream:
     def __init__(self, seed: int, num_images: int, batch_size: int) -> None:
         self.num_images, self.batch_size = num_images, batch_size
         children = np.random.SeedSequence(seed).spawn(4)
-        self._init, self._order, self._level, self._noise = (
-            np.random.Generator(np.random.PCG64(c)) for c in children
-        )
+        self._generators = {
+            name: np.random.Generator(np.random.PCG64(child))
+            for name, child in zip(("init", "order", "level", "noise"), children, strict=True)
+        }
         self._queue: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def initial_weights(self, size: int) -> NDArray[np.float32]:
         """Standard normal numbers, one per parameter."""
-        return self._init.standard_normal(size, dtype=np.float32)
+        return self._generators["init"].standard_normal(size, dtype=np.float32)
 
     def indices(self, num_steps: int) -> NDArray[np.int64]:
-        """Training images of the next steps ``[num_steps, batch_size]``; every image once per epoch, in new order."""
+        """Training images of the next steps ``[num_steps, batch_size]``: each image once per epoch, in random order."""
         wanted = num_steps * self.batch_size
         while len(self._queue) < wanted:
-            self._queue = np.concatenate([self._queue, self._order.permutation(self.num_images)])
+            self._queue = np.concatenate(
+                [self._queue, self._generators["order"].permutation(self.num_images)]
+            )
         taken, self._queue = self._queue[:wanted], self._queue[wanted:]
         return taken.reshape(num_steps, self.batch_size)
 
     def levels(self, num_steps: int) -> NDArray[np.float32]:
         """Uniform numbers ``[num_steps, batch_size]`` in [0, 1), stratified: one per ``1/batch_size`` of the interval.
 
-        They become noise levels through the schedule's quantile function. Stratifying them takes most of the luck
-        of the draw out of a batch.
+        The schedule's quantile function turns them into noise levels. Stratification reduces the variance of a batch.
         """
-        jitter = self._level.random((num_steps, self.batch_size), dtype=np.float32)
+        jitter = self._generators["level"].random((num_steps, self.batch_size), dtype=np.float32)
         places = np.arange(self.batch_size, dtype=np.float32)
         levels: NDArray[np.float32] = (places + jitter) / np.float32(self.batch_size)
         return np.minimum(levels, np.float32(1.0 - 2.0**-24))
@@ -67,23 +69,20 @@ class RunStream:
 
     def fill_noise(self, place: NDArray[np.float32]) -> None:
         """Write the next noise ``[num_steps, batch_size, *image_shape]`` into a contiguous array."""
-        self._noise.standard_normal(dtype=np.float32, out=place)
+        self._generators["noise"].standard_normal(dtype=np.float32, out=place)
 
     def state(self) -> dict[str, Any]:
-        """Where the streams stand, as plain JSON."""
+        """Everything needed to continue exactly, as plain JSON."""
         taken = self.snapshot()
         return {**taken, "queue": taken["queue"].tolist()}
 
     def snapshot(self) -> dict[str, Any]:
-        """The same at once, the queue as an array that is never written to."""
-        generators = {"init": self._init, "order": self._order, "level": self._level, "noise": self._noise}
-        states: dict[str, Any] = {name: g.bit_generator.state for name, g in generators.items()}
+        """As :meth:`state`, but without copying the queue, an array that is never written to."""
+        states: dict[str, Any] = {name: g.bit_generator.state for name, g in self._generators.items()}
         return {**states, "queue": self._queue}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
-        self._init.bit_generator.state = state["init"]
-        self._order.bit_generator.state = state["order"]
-        self._level.bit_generator.state = state["level"]
-        self._noise.bit_generator.state = state["noise"]
+        for name, generator in self._generators.items():
+            generator.bit_generator.state = state[name]
         self._queue = np.asarray(state["queue"], dtype=np.int64)

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from schedrl.diffusion.distributed import Processes
 from schedrl.diffusion.layers import StackedConv2d
 from schedrl.diffusion.noise import ScheduleNoise
-from schedrl.diffusion.optimizer import ToldDSC, average_decay, last_rate, make_optimizer, set_rate
+from schedrl.diffusion.optimizer import UnclippedDSC, average_decay, last_rate, make_optimizer, set_rate
 from schedrl.diffusion.prediction import NetworkPredictor
 from schedrl.diffusion.process import training_inputs, with_neighbours
 from schedrl.diffusion.run_stream import RunStream
@@ -87,9 +87,6 @@ class SingleTraining:
         processes: Those that train together; the batch is shared among them.
         tuning: How the arithmetic is done.
         warmup: Steps over which the learning rate rises linearly to its own value; DSC's factors come on top.
-
-    Raises:
-        SchedrlError: The network does not fit the images, or there are more processes than images in a batch.
 
     Examples:
         >>> law = ScheduleNoise(np.array([[8.0, -6.0]]))
@@ -176,11 +173,7 @@ class SingleTraining:
         return arrays, {"step": self.step, "stream": stream}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`, with any number of processes.
-
-        Raises:
-            SchedrlError: It is the state of another network.
-        """
+        """Continue from :meth:`state`, with any number of processes."""
         if self._ahead is not None:
             self._ahead.result()  # it must not draw from the stream that is set back here
         try:
@@ -280,7 +273,7 @@ class SingleTraining:
         (weighted.sum() * (self.processes.count / spec.batch_size)).backward()
         limit = spec.optimizer.max_gradient_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
-        if isinstance(self.optimizer, ToldDSC):
+        if isinstance(self.optimizer, UnclippedDSC):
             self.optimizer.set_noise_level(drawn.mean_beta)
             self.optimizer.norm = norm
         set_rate(self.optimizer, spec.optimizer, self.step, self.warmup)

@@ -74,9 +74,6 @@ class UNetDenoiser:
         alphas_cumprod: ᾱ of its T steps, falling, inside (0, 1).
         prediction_type: What it estimates, as diffusers says it.
 
-    Raises:
-        SchedrlError: The table does not fall inside (0, 1), or there is no such prediction.
-
     Examples:
         >>> from types import SimpleNamespace
         >>> silent = lambda x, t: SimpleNamespace(sample=0.0 * x)  # says that there is no noise
@@ -168,22 +165,14 @@ class FittedModel:
         self._law = ScheduleNoise.of([description.schedule], description.num_train_timesteps, betas=True)
 
     def save(self, folder: Path) -> None:
-        """Write both files, each whole or not at all.
-
-        Raises:
-            SchedrlError: The folder cannot be written.
-        """
+        """Write both files, each whole or not at all."""
         tensors = {name: p.detach().cpu().numpy() for name, p in self.network.named_parameters()}
         write_arrays(folder / WEIGHTS, {name: np.ascontiguousarray(array) for name, array in tensors.items()})
         write_text(folder / DESCRIPTION, dump_json(self.description.model_dump(mode="json")))
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> FittedModel:
-        """Load what :meth:`save` wrote.
-
-        Raises:
-            SchedrlError: A file is missing or damaged.
-        """
+        """Load what :meth:`save` wrote."""
         path = Path(folder)
         try:
             text = (path / DESCRIPTION).read_text(encoding="utf-8")
@@ -253,9 +242,6 @@ class FittedModel:
             sampler: Which sampler.
             seed: Of the starting noise, and of DDPM's.
             at_once: How many are drawn side by side. It decides memory, and which image gets which noise.
-
-        Raises:
-            SchedrlError: ``count`` or ``at_once`` is not a whole number of at least 1.
         """
         count, at_once = as_count("count", count), as_count("at_once", at_once)
         sigmas = grid.sigma_array.tolist()
@@ -335,9 +321,6 @@ def register_predictor(
         data: The images it was trained on: for closed-form grids and Fréchet distances.
         eigenvalues: Spectrum of the data's covariance instead, for closed-form grids alone.
 
-    Raises:
-        SchedrlError: The name is that of a shipped one, or both or neither of the two estimates are given.
-
     Examples:
         >>> register_predictor("nothing", lambda z, logsnr: 0.0 * z, (1, 2, 2), eigenvalues=[1.0, 0.25])
         >>> find_model("nothing").image_shape
@@ -361,11 +344,7 @@ def register_predictor(
 
 
 def find_model(name: str) -> SampledModel:
-    """A network by name: ``digits``, ``fashion``, a registered one, or the folder of a :class:`FittedModel`.
-
-    Raises:
-        SchedrlError: There is none, or its files are missing or damaged.
-    """
+    """A network by name: ``digits``, ``fashion``, a registered one, or the folder of a :class:`FittedModel`."""
     if name in _registered:
         return _registered[name]
     folder = _WEIGHTS / name if name in SHIPPED else Path(name)

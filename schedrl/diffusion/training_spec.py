@@ -1,4 +1,4 @@
-"""What a user writes about one training run, and networks by name (no torch here: variants are checked without it)."""
+"""Specification of one training run, and networks by name. No torch here: variants are checked without it."""
 
 from __future__ import annotations
 
@@ -32,25 +32,23 @@ PredictionType = Literal["epsilon", "x0", "v"]
 LOGSNR_LIMIT = 20.0
 """Networks see log-SNR clipped to ± this value: beyond it float32 images are all signal or all noise."""
 
-
 DSC_TIMESTEPS = 1000
-"""T of the steps whose β_t DSC and β modulation read, whether training is discrete or continuous."""
+"""T at which DSC and β modulation read β_t, whether training is discrete or continuous."""
 
 
 class MSFISpec(Spec):
-    """Paper B's multi-scale feature integration: the bottleneck also sees features of t−1 and t+1.
+    """AKOD's multi-scale feature integration: the bottleneck also reads features of t−1 and t+1.
 
-    The neighbours lie a distance in log-SNR away, since networks know log-SNR and the schedule moves while they train.
-    In training they are the same image and noise at those levels, in sampling the previous step's feature and a
-    one-step prediction (:mod:`schedrl.diffusion.prediction`).
+    The neighbours lie at a distance in log-SNR, since networks read log-SNR and the schedule changes while they train.
+    In training they are the same image and noise at those levels; in sampling they are the previous step's feature and
+    a one-step prediction (:mod:`schedrl.diffusion.prediction`).
 
     Attributes:
         fuse: ``"sum"`` of the three projections (the paper's equation) or ``"concat"`` (its prose).
-        gap: Shortest and longest distance; training draws between them, evenly in the logarithm. 0.03 is one of
-            T = 1000 cosine steps, 3 one of a ten-step sampler's: by default a network is ready for either. The wider
-            the distance, the more two views of one image and noise tell about the image, which no sampler is told.
-        alone: Share of the training images that see themselves in the neighbours' places: what a network must know to
-            make the one-step prediction.
+        gap: Shortest and longest distance; training draws log-uniformly between them. 0.03 is one of T = 1000 cosine
+            steps, 3 one step of a ten-step sampler: the default covers both. The wider the distance, the more two
+            views of one image reveal about it, which a sampler never has.
+        alone: Share of training images that stand in for their own neighbours, as in the one-step prediction.
     """
 
     fuse: Literal["sum", "concat"] = "sum"
@@ -75,7 +73,7 @@ class UNetSpec(Spec):
         embedding: Width of the noise-level embedding.
         groups: Groups of the normalisation; divides every width.
         msfi: Multi-scale feature integration; none when absent.
-        modulation: Paper B's β modulation: β_t of the schedule in force scales and shifts the last normalisation.
+        modulation: AKOD's β modulation: β_t of the current schedule scales and shifts the last normalisation.
     """
 
     channels: Annotated[
@@ -88,7 +86,7 @@ class UNetSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _without_absent_parts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What does not act does not enter a variant's fingerprint.
+        # Parts without effect stay out of a variant's fingerprint.
         content: dict[str, Any] = serialize(self)
         if self.msfi is None:
             content.pop("msfi", None)
@@ -98,7 +96,7 @@ class UNetSpec(Spec):
 
 
 class DSCSpec(Spec):
-    """Paper A's dynamic step size: η_t = η · exp(−γ β) · min(1 + λ ‖∇L‖, ``max_factor``).
+    """The dynamic step size of AVA-DSC: η_t = η · exp(−γ β) · min(1 + λ ‖∇L‖, ``max_factor``).
 
     β is the mean over the batch of β_t in (0, 0.999], the schedule's own at T = :data:`DSC_TIMESTEPS` steps; ‖∇L‖ is
     the gradient's norm before clipping.
@@ -106,8 +104,8 @@ class DSCSpec(Spec):
     Attributes:
         gamma: γ.
         boost: λ.
-        update: ``"adam"``: θ ← θ − η_t m̂ / (√v̂ + ε). ``"printed"``: the same times ∇L, element by element, as the
-            paper prints it.
+        update: ``"adam"``: θ ← θ − η_t m̂ / (√v̂ + ε). ``"printed"``: the same times ∇L elementwise, as the paper
+            prints it.
         per_sample: Weight each image's loss by exp(−γ β_t) of its own noise level instead of the rate by the mean.
         max_factor: Bound on the boost.
     """
@@ -121,7 +119,7 @@ class DSCSpec(Spec):
 
 @dataclass(frozen=True)
 class DSCCoefficients:
-    """DSC's constants where every run has its own.
+    """DSC's constants, one of each per run.
 
     Attributes:
         gamma: γ, ``[runs]`` float64, at least 0.
@@ -175,7 +173,7 @@ class OptimizerSpec(Spec):
 
     @model_serializer(mode="wrap")
     def _without_absent_constants(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What does not act does not enter a variant's fingerprint.
+        # Parts without effect stay out of a variant's fingerprint.
         content: dict[str, Any] = serialize(self)
         if self.dsc is None:
             content.pop("dsc", None)
@@ -202,18 +200,18 @@ class TrainingSpec(Spec):
 
     @property
     def reads_betas(self) -> bool:
-        """Whether DSC or the network's β modulation has to be told β_t."""
+        """Whether DSC or the network's β modulation reads β_t."""
         return self.optimizer.dsc is not None or self.network.modulation
 
 
 class NamedNetwork(Spec):
-    """A network and how it is trained unless told otherwise.
+    """A network and the defaults of its training.
 
     Attributes:
         name: Its name.
-        what: One line for people.
+        what: Description in one line.
         training: Network, optimizer and batch.
-        image_shape: ``(C, H, W)`` of the images it is meant for; it takes others whose sides can be halved as often.
+        image_shape: ``(C, H, W)`` of the images it is meant for; others need sides that can be halved as often.
         num_train_timesteps: T of its training.
     """
 
@@ -230,18 +228,11 @@ _SMALL: dict[str, tuple[UNetSpec, float, int, float, tuple[int, int, int]]] = {
     "cifar10": (UNetSpec(channels=(64, 128, 128), embedding=128, groups=8), 5e-4, 64, 0.9995, (3, 32, 32)),
 }
 
-_AKOD = UNetSpec(channels=(64, 128, 256, 512), embedding=256, groups=32, msfi=MSFISpec(), modulation=True)
-"""Paper B: four blocks down, four up, 512 channels at the bottleneck. The other widths are not printed."""
-
 
 def _plain(name: str) -> NamedNetwork:
     network, rate, batch, decay, shape = _SMALL[name]
-    training = TrainingSpec(
-        network=network,
-        optimizer=OptimizerSpec(name="adamw", learning_rate=rate),
-        batch_size=batch,
-        ema_decay=decay,
-    )
+    optimizer = OptimizerSpec(name="adamw", learning_rate=rate)
+    training = TrainingSpec(network=network, optimizer=optimizer, batch_size=batch, ema_decay=decay)
     return NamedNetwork(
         name=f"unet-{name}", what=f"a plain U-Net for {name}", training=training, image_shape=shape
     )
@@ -250,10 +241,9 @@ def _plain(name: str) -> NamedNetwork:
 def _akod(name: str) -> NamedNetwork:
     plain = _plain(name)
     network = plain.training.network.model_copy(update={"msfi": MSFISpec(), "modulation": True})
-    return NamedNetwork(
-        name=f"unet-akod-{name}", what=f"the same with MSFI and β modulation, for {name}",
-        training=plain.training.model_copy(update={"network": network}), image_shape=plain.image_shape,
-    )  # fmt: skip
+    training = plain.training.model_copy(update={"network": network})
+    what = f"the same with MSFI and β modulation, for {name}"
+    return plain.model_copy(update={"name": f"unet-akod-{name}", "what": what, "training": training})
 
 
 NETWORKS: dict[str, NamedNetwork] = {
@@ -263,9 +253,12 @@ NETWORKS: dict[str, NamedNetwork] = {
         *(_akod(name) for name in ("digits", "fashion")),
         NamedNetwork(
             name="unet-akod-cifar10",
-            what="paper B's network: four blocks down, four up, 512 channels at the bottleneck; AdamW 1e-4, batch 64",
+            what="AKOD's network: four blocks down, four up, 512 channels at the bottleneck; AdamW 1e-4, batch 64",
             training=TrainingSpec(
-                network=_AKOD, optimizer=OptimizerSpec(name="adamw", learning_rate=1e-4, weight_decay=1e-2),
+                network=UNetSpec(  # of the widths, the paper prints only the last
+                    channels=(64, 128, 256, 512), embedding=256, groups=32, msfi=MSFISpec(), modulation=True
+                ),
+                optimizer=OptimizerSpec(name="adamw", learning_rate=1e-4, weight_decay=1e-2),
                 batch_size=64, ema_decay=0.9999,
             ),
             image_shape=(3, 32, 32),
@@ -276,10 +269,7 @@ NETWORKS: dict[str, NamedNetwork] = {
 
 
 def named_network(name: str) -> NamedNetwork:
-    """Look a network up.
-
-    Raises:
-        SchedrlError: There is none of that name.
+    """A network by name.
 
     Examples:
         >>> named_network("unet-akod-cifar10").training.network.channels[-1]

@@ -27,7 +27,7 @@ from schedrl.diffusion.layers import (
     from_channels,
     to_channels,
 )
-from schedrl.diffusion.process import Inputs
+from schedrl.diffusion.process import Inputs, View
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, UNetSpec
 from schedrl.errors import SchedrlError
 
@@ -38,13 +38,7 @@ F = TypeVar("F")
 
 
 class FeatureFusion(nn.Module):
-    """The fusion module of ``num_runs`` networks.
-
-    Args:
-        num_runs: How many.
-        channels: Of the bottleneck feature.
-        spec: How the projections meet.
-    """
+    """The fusion module of ``num_runs`` networks: adds to F(t) a function of F(t), F(t−1) and F(t+1)."""
 
     def __init__(self, num_runs: int, channels: int, spec: MSFISpec) -> None:
         super().__init__()
@@ -59,14 +53,7 @@ class FeatureFusion(nn.Module):
         self.out = StackedConv2d(num_runs, channels, channels, kernel_size=1, zero=True)
 
     def forward(self, ops: Operations[F], now: F, less: F, more: F) -> F:
-        """F(t) and what the three features together add to it.
-
-        Args:
-            ops: The engine's operations.
-            now: F(t).
-            less: F(t−1), with less noise.
-            more: F(t+1), with more.
-        """
+        """F(t), fused with F(t−1) (``less`` noise) and F(t+1) (``more`` noise)."""
         parts = self.w1(ops, now), self.w2(ops, less), self.w3(ops, more)
         meet = ops.join if self.concat else ops.add
         fused = ops.silu(self.hidden(ops, meet(meet(parts[0], parts[1]), parts[2])))
@@ -75,12 +62,12 @@ class FeatureFusion(nn.Module):
 
 @dataclass(frozen=True)
 class Encoded(Generic[F]):
-    """What the way down makes of one view.
+    """Output of the encoder for one view.
 
     Attributes:
-        feature: At the bottleneck, F(t).
-        skips: At every resolution, for the way up.
-        embedding: Of the noise level.
+        feature: Bottleneck feature F(t).
+        skips: Features at each resolution, for the decoder.
+        embedding: Embedding of the noise level.
     """
 
     feature: F
@@ -107,7 +94,7 @@ class LevelEmbedding(nn.Module):
 
 
 class BetaModulation(nn.Module):
-    """Paper B's β modulation: scales and shifts of the last normalisation, from log β_t; they start at 1 and 0."""
+    """AKOD's β modulation: scale and shift of the last normalisation from log β_t; the identity at the start."""
 
     def __init__(self, num_runs: int, channels: int, width: int) -> None:
         super().__init__()
@@ -120,7 +107,7 @@ class BetaModulation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Normalise, convolve, modulate by the noise level, convolve; plus the input."""
+    """Normalise, convolve, modulate by the noise level, convolve; add the input."""
 
     def __init__(self, num_runs: int, in_channels: int, out_channels: int, spec: UNetSpec) -> None:
         super().__init__()
@@ -141,15 +128,12 @@ class ResidualBlock(nn.Module):
 class UNet(nn.Module):
     """U-Net of residual blocks, one per resolution on the way down and up, for ``num_runs`` independent runs.
 
-    The output starts at zero. It estimates what ``prediction_type`` says (see :mod:`schedrl.diffusion.process`).
+    The output starts at zero. Its meaning is the ``prediction_type``'s (see :mod:`schedrl.diffusion.process`).
 
     Args:
         spec: Widths and depths.
         image_shape: ``(C, H, W)``; H and W divisible by ``2 ** (len(spec.channels) - 1)``.
-        num_runs: How many independent networks lie in the channel axis.
-
-    Raises:
-        SchedrlError: The image cannot be halved often enough, or the groups do not divide a width.
+        num_runs: Number of independent networks.
     """
 
     def __init__(self, spec: UNetSpec, image_shape: tuple[int, int, int], num_runs: int = 1) -> None:
@@ -189,32 +173,19 @@ class UNet(nn.Module):
         x: Tensor,
         logsnr: Tensor,
         log_beta: Tensor | None = None,
-        neighbours: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+        neighbours: tuple[View, View] | None = None,
     ) -> Tensor:
-        """Run every network on its own images.
-
-        Args:
-            x: Noised images ``[runs, batch, C, H, W]``.
-            logsnr: Their noise levels ``[runs, batch]``.
-            log_beta: log β_t ``[runs, batch]``, which β modulation reads.
-            neighbours: Images and levels of t−1 and of t+1, which MSFI reads; t stands in where they are absent.
-
-        Returns:
-            The networks' outputs, shaped as ``x``.
-
-        Raises:
-            SchedrlError: β modulation is not told log β.
-        """
+        """Outputs ``[runs, batch, C, H, W]`` of every network for its own images; see :class:`Inputs`."""
         return self.run(Inputs(x, logsnr, log_beta, neighbours))
 
     def run(self, inputs: Inputs) -> Tensor:
-        """The outputs for given inputs; see :meth:`forward`."""
+        """As :meth:`forward`."""
         views = [(to_channels(z), logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)) for z, logsnr in inputs.views]
         out = self.features(GroupedOperations(self.num_runs), views, inputs.log_beta)
         return from_channels(out, self.num_runs)
 
     def features(self, ops: Operations[F], views: Sequence[tuple[F, F]], log_beta: F | None) -> F:
-        """The network itself, in an engine's operations and on its features.
+        """The network, in an engine's operations.
 
         Args:
             ops: The operations.
@@ -226,7 +197,7 @@ class UNet(nn.Module):
         return self.decode(ops, encoded, around, log_beta)
 
     def encode(self, ops: Operations[F], x: F, logsnr: F) -> Encoded[F]:
-        """The way down of one view."""
+        """Encode one view."""
         embedding: F = self.embedding(ops, logsnr)
         h: F = self.stem(ops, x)
         skips: list[F] = []
@@ -236,12 +207,12 @@ class UNet(nn.Module):
         return Encoded(h, tuple(skips), embedding)
 
     def decode(self, ops: Operations[F], encoded: Encoded[F], around: Sequence[F], log_beta: F | None) -> F:
-        """The way up.
+        """Decode.
 
         Args:
             ops: The operations.
-            encoded: The way down of t.
-            around: Features of t−1 and of t+1; where there are none, that of t stands in.
+            encoded: Encoding of t.
+            around: Bottleneck features of t−1 and of t+1; that of t stands in for absent ones.
             log_beta: log β_t, with β modulation.
         """
         h, skips = encoded.feature, list(encoded.skips)
@@ -256,18 +227,18 @@ class UNet(nn.Module):
         scale_shift = None
         if self.modulation is not None:
             if log_beta is None:
-                raise SchedrlError("network.modulation: the network has to be told log β_t")
+                raise SchedrlError("network.modulation: the network needs log β_t")
             scale_shift = self.modulation(ops, log_beta)
         out: F = self.head(ops, self.norm(ops, h, scale_shift))
         return out
 
     @property
     def views(self) -> int:
-        """Images that it is shown at once in training: 3 with MSFI."""
+        """Number of views per training image: 3 with MSFI."""
         return 1 if self.fusion is None else 3
 
     def initial_moments(self) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations of one run's starting parameters, in the order of ``parameters()``."""
+        """Means and standard deviations of one run's initial parameters, in the order of ``parameters()``."""
         means, stds = [], []
         owners = {
             id(p): (layer, name)

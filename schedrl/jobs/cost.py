@@ -98,7 +98,8 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     import torch
 
     from schedrl import data, schedules
-    from schedrl.diffusion.population import Population, ScheduleNoise
+    from schedrl.diffusion.noise import ScheduleNoise
+    from schedrl.diffusion.population import Population
     from schedrl.metrics.variational_bound import Bound
 
     images = data.load(variant.data)

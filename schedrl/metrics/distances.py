@@ -56,11 +56,7 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Array) -> FeatureStatistics:
-        """Of features ``[n, d]``.
-
-        Raises:
-            SchedrlError: Fewer than d + 1 of them, or one that is not finite.
-        """
+        """Of features ``[n, d]``."""
         count, dimension = features.shape
         if count <= dimension:
             raise SchedrlError(
@@ -74,9 +70,6 @@ class FeatureStatistics:
 
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """The squared distance, which is what FID is; at least 0.
-
-    Raises:
-        SchedrlError: The dimensions differ.
 
     Examples:
         >>> rng = np.random.default_rng(0)
@@ -103,9 +96,6 @@ def _root(covariance: Array) -> Array:
 
 def polynomial_mmd2(first: Array, second: Array) -> float:
     """Unbiased squared discrepancy of features ``[n, d]`` and ``[m, d]``, n and m at least 2.
-
-    Raises:
-        SchedrlError: The dimensions differ, or a side has fewer than 2 samples.
 
     Examples:
         >>> polynomial_mmd2(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]))  # 1 + 2^3 - 2 * 1
@@ -164,9 +154,6 @@ class KID:
             rng: Draws the subsets, without replacement.
             subsets: How many.
             subset_size: Samples of each side in each; no more than either side has.
-
-        Raises:
-            SchedrlError: The dimensions differ, there are fewer than 2 samples, or no subsets.
         """
         if subsets < 1 or subset_size < 2:
             raise SchedrlError(
@@ -214,9 +201,6 @@ def precision_recall(features: Array, reference: Array, neighbours: int = 3) -> 
         features: Of the samples.
         reference: Of the data.
         neighbours: The k of the balls' radius, 3 in the paper; fewer than there are samples on either side.
-
-    Raises:
-        SchedrlError: The dimensions differ, or a side has too few samples.
 
     Examples:
         >>> data = np.arange(8.0)[:, None]

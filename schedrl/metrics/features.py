@@ -310,9 +310,6 @@ def extractor(name: str, reference: Images, weights: str | Path | None = None) -
         name: One of :data:`EXTRACTORS`.
         reference: Images that distances will be measured to; ``pca`` is fitted to them.
         weights: File of ``inception``'s weights; looked for in the user's cache when absent.
-
-    Raises:
-        SchedrlError: There is no such extractor, its weights are missing, or it takes none.
     """
     if name not in EXTRACTORS:
         raise unknown_name("feature extractor", name, EXTRACTORS)

@@ -96,9 +96,6 @@ class ReferenceFeatures:
             extractor: Whose features.
             keep: Of how many images to keep the features themselves, at most.
             cache: Whether to read and write the user's cache.
-
-        Raises:
-            SchedrlError: There are too few images, or they do not fit the extractor.
         """
         if keep < 2:
             raise SchedrlError(f"keep: must be at least 2 (got {keep})")
@@ -182,11 +179,7 @@ class FrechetDistance:
 
     @classmethod
     def between(cls, features: Features, reference: ReferenceFeatures) -> FrechetDistance:
-        """Of features ``[n, d]`` to a reference.
-
-        Raises:
-            SchedrlError: Fewer than d + 1 samples, one that is not finite, or other dimensions.
-        """
+        """Of features ``[n, d]`` to a reference."""
         own = FeatureStatistics.of(features)
         value = frechet_distance(own, reference.statistics)
         return cls(metric_name(reference.extractor), value, own.count, reference.count)
@@ -237,9 +230,6 @@ def sample_quality(
         subset_size: Of the kernel distance.
         neighbours: Of precision and recall.
         cache: Whether the reference's features are kept in the user's cache.
-
-    Raises:
-        SchedrlError: Too few images, images that do not fit, unknown extractor, or missing weights.
 
     Examples:
         >>> from schedrl import data

@@ -85,9 +85,6 @@ def mean(values: npt.ArrayLike, level: float = 0.95) -> Interval:
         values: ``[n]``, n ≥ 1; one value alone has an unbounded interval.
         level: Coverage, in (0, 1).
 
-    Raises:
-        SchedrlError: Nothing to average, or a value that is not finite.
-
     Examples:
         >>> mean([1.0, 2.0, 3.0]).plus_minus(".3f")
         '2.000 ± 2.484'
@@ -113,9 +110,6 @@ def paired_difference(values: npt.ArrayLike, reference: npt.ArrayLike, level: fl
         reference: ``[n]``, in the same order of seeds.
         level: Coverage, in (0, 1).
 
-    Raises:
-        SchedrlError: The lengths differ, or a value is not finite.
-
     Examples:
         >>> f"{paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 3.0]):.2f}"
         '3.00 [0.52, 5.48]'
@@ -138,9 +132,6 @@ def interquartile_mean(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     Args:
         values: ``[n]``, n ≥ 1; one value alone has an unbounded interval.
         level: Coverage, in (0, 1).
-
-    Raises:
-        SchedrlError: Nothing to average, or a value that is not finite.
 
     Examples:
         >>> interquartile_mean([0.0, 1.0, 2.0, 100.0]).value
@@ -171,9 +162,6 @@ def geometric_mean(values: npt.ArrayLike, rng: np.random.Generator, level: float
         rng: Draws the resamples.
         level: Coverage, in (0, 1).
 
-    Raises:
-        SchedrlError: Nothing to average, or a value that is not finite and positive.
-
     Examples:
         >>> round(geometric_mean([1.0, 4.0], np.random.default_rng(0)).value, 12)
         2.0
@@ -200,9 +188,6 @@ def probability_of_improvement(
         worse: ``[m]``.
         rng: Draws the resamples.
         level: Coverage, in (0, 1).
-
-    Raises:
-        SchedrlError: A side is empty, or a value is not finite.
 
     Examples:
         >>> probability_of_improvement([3.0, 4.0], [1.0, 3.0], np.random.default_rng(0)).value

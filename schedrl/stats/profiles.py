@@ -111,9 +111,6 @@ def aggregate(
             :func:`schedrl.stats.intervals.interquartile_mean`, and the rest is studentised.
         resamples: How many.
 
-    Raises:
-        SchedrlError: The scores are no such matrix, one is not finite, or the method is unknown.
-
     Examples:
         >>> scores = np.arange(20.0).reshape(2, 10)
         >>> f"{aggregate(scores, np.random.default_rng(0), average):.1f}"
@@ -156,9 +153,6 @@ def paired_aggregate(
         method: See :func:`aggregate`.
         resamples: How many.
 
-    Raises:
-        SchedrlError: The shapes differ, a score is not finite, or the method is unknown.
-
     Examples:
         >>> rng = np.random.default_rng(0)
         >>> luck = rng.normal(size=(3, 10))
@@ -191,9 +185,6 @@ def improvement(
         rng: Draws the resamples.
         level: Coverage, in (0, 1).
         resamples: How many.
-
-    Raises:
-        SchedrlError: The numbers of environments differ, or a score is not finite.
 
     Examples:
         >>> improvement([[3.0, 4.0]], [[1.0, 3.0]], np.random.default_rng(0)).value
@@ -249,9 +240,6 @@ def performance_profile(
         rng: Draws the resamples.
         level: Coverage of each threshold's interval alone, in (0, 1).
         resamples: How many.
-
-    Raises:
-        SchedrlError: The scores are no such matrix, a number is not finite, or the thresholds do not ascend.
 
     Examples:
         >>> profile = performance_profile([[1.0, 2.0], [3.0, 4.0]], [0.0, 2.5, 9.0], np.random.default_rng(0))

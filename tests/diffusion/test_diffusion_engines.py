@@ -15,7 +15,8 @@ from schedrl.diffusion.engines import native_engine
 from schedrl.diffusion.engines.choice import EngineName
 from schedrl.diffusion.engines.native_engine import KernelUnavailableError
 from schedrl.diffusion.layers import Operations, StackedConv2d
-from schedrl.diffusion.population import Population, ScheduleNoise
+from schedrl.diffusion.noise import ScheduleNoise
+from schedrl.diffusion.population import Population
 from schedrl.diffusion.process import alpha_sigma, training_target
 from schedrl.diffusion.training_spec import (
     DSCSpec,
@@ -78,8 +79,8 @@ def laws(runs: int, discrete: bool = False) -> ScheduleNoise:
 
 
 def of_run(law: ScheduleNoise, run: int) -> ScheduleNoise:
-    assert law.told is not None
-    return ScheduleNoise(law.quantiles[run : run + 1], law.discrete, law.told[run : run + 1])
+    assert law.step_betas is not None
+    return ScheduleNoise(law.quantiles[run : run + 1], law.discrete, law.step_betas[run : run + 1])
 
 
 def shaken(made: Population) -> Population:

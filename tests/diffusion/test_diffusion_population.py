@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from schedrl.diffusion.population import PhaseRecord, Population, ScheduleNoise
+from schedrl.diffusion.noise import ScheduleNoise
+from schedrl.diffusion.population import PhaseRecord, Population
 from schedrl.diffusion.process import alpha_sigma
 from schedrl.diffusion.run_stream import RunStream
 from schedrl.diffusion.training_spec import OptimizerSpec, PredictionType, TrainingSpec, UNetSpec

@@ -278,7 +278,7 @@ def test_beta_modulation_reads_the_schedule_in_force() -> None:
     with torch.no_grad():
         low, high = (network(z, level, torch.full_like(level, math.log(beta))) for beta in (1e-4, 0.5))
     assert float((low - high).abs().max()) > 1e-2
-    with pytest.raises(SchedrlError, match=r"network\.modulation: the network has to be told"):
+    with pytest.raises(SchedrlError, match=r"network\.modulation: the network needs log"):
         network(z, level)
 
 
@@ -311,8 +311,8 @@ def test_a_law_without_betas_says_so() -> None:
     population.start(0, 0)
     with pytest.raises(SchedrlError, match="read the schedule's β_t"):
         population.train(ScheduleNoise(np.array([[8.0, -6.0]])), 1)
-    with pytest.raises(SchedrlError, match="law: must serve 1 runs"):
-        population.train(ScheduleNoise(np.tile([8.0, -6.0], (2, 1)), told=np.full((2, 4), 0.1)), 1)
+    with pytest.raises(SchedrlError, match="noise: must serve 1 runs"):
+        population.train(ScheduleNoise(np.tile([8.0, -6.0], (2, 1)), step_betas=np.full((2, 4), 0.1)), 1)
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,12 @@ class NativeEngine:
         return len(self.state.weights)
 
     def working_bytes(self) -> int:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         program = self.program
         threads = min(torch.get_num_threads(), len(self.state.weights))
         image = 4 * self.state.images[0].numel() * program.lanes
         return 4 * threads * (program.arena + program.packed + self.state.weights.shape[1] + image)
 
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         state, optimizer = self.state, self.state.spec.optimizer
         runs, steps, batch = block.indices.shape
         losses, norms = torch.empty(steps, runs), torch.empty(steps, runs)
@@ -188,7 +186,6 @@ class NativeEngine:
         return losses, norms
 
     def predict(self, rows: slice, inputs: Inputs) -> Tensor:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         runs, count = inputs.logsnr.shape
         # The same images for every run are not copied.
         shared = inputs.neighbours is None and (runs == 1 or inputs.z.stride(0) == 0)

@@ -126,7 +126,6 @@ class Tape:
         return self._convolve(x, out, weight, bias, 1, (1, out.channels))
 
     def convolve(self, x: Symbol, weight: Tensor, bias: Tensor | None) -> Symbol:
-        """Record."""
         kernel = weight.shape[-1]
         out = self._symbol(weight.shape[1], x.height, x.width)
         return self._convolve(x, out, weight, bias, kernel, (x.channels * kernel**2, kernel**2))
@@ -139,7 +138,6 @@ class Tape:
         num_groups: int,
         scale_shift: Symbol | None = None,
     ) -> Symbol:
-        """Record."""
         stats = self._symbol(2 * num_groups, 1, 1)
         return self._record(
             "norm_silu", self._like(x), x, scale_shift, groups=num_groups, stats=stats.place,
@@ -147,11 +145,9 @@ class Tape:
         )  # fmt: skip
 
     def silu(self, x: Symbol) -> Symbol:
-        """Record."""
         return self._record("silu", self._like(x), x)
 
     def halve(self, x: Symbol) -> Symbol:
-        """Record."""
         return self._record("halve", self._symbol(x.channels, x.height // 2, x.width // 2), x)
 
     def double(self, x: Symbol) -> Symbol:
@@ -160,12 +156,10 @@ class Tape:
         return self._record("double", out, x, height=out.height, width=out.width)
 
     def join(self, x: Symbol, y: Symbol) -> Symbol:
-        """Record."""
         out = self._symbol(x.channels + y.channels, x.height, x.width)
         return self._record("join", out, x, y, c_out=out.channels)
 
     def add(self, x: Symbol, y: Symbol) -> Symbol:
-        """Record."""
         return self._record("add", self._like(x), x, y)
 
     def finish(self, output: Symbol) -> Program:

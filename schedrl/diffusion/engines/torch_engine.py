@@ -77,16 +77,13 @@ class TorchEngine:
         self._graphs: dict[tuple[int, int], _Graph] = {}
 
     def runs_at_once(self) -> int:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         return max(1, self.budget // (self._bytes * self.state.spec.batch_size))
 
     def working_bytes(self) -> int:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         at_once = min(self.runs_at_once(), len(self.state.weights))
         return at_once * self._bytes * self.state.spec.batch_size
 
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         runs, steps, _ = block.indices.shape
         network, parameters = self._network(runs)
         load_rows(parameters, self.state.weights[rows])
@@ -100,7 +97,6 @@ class TorchEngine:
 
     @torch.no_grad()
     def predict(self, rows: slice, inputs: Inputs) -> Tensor:
-        """See :class:`schedrl.diffusion.engines.choice.Engine`."""
         runs, count = inputs.logsnr.shape
         network, parameters = self._network(runs)
         load_rows(parameters, self.state.average[rows])
