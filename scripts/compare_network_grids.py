@@ -23,10 +23,9 @@ from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import read_results
 from schedrl.diffusion.trained_models import find_model
 from schedrl.environments.registration import sampling_variant
-from schedrl.environments.sampling.laboratory import laboratory
+from schedrl.environments.sampling.gaussian_source import image_spectrum
+from schedrl.environments.sampling.network_source import NetworkSource, shared_network
 from schedrl.environments.sampling.problems import SamplingProblems
-from schedrl.environments.sampling.sources import NetworkSource
-from schedrl.environments.sampling.spectrum import image_spectrum
 from schedrl.policies.agents import catalogue
 from schedrl.sources.gaussian.divergences import kl
 from schedrl.sources.gaussian.flow import flow_distance
@@ -98,7 +97,9 @@ def gaussian_table(network: str) -> None:
     for distance, divergence, name in sorted(rows):
         print(f"| `{name}` | {divergence:.3g} | {distance:.1e} |")
     one = np.array([5])
-    coarse, fine = (laboratory(small.model_copy(update={"teacher_steps": n})).teacher(one) for n in (32, 160))
+    coarse, fine = (
+        shared_network(small.model_copy(update={"teacher_steps": n})).teacher(one) for n in (32, 160)
+    )
     print(f"\nthe flow in 32 steps is off that in 160 by {np.square(coarse - fine).mean():.1e} per pixel")
 
 

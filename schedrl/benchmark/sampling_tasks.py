@@ -14,9 +14,7 @@ from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.store import ResultStore
 from schedrl.benchmark.tasks import Step, Work, run_work
 from schedrl.benchmark.training_tasks import Entry
-from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
-from schedrl.environments.sampling.sources import NetworkSource
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Agent, GridSearchAgent, default_agents
@@ -194,7 +192,7 @@ class SolveTask:
 
 def optima(problems: SamplingProblems) -> list[float | None]:
     """The least error of each problem, where it is known."""
-    if not isinstance(problems.batch, GaussianBatch):
+    if not problems.batch.knows_optimum:
         # The optimum of the Gaussian that stands for a network's data is not the network's.
         return [None] * len(problems)
     try:
@@ -206,12 +204,7 @@ def optima(problems: SamplingProblems) -> list[float | None]:
 
 def _probe(variant: SamplingVariant, seeds: Sequence[int]) -> SamplingProblems:
     """A few of the problems, such that what applies to them applies to all: the least N, an odd one, an even one."""
-    if isinstance(variant.source, NetworkSource):
-        variant.source.batch(
-            1, variant.sampler
-        )  # raises what there is to be raised about images and features
-        fewer = {"images": 2, "teacher_steps": 2, "features": None, "error": "teacher"}
-        variant = variant.model_copy(update={"source": variant.source.model_copy(update=fewer)})
+    variant = variant.model_copy(update={"source": variant.source.probe(variant.sampler)})
     blocks = dict.fromkeys(seed // _BLOCK for seed in seeds)
     problems = SamplingProblems.drawn(variant, [seed for block in blocks for seed in _seeds(block)])
     odd = problems.total % 2
@@ -257,7 +250,7 @@ def _measure_block(
 ) -> dict[int, SamplingResult]:
     """Solve a whole block; of its problems, those that are asked for."""
     seeds = _seeds(block)
-    if variant.source.kind == "network":  # dear to run, and a row's sums do not depend on the others
+    if variant.source.runs_network:
         seeds = [seed for seed in seeds if seed in wanted]
     problems = SamplingProblems.drawn(variant, seeds)
     best = _optima_of(variant, block)

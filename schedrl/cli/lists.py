@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from schedrl.cli.common import console
 
 if TYPE_CHECKING:
-    from schedrl.environments.sampling.variant import SamplingVariant
-    from schedrl.environments.training.variant import TrainingVariant
+    pass
 
 __all__ = ["AGENTS_EXAMPLES", "ENVS_EXAMPLES", "agents", "envs"]
 
@@ -41,25 +40,12 @@ def envs() -> None:
             images.name: problem for images in variant.image_sets if (problem := data.missing(images))
         }
         absent |= problems
-        action, on, steps = _columns(variant)
+        action, on, steps = variant.overview
         table.add_row(env_id, action, on + (" (missing)" if problems else ""), steps, variant.description)
     out = console()
     out.print(table)
     for problem in absent.values():
         out.print(f"\n{problem}", markup=False, style="yellow")
-
-
-def _columns(variant: TrainingVariant | SamplingVariant) -> tuple[str, str, str]:
-    """What is decided, on what, in how many steps."""
-    if variant.family == "training":
-        steps = f"{variant.episode.phases} x {variant.episode.steps_per_phase}"
-        return variant.action.kind, variant.data.name, steps
-    low, high = variant.steps.minimum, variant.steps.maximum
-    source = variant.source
-    on: str = source.data.name if source.kind == "images" else source.kind
-    if source.kind == "network":
-        on = f"{source.model} network"
-    return "step", on, f"{low}" if low == high else f"{low} to {high}"
 
 
 def agents() -> None:

@@ -139,7 +139,7 @@ def _best_above(values: FloatArray, weights: FloatArray, start: Grid, sampler: s
 
 def _by_agent(name: str, values: FloatArray, weights: FloatArray, n: int) -> FloatArray:
     from schedrl.environments.registration import sampling_variant
-    from schedrl.environments.sampling.gaussian import GaussianBatch
+    from schedrl.environments.sampling.gaussian_source import GaussianBatch
     from schedrl.environments.sampling.problems import SamplingProblems
     from schedrl.policies.agents import find
 

@@ -1,10 +1,9 @@
-"""What every variant of an environment has in common, whichever family it belongs to."""
+"""What the definition of every environment has, in both families."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import gymnasium as gym
 from pydantic import Field
@@ -13,7 +12,7 @@ from schedrl.data import AnyData
 from schedrl.errors import Spec
 from schedrl.provenance import content_hash
 
-__all__ = ["Variant", "names_of"]
+__all__ = ["Variant"]
 
 
 class Variant(Spec, ABC):
@@ -22,8 +21,12 @@ class Variant(Spec, ABC):
     Attributes:
         id: Gymnasium id, ``namespace/Name-vN``.
         description: One line for people.
-        family: Which kind of environment; tells the models apart.
+        family: The kind of environment; tells the models apart.
+        while_learning: Fields, and their values, that are fixed while an agent is trained: what only reports need is
+            left out.
     """
+
+    while_learning: ClassVar[dict[str, Any]] = {}
 
     id: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+-v\d+$")]
     description: str = ""
@@ -45,43 +48,42 @@ class Variant(Spec, ABC):
     @property
     @abstractmethod
     def episode_steps(self) -> int:
-        """Environment steps in an episode that ends by its budget; the longest, where that is drawn."""
+        """Environment steps in an episode that ends by its budget; the largest number, where that is drawn."""
 
     @property
-    @abstractmethod
     def optimizer_steps(self) -> int:
-        """Inner optimizer steps that an episode spends; 0 where no network is trained."""
+        """Inner optimizer steps in an episode; 0 where no network is trained."""
+        return 0
 
     @property
     @abstractmethod
     def image_sets(self) -> tuple[AnyData, ...]:
         """Image sets that it needs."""
 
+    @property
+    @abstractmethod
+    def overview(self) -> tuple[str, str, str]:
+        """What is decided, on what, and in how many steps, for a table."""
+
+    @property
+    @abstractmethod
+    def decision(self) -> str:
+        """How an agent decides, as the end of the sentence "It decides …"."""
+
+    @abstractmethod
+    def cost(self, optimizer_steps: int) -> str:
+        """Sentences on what environment steps cost that took so many inner optimizer steps."""
+
     def fingerprint(self) -> str:
         """Hash of everything that acts: equal for equal environments, whatever their id and description.
 
-        ``root`` of an image set says where its files lie, not what they are, and does not enter either.
+        ``root`` of an image set, the folder of its files, does not enter.
         """
         content = self.model_dump(mode="json", exclude={"id", "description"})
         return content_hash(_without_roots(content))
 
 
 def _without_roots(content: object) -> object:
-    """Plain data without the folders that image sets are looked for in."""
     if not isinstance(content, dict):
         return content
     return {key: _without_roots(value) for key, value in content.items() if key != "root"}
-
-
-def names_of(parts: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    """Names of an observation's entries: a part of one entry by its own name, of several with their numbers.
-
-    Examples:
-        >>> names_of([("budget", 1), ("angle", 2)])
-        ('budget', 'angle_0', 'angle_1')
-    """
-    return tuple(
-        name
-        for part, width in parts
-        for name in ([part] if width == 1 else [f"{part}_{place}" for place in range(width)])
-    )

@@ -15,8 +15,6 @@ from safetensors.torch import load as load_tensors
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from schedrl.environments.definition import Variant
-from schedrl.environments.sampling.variant import SamplingVariant
-from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import AnyVariant
 from schedrl.errors import AgentFileError, Spec
 from schedrl.files import dump_json, read_model, write_arrays, write_text
@@ -168,28 +166,6 @@ def fits(description: AgentFile, variant: Variant) -> bool:
     return sees and trained.action_space() == variant.action_space()
 
 
-def _cost(description: AgentFile) -> str:
-    variant = description.variant
-    if variant.family == "sampling" and variant.source.kind == "network":
-        images = variant.source.images
-        return (
-            f"Each shows a trained network the {images} images of an episode; no network was trained inside."
-        )
-    if variant.family == "sampling":
-        return "Each is one step of a sampler whose denoiser is exact; no network was trained inside."
-    runs = description.optimizer_steps / variant.optimizer_steps
-    return (
-        f"That spent {description.optimizer_steps} inner optimizer steps,\n{runs:.0f} times those of one training run. "
-        "Test images were not used."
-    )
-
-
-def _decision(variant: TrainingVariant | SamplingVariant) -> str:
-    if variant.family == "sampling":
-        return f"how far the next step goes, relative to the reference `{variant.action.reference.name}`"
-    return f"by the action kind `{variant.action.kind}`"
-
-
 def _card(description: AgentFile) -> str:
     variant, spec = description.variant, description.hyperparameters
     rows = "\n".join(f"| {name} | {value} |" for name, value in spec.model_dump().items())
@@ -199,9 +175,9 @@ def _card(description: AgentFile) -> str:
 {variant.description}.
 
 Trained for {description.timesteps} environment steps with seed {description.seed}, in
-{description.seconds:.0f} s. {_cost(description)}
+{description.seconds:.0f} s. {variant.cost(description.optimizer_steps)}
 
-It sees {", ".join(variant.observation_names)} and decides {_decision(variant)}; it applies to that environment and
+It sees {", ".join(variant.observation_names)} and decides {variant.decision}; it applies to that environment and
 others with the same spaces.
 
 Reproduce: `schedrl train --env {variant.id} --algo ppo -n {description.timesteps} --seed {description.seed}`,

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from schedrl.environments.sampling.env import SamplingEnv, SamplingVectorEnv
-from schedrl.environments.sampling.gaussian import GaussianBatch
-from schedrl.environments.sampling.network import NetworkBatch
+from schedrl.environments.sampling.gaussian_source import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.errors import SchedrlError, Spec
 from schedrl.policies.policy import BatchPolicy, Rows, State
@@ -83,17 +82,11 @@ class _RuleByN(Spec):
 
         A rule then gives what would be right if the data were Gaussian and the network exact.
         """
-        batch = problems.batch
-        if isinstance(batch, NetworkBatch):
-            try:
-                return batch.gaussian
-            except SchedrlError as error:
-                raise SchedrlError(f"plan '{self.name}': {error}") from None
-        if not isinstance(batch, GaussianBatch):
-            raise SchedrlError(
-                f"plan '{self.name}': needs a Gaussian source; {problems.variant.id} has another"
-            )
-        return batch
+        try:
+            gaussian: GaussianBatch = problems.batch.gaussian
+        except SchedrlError as error:
+            raise SchedrlError(f"plan '{self.name}': {error} ({problems.variant.id})") from None
+        return gaussian
 
 
 class LawRule(_RuleByN):
@@ -209,7 +202,7 @@ class FlowOptimumRule(_RuleByN):
         """A quasi-Newton method, once for each number of steps."""
         from schedrl.sources.gaussian.flow import best_flow_sigmas
 
-        if not isinstance(part.batch, NetworkBatch) or part.variant.sampler != "ddim":
+        if not part.variant.source.runs_network or part.variant.sampler != "ddim":
             raise SchedrlError(
                 f"plan '{self.name}': needs a network sampled with ddim; {part.variant.id} has another source"
             )

@@ -139,10 +139,9 @@ class CommonBaseline(VecEnvWrapper):
 
 def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -> VecEnv:
     """The environment as PPO sees it: monitored, rewards centred, test images left out."""
-    if variant_of(env_id).family == "training":
-        overrides = {key: value for key, value in overrides.items() if key.split(".")[0] != "test_bound"}
-        overrides["test_bound"] = None
-    vector = gym.make_vec(env_id, num_envs=spec.num_envs, **overrides)
+    fixed = variant_of(env_id).while_learning
+    overrides = {key: value for key, value in overrides.items() if key.split(".")[0] not in fixed}
+    vector = gym.make_vec(env_id, num_envs=spec.num_envs, **overrides, **fixed)
     env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed, group_size=spec.group_size))
     env.seed(seed)
     return CommonBaseline(

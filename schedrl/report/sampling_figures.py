@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.sampling_summary import positive
-from schedrl.environments.sampling.gaussian import GaussianBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES, new_axes
@@ -38,8 +37,7 @@ def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure
 
 def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
     """Log of each eigenvector's variance over the true marginal's along the sampler, of the first problem."""
-    batch = problems.batch
-    assert isinstance(batch, GaussianBatch)
+    batch = problems.batch.gaussian
     spectrum = batch.eigenvalues[0][batch.weights[0] > 0.0]
     figure = Figure(figsize=(3.6 * len(grids), 3.8), layout="constrained")
     panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]

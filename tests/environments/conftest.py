@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from schedrl.environments.sampling.spectrum import image_spectrum
+from schedrl.environments.sampling.gaussian_source import image_spectrum
 from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import apply_overrides, of_family

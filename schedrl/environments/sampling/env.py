@@ -81,13 +81,13 @@ class SamplingEnv(SingleEnv):
 
     ### Action Space
     Box(1) of [−1, 1]: the share of the remaining way that the next step takes, relative to an even one; see
-    :class:`schedrl.environments.sampling.placement.Placement`. Zeros reproduce the variant's reference grid. The last
+    :class:`schedrl.environments.sampling.actions.Placement`. Zeros reproduce the variant's reference grid. The last
     step ends at data whatever the action.
 
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the steps
     left, its log, the place along the reference, then what the source kind shows of itself and of the sampler's state
-    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian`, ``high_dimension`` and ``network``).
+    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian_source`, ``high_dimension`` and ``network``).
 
     ### Rewards
     ``predicted``: the drop, at each step, in the log of the final error that would follow if the reference took the

@@ -1,4 +1,4 @@
-"""Sampling problems outside an environment: given sources and numbers of steps, and what any grid is worth on them."""
+"""Sampling problems outside an environment: drawn sources and numbers of steps, and the error of any grid on them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,66 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.environments.sampling.batches import RemembersOutcomes, SourceBatch, run_grids
-from schedrl.environments.sampling.streams import UniformStreams
+from schedrl.environments.sampling.source_kind import SourceBatch
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SamplingProblems", "draw_episodes"]
+__all__ = ["SamplingProblems", "UniformStreams", "draw_episodes"]
+
+_BLOCK = 32
+"""Episodes drawn at once: making a generator takes as long as an episode, so one serves a block."""
+
+_OPEN = 2.0**-54
+"""Moves [0, 1) into (0, 1), because a quantile function is infinite at 0."""
+
+
+class UniformStreams:
+    """Uniform numbers in (0, 1), a row per environment and episode.
+
+    Row ``e`` of an environment depends on its seed and on ``e`` alone, neither on the other environments nor on the
+    agents. So runs seeded alike can be compared, and the state of a stream is two integers.
+
+    Args:
+        num_envs: Number of environments.
+        width: Numbers per episode.
+
+    Examples:
+        >>> streams = UniformStreams(2, 3)
+        >>> streams.seed(0, 7), streams.seed(1, 7)
+        (None, None)
+        >>> rows = streams.draw(np.arange(2))
+        >>> bool((rows[0] == rows[1]).all()), bool((streams.draw(np.arange(2)) == rows).any())
+        (True, False)
+    """
+
+    def __init__(self, num_envs: int, width: int) -> None:
+        self.width = width
+        self.seeds = np.full(num_envs, -1, dtype=np.int64)
+        self.episodes = np.zeros(num_envs, dtype=np.int64)
+        self._loaded = np.full(num_envs, -1, dtype=np.int64)
+        self._blocks = np.empty((num_envs, _BLOCK, width))
+
+    def seed(self, env: int, seed: int) -> None:
+        """Begin the stream of ``seed`` in environment ``env``."""
+        self.seeds[env], self.episodes[env], self._loaded[env] = seed, 0, -1
+
+    def draw(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The next episode's numbers of some environments, ``[rows, width]``."""
+        numbers = self.peek(rows)
+        self.episodes[rows] += 1
+        return numbers
+
+    def peek(self, rows: NDArray[np.int64], ahead: int = 0) -> NDArray[np.float64]:
+        """Numbers of the episode ``ahead`` of the next one (−1: of the present one), without drawing them."""
+        episodes = self.episodes[rows] + ahead
+        blocks = episodes // _BLOCK
+        for env in rows[self._loaded[rows] != blocks].tolist():
+            block = int((self.episodes[env] + ahead) // _BLOCK)
+            # The block is the top word of Philox's counter, so blocks never overlap.
+            bits = np.random.Philox(key=int(self.seeds[env]), counter=block << 192)
+            self._blocks[env] = np.random.Generator(bits).random((_BLOCK, self.width))
+            self._loaded[env] = block
+        return self._blocks[rows, episodes % _BLOCK] + _OPEN
 
 
 @dataclass(frozen=True)
@@ -75,15 +129,11 @@ class SamplingProblems:
 
     def error(self, sigmas: FloatArray) -> FloatArray:
         """Exact final errors ``[B]`` of grids ``[B, M + 1]``; shorter ones repeat their last level."""
-        if isinstance(self.batch, RemembersOutcomes):
-            return self.batch.errors_of(sigmas)
-        return self.batch.error(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
+        return self.batch.grid_errors(sigmas)
 
     def parts(self, sigmas: FloatArray) -> dict[str, FloatArray]:
-        """What the errors are made of, by name, each ``[B]``."""
-        if isinstance(self.batch, RemembersOutcomes):
-            return self.batch.outcomes(sigmas)
-        return self.batch.parts(run_grids(self.batch, sigmas), sigmas[:, -1], sigmas)
+        """The parts of the errors, by name, each ``[B]``."""
+        return self.batch.grid_parts(sigmas)
 
 
 def draw_episodes(
@@ -92,13 +142,13 @@ def draw_episodes(
     """Draw the sources of new episodes into a batch, and their numbers of steps.
 
     Args:
-        variant: What an episode is.
-        batch: Its ``rows`` are replaced.
-        rows: Which.
+        variant: The environment.
+        batch: Gets the new sources in its ``rows``.
+        rows: The environments that begin an episode.
         uniforms: ``[rows, 1 + num_uniforms]`` in (0, 1).
 
     Returns:
-        Numbers of steps ``[rows]``: log-uniform, so that few steps, where grids matter most, are not rare.
+        Numbers of steps ``[rows]``: log-uniform, so that small numbers, at which grids matter most, are not rare.
     """
     least, most = variant.steps.minimum, variant.steps.maximum
     variant.source.assign(batch, rows, uniforms[:, 1:])

@@ -1,8 +1,8 @@
-"""What a step of a sampler earns."""
+"""Rewards of a sampling environment: both pay for the drop of the final error's logarithm below the reference's."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,11 +20,11 @@ __all__ = [
 ]
 
 ERROR_RANGE = (1e-30, 1e30)
-"""Errors beyond it count as its ends, so that their logarithms and ratios are numbers."""
+"""Errors are clipped to this range, so that their logarithms and ratios are finite."""
 
 
 def log_error(error: FloatArray) -> FloatArray:
-    """Natural log of an error, cut to where it is a number.
+    """Natural log of an error clipped to :data:`ERROR_RANGE`.
 
     Examples:
         >>> log_error(np.array([1.0, np.inf])).round(2)
@@ -33,42 +33,33 @@ def log_error(error: FloatArray) -> FloatArray:
     return np.asarray(np.log(np.clip(error, *ERROR_RANGE)))
 
 
-class SamplingReward(Protocol):
-    """One way of paying for the drop of the final error's logarithm below the reference's."""
+class SamplingReward(Spec):
+    """One way of paying.
 
-    @property
-    def kind(self) -> str:
-        """Name in the variant."""
+    Attributes:
+        kind: Name in the variant.
+        needs_prediction: Whether the final error has to be predicted at every step.
+    """
 
-    @property
-    def needs_prediction(self) -> bool:
-        """Whether the final error has to be predicted at every step."""
+    kind: str
+    needs_prediction: ClassVar[bool] = False
 
 
-class PredictedReward(Spec):
-    """Each step earns the drop in log of the final error that would follow if the reference took the rest.
+class PredictedReward(SamplingReward):
+    """Each step earns the drop in the log of the final error that would follow if the reference took the rest.
 
-    It telescopes to the log of the reference's final error minus the log of the agent's: the same return as
-    ``"final"``, paid where it is earned.
+    The sum is the log of the reference's final error minus the log of the agent's: the return of ``"final"``, paid
+    where it is earned.
     """
 
     kind: Literal["predicted"] = "predicted"
-
-    @property
-    def needs_prediction(self) -> bool:
-        """Yes."""
-        return True
+    needs_prediction: ClassVar[bool] = True
 
 
-class FinalReward(Spec):
+class FinalReward(SamplingReward):
     """The last step earns the log of the reference's final error minus the log of the agent's; the others nothing."""
 
     kind: Literal["final"] = "final"
-
-    @property
-    def needs_prediction(self) -> bool:
-        """No."""
-        return False
 
 
 AnySamplingReward = Annotated[PredictedReward | FinalReward, Field(discriminator="kind")]

@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.environments.sampling.batches import State, at_rows, moved_rows
-from schedrl.environments.sampling.problems import SamplingProblems, draw_episodes
+from schedrl.environments.sampling.problems import SamplingProblems, UniformStreams, draw_episodes
 from schedrl.environments.sampling.rewards import log_error
-from schedrl.environments.sampling.streams import UniformStreams
+from schedrl.environments.sampling.source_kind import Rows, SourceBatch, State, at_rows, moved_rows
 from schedrl.environments.sampling.variant import PROGRESS, SEEN_LIMIT, SamplingVariant
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["SamplingRuns"]
-
-Rows = NDArray[np.int64]
 
 
 class SamplingRuns:
@@ -45,7 +42,7 @@ class SamplingRuns:
     def __init__(self, variant: SamplingVariant, num_runs: int) -> None:
         self.variant, self.num_runs = variant, num_runs
         self.streams = UniformStreams(num_runs, 1 + variant.source.num_uniforms)
-        self.batch = variant.source.batch(num_runs, variant.sampler)
+        self.batch: SourceBatch = variant.source.batch(num_runs, variant.sampler)
         self.reference = variant.action.reference
         self.total = np.full(num_runs, variant.steps.minimum, dtype=np.int64)
         self.remaining = self.total.copy()

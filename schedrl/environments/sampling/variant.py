@@ -10,14 +10,22 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
-from schedrl.environments.definition import Variant, names_of
-from schedrl.environments.sampling.placement import Placement
+from schedrl.environments.definition import Variant
+from schedrl.environments.sampling.actions import Placement
+from schedrl.environments.sampling.gaussian_source import GaussianSource, ImageSource
+from schedrl.environments.sampling.network_source import NetworkSource
 from schedrl.environments.sampling.rewards import AnySamplingReward, PredictedReward
-from schedrl.environments.sampling.sources import AnySource
+from schedrl.environments.sampling.two_mode_sources import CurieWeissSource, MixtureSource
 from schedrl.errors import Spec
 from schedrl.sources.gaussian.recursions import SamplerName
 
-__all__ = ["PROGRESS", "SEEN_LIMIT", "SamplingVariant", "StepsSpec"]
+__all__ = ["PROGRESS", "SEEN_LIMIT", "AnySource", "SamplingVariant", "StepsSpec"]
+
+AnySource = Annotated[
+    GaussianSource | ImageSource | MixtureSource | CurieWeissSource | NetworkSource,
+    Field(discriminator="kind"),
+]
+"""Any source, chosen by ``kind``."""
 
 PROGRESS = ("budget", "log_remaining", "place")
 """What every sampling environment shows first: share of the steps left, ln(steps left) / 3, and w."""
@@ -67,44 +75,25 @@ class SamplingVariant(Variant):
 
     @model_validator(mode="after")
     def _consistent(self) -> SamplingVariant:
-        network, gaussian = self.source.kind == "network", self.source.kind in ("gaussian", "images")
-        if network and self.sampler not in ("ddim", "heun"):
-            raise ValueError(
-                f"sampler: a network needs 'ddim' or 'heun', whose limit its teacher is (got '{self.sampler}')"
-            )
-        if network and self.reward.needs_prediction:
-            raise ValueError(
-                "reward.kind: must be 'final' for a source of kind 'network': predicting the end would run the network "
-                f"to the end at every step (got '{self.reward.kind}')"
-            )
-        if not gaussian and not network and self.sampler != "ddim":
-            raise ValueError(
-                f"sampler: a source of kind '{self.source.kind}' needs 'ddim' (got '{self.sampler}')"
-            )
+        source, reference = self.source, self.action.reference
+        if reference.needs_spectrum and not source.has_spectrum:
+            raise ValueError(f"action.reference: '{reference.name}' is for Gaussian sources")
+        source.check(self.sampler, self.reward, reference.first_level)
+        reference.check()
         if self.sampler == "ddpm-exact":
             raise ValueError("sampler: 'ddpm-exact' has no error on any grid; there is nothing to learn")
-        if self.action.reference.name == "geodesic" and not gaussian and not network:
-            raise ValueError("action.reference: 'geodesic' is for Gaussian sources")
-        reference = self.action.reference
-        if reference.name == "law" and (last := reference.grid.grid(1).sigmas[-1]) > 0.0:
-            raise ValueError(
-                f"action.reference: grid '{reference.grid.name}' must end at 0 (ends at {last:g})"
-            )
-        first = reference.first_level
-        if self.sampler == "heun" and math.isinf(first):
+        if self.sampler == "heun" and math.isinf(reference.first_level):
             raise ValueError(
                 "action.reference: Heun starts from a finite level; name a law that does, as karras"
-            )
-        if not gaussian and not network and math.isfinite(first):
-            raise ValueError(
-                f"action.reference: must start at infinity for a source of kind '{self.source.kind}'"
             )
         return self
 
     @property
     def observation_names(self) -> tuple[str, ...]:
         """Name of every entry of an observation: progress, then the source and the sampler's state."""
-        return names_of([*((name, 1) for name in PROGRESS), *self.source.feature_widths])
+        parts = self.source.feature_widths
+        numbered = [[part] if width == 1 else [f"{part}_{i}" for i in range(width)] for part, width in parts]
+        return (*PROGRESS, *(name for names in numbered for name in names))
 
     @property
     def episode_steps(self) -> int:
@@ -112,15 +101,20 @@ class SamplingVariant(Variant):
         return self.steps.maximum
 
     @property
-    def optimizer_steps(self) -> int:
-        """None: nothing is trained inside."""
-        return 0
+    def image_sets(self) -> tuple[AnyData, ...]:
+        return self.source.image_sets
 
     @property
-    def image_sets(self) -> tuple[AnyData, ...]:
-        """The one whose spectrum is the source, or what a network's source names."""
-        images = self.source.data if self.source.kind in ("images", "network") else None
-        return () if images is None else (images,)
+    def overview(self) -> tuple[str, str, str]:
+        low, high = self.steps.minimum, self.steps.maximum
+        return "step", self.source.title, f"{low}" if low == high else f"{low} to {high}"
+
+    @property
+    def decision(self) -> str:
+        return f"how far the next step goes, relative to the reference `{self.action.reference.name}`"
+
+    def cost(self, optimizer_steps: int) -> str:
+        return self.source.step_cost
 
     def observation_space(self) -> gym.spaces.Box:
         """Box of ±5, one entry per name."""

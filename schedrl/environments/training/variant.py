@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium as gym
 from pydantic import Field, model_validator
@@ -56,6 +56,8 @@ class TrainingVariant(Variant):
             ``kernel`` action brings its own T.
     """
 
+    while_learning: ClassVar[dict[str, Any]] = {"test_bound": None}
+
     family: Literal["training"] = "training"
     data: AnyData
     training: TrainingSpec = TrainingSpec()
@@ -105,6 +107,21 @@ class TrainingVariant(Variant):
     def image_sets(self) -> tuple[AnyData, ...]:
         """The one it trains on."""
         return (self.data,)
+
+    @property
+    def overview(self) -> tuple[str, str, str]:
+        return self.action.kind, self.data.name, f"{self.episode.phases} x {self.episode.steps_per_phase}"
+
+    @property
+    def decision(self) -> str:
+        return f"by the action kind `{self.action.kind}`"
+
+    def cost(self, optimizer_steps: int) -> str:
+        runs = optimizer_steps / self.optimizer_steps
+        return (
+            f"That spent {optimizer_steps} inner optimizer steps,\n{runs:.0f} times those of one training run. Test "
+            "images were not used."
+        )
 
     def observation_space(self) -> gym.spaces.Box:
         """Observations of one run."""

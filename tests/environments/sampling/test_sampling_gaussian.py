@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from schedrl.environments.sampling.gaussian import GaussianBatch, _angle
+from schedrl.environments.sampling.gaussian_source import GaussianBatch, fast_angle
 from schedrl.sources.gaussian.laws import gamma_star
 
 SPECTRUM = np.array([[9.0, 2.0, 0.5, 0.01]])
@@ -102,7 +102,7 @@ def test_taking_rows() -> None:
     taken, sigma = batch.take(rows), np.array([0.4, 3.0, np.inf])
     state = fresh.start(np.arange(3))
     np.testing.assert_array_equal(written(taken, state, sigma), written(fresh, state, sigma))
-    taken.assign_spectra(np.array([0]), np.ones((1, 4)), np.ones((1, 4)))
+    taken.assign(np.array([0]), np.ones((1, 4)), np.ones((1, 4)))
     np.testing.assert_array_equal(batch.eigenvalues, spectra)
 
 
@@ -121,5 +121,5 @@ def test_a_geodesic_does_not_depend_on_whether_its_neighbours_are_alike() -> Non
 
 @given(angle=st.floats(0.0, np.pi / 2))
 def test_the_fast_angle(angle: float) -> None:
-    made = _angle(np.array([np.cos(angle)], np.float32), np.array([max(np.sin(angle), 0.0)], np.float32))
+    made = fast_angle(np.array([np.cos(angle)], np.float32), np.array([max(np.sin(angle), 0.0)], np.float32))
     assert float(made[0]) == pytest.approx(angle, abs=3e-7)

@@ -15,8 +15,7 @@ from schedrl.diffusion import trained_models
 from schedrl.diffusion.trained_models import FittedModel, register_predictor
 from schedrl.environments.registration import sampling_variant
 from schedrl.environments.sampling.env import SamplingVectorEnv
-from schedrl.environments.sampling.network import NetworkBatch
-from schedrl.environments.sampling.network_spec import FeaturesName
+from schedrl.environments.sampling.network_source import FeaturesName, NetworkBatch
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
@@ -71,7 +70,7 @@ def test_the_teacher_is_the_flow() -> None:
         problems = problems_of(**{"source.teacher_steps": steps})
         batch: Any = problems.batch
         wanted = np.sqrt(SPECTRUM)[None, :, None] * noise_of(problems)
-        errors.append(float(np.abs(batch.lab.teacher(batch.numbers) - wanted).max()))
+        errors.append(float(np.abs(batch.shared.teacher(batch.numbers) - wanted).max()))
     assert errors[1] < 2e-3
     assert errors[0] / errors[1] > 8.0  # second order: four times the steps, a sixteenth of the error
 
@@ -279,7 +278,7 @@ import sys
 from schedrl.environments.sampling.variant import SamplingVariant
 source = {"kind": "network", "model": "digits", "features": "digits-cnn"}
 SamplingVariant(id="me/Mine-v0", source=source, reward={"kind": "final"})
-import schedrl.environments.sampling.network
+import schedrl.environments.sampling.network_source
 assert "torch" not in sys.modules
 """
     run = subprocess.run(

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedrl import schedules
-from schedrl.environments.sampling.gaussian import GaussianBatch
-from schedrl.environments.sampling.placement import Placement
-from schedrl.environments.sampling.references import (
+from schedrl.environments.sampling.actions import (
     GeodesicReference,
     LawReference,
-    Reference,
-    Scales,
+    Placement,
+    ReferenceGrid,
     TangentReference,
     TwoScaleReference,
 )
+from schedrl.environments.sampling.gaussian_source import GaussianBatch
+from schedrl.environments.sampling.source_kind import Scales
 from schedrl.errors import SchedrlError, parse
 from schedrl.sources.gaussian.geodesic import geodesic_sigmas
 
@@ -88,7 +88,7 @@ def test_two_scales() -> None:
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda r: r.name)
 @given(place=st.floats(1e-4, 1.0 - 1e-4), n=st.integers(2, 40))
-def test_places_and_levels(reference: Reference, place: float, n: int) -> None:
+def test_places_and_levels(reference: ReferenceGrid, place: float, n: int) -> None:
     total = np.array([n])
     level = reference.sigma(np.array([place]), total, SOURCES)
     assert 0.0 < level[0] < np.inf
@@ -96,7 +96,7 @@ def test_places_and_levels(reference: Reference, place: float, n: int) -> None:
 
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda r: r.name)
-def test_levels_rise_with_the_place(reference: Reference) -> None:
+def test_levels_rise_with_the_place(reference: ReferenceGrid) -> None:
     places = np.linspace(0.0, 1.0, 501)
     made = reference.sigma(places, np.full(501, 9), sources(501))
     assert (np.diff(made) > 0.0).all()

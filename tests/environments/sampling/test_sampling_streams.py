@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from schedrl.environments.sampling.streams import UniformStreams
+from schedrl.environments.sampling.problems import UniformStreams
 
 
 def drawn(

@@ -1,39 +1,138 @@
-"""Gaussian sources as sampling problems: the error is the exact Kullback-Leibler divergence."""
+"""Gaussian sources: with a spectrum drawn anew each episode, or with that of an image set.
+
+The error is the exact Kullback-Leibler divergence in nats.
+"""
 
 from __future__ import annotations
 
-from copy import copy
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from schedrl.environments.sampling.batches import State
-from schedrl.environments.sampling.references import Scales
+from schedrl import data
+from schedrl.data import AnyData
+from schedrl.environments.sampling.source_kind import Features, Rows, Scales, SourceBatch, SourceKind, State
 from schedrl.schedules.conversions import FloatArray
+from schedrl.sources import Gaussian
 from schedrl.sources.gaussian.divergences import kl
+from schedrl.sources.gaussian.families import AnySpectrumFamily
 from schedrl.sources.gaussian.geodesic import geodesic_sigmas
 from schedrl.sources.gaussian.laws import gamma_star
 from schedrl.sources.gaussian.recursions import SamplerName, cosine_sine, transition
 
-__all__ = ["GaussianBatch"]
+__all__ = ["GaussianBatch", "GaussianSource", "ImageSource", "image_spectrum"]
+
+
+class _SpectralSource(SourceKind):
+    """Common part of the Gaussian sources.
+
+    Attributes:
+        quantiles: Points of the spectrum that the agent sees.
+    """
+
+    spectral: ClassVar[bool] = True
+    has_spectrum: ClassVar[bool] = True
+
+    quantiles: Annotated[int, Field(ge=1, le=64)] = 8
+
+    @property
+    def feature_widths(self) -> Features:
+        k = self.quantiles
+        return ("spectrum", k), ("angle", k), ("deficit", k), ("speed", 1), ("ahead", 1)
+
+
+class GaussianSource(_SpectralSource):
+    """A Gaussian with a spectrum drawn anew each episode.
+
+    Attributes:
+        spectrum: The family it is drawn from.
+        quantiles: Points of the spectrum that the agent sees.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    spectrum: AnySpectrumFamily
+
+    @property
+    def num_uniforms(self) -> int:
+        return self.spectrum.num_uniforms
+
+    def batch(self, count: int, sampler: SamplerName) -> GaussianBatch:
+        shown = self.spectrum.draw(np.full((1, self.num_uniforms), 0.5))
+        eigenvalues, weights = (np.repeat(part, count, axis=0) for part in shown)
+        # A family without random numbers has one spectrum.
+        return GaussianBatch(eigenvalues, weights, sampler, self.quantiles, shared=self.num_uniforms == 0)
+
+    def assign(self, batch: Any, rows: Rows, uniforms: FloatArray) -> None:
+        batch.assign(rows, *self.spectrum.draw(uniforms))
+
+
+class ImageSource(_SpectralSource):
+    """The Gaussian with the spectrum of an image set's training images, the same in every episode.
+
+    Attributes:
+        data: The image set.
+        floor: Smallest standard deviation kept: smaller ones are noise to a model whose last level is this.
+        quantiles: Points of the spectrum that the agent sees.
+    """
+
+    kind: Literal["images"] = "images"
+    data: AnyData
+    floor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
+
+    @property
+    def title(self) -> str:
+        return self.data.name
+
+    @property
+    def image_sets(self) -> tuple[AnyData, ...]:
+        return (self.data,)
+
+    @property
+    def num_uniforms(self) -> int:
+        return 0
+
+    def batch(self, count: int, sampler: SamplerName) -> GaussianBatch:
+        eigenvalues = np.tile(image_spectrum(self.data, self.floor), (count, 1))
+        return GaussianBatch(eigenvalues, np.ones_like(eigenvalues), sampler, self.quantiles, shared=True)
+
+    def assign(self, batch: Any, rows: Rows, uniforms: FloatArray) -> None:
+        """Keep the spectrum: it is the same in every episode."""
+
+
+@cache
+def image_spectrum(images: AnyData, floor: float) -> FloatArray:
+    """Eigenvalues of the training images' covariance, floored, descending. Computed once in a process.
+
+    Raises:
+        SchedrlError: The images are missing.
+    """
+    return np.array(Gaussian.from_images(data.load(images).train, floor=floor).eigenvalues)
+
 
 _SMALLEST, _SMALLEST_SEEN = 1e-300, 1e-30
-"""Below it a variance counts as this, so that its logarithm is a number; the same for what is shown of one."""
+"""Smaller variances count as this, so that their logarithms are finite: exactly, and in observations."""
 
 
-class GaussianBatch:
-    """Spectra of covariance, one per row; the state is the variance along every eigenvector in VP x-space.
+class GaussianBatch(SourceBatch):
+    """Spectra of covariances, one per row; the state is the variance along every eigenvector in VP x-space.
 
-    Inside, rows are the last axis: what differs between rows alone (a noise level, say) then meets eigenvalues in long
-    inner loops, which is worth a factor of three.
+    Inside, rows are the last axis, so that inner loops are long; that is three times as fast.
 
     Args:
         eigenvalues: ``[B, E]``, positive, descending.
-        weights: ``[B, E]``, how often each counts; 0 pads rows with fewer eigenvalues, at the end.
-        sampler: Which sampler.
-        quantiles: Points of the spectrum that are seen.
-        shared: All sources there can be have one spectrum, whose geodesic is then that of all its eigenvalues.
+        weights: ``[B, E]``, multiplicity of each; 0 pads rows with fewer eigenvalues, at the end.
+        sampler: The sampler.
+        quantiles: Points of the spectrum that the agent sees.
+        shared: All sources have one spectrum; the geodesic is then that of all eigenvalues, not of the quantiles.
     """
+
+    knows_optimum: ClassVar[bool] = True
+    by_row: ClassVar[tuple[str, ...]] = (
+        "_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -54,7 +153,7 @@ class GaussianBatch:
         self._shown_spectrum = np.zeros((quantiles, rows), dtype=np.float32)
         self._low = np.zeros((quantiles, rows), dtype=np.int64)
         self._share = np.zeros((quantiles, rows))
-        # Where every row has as many eigenvalues as are seen, the quantiles are the eigenvalues.
+        # If every row has as many eigenvalues as the agent sees, the quantiles are the eigenvalues.
         self._complete = len(self._spectra) == quantiles and bool(weights.all())
         self._geodesic: FloatArray | None = None
         self._prepare(np.arange(rows))
@@ -69,7 +168,7 @@ class GaussianBatch:
         """``[B, E]``."""
         return self._weights.T
 
-    def assign_spectra(self, rows: NDArray[np.int64], eigenvalues: FloatArray, weights: FloatArray) -> None:
+    def assign(self, rows: Rows, eigenvalues: FloatArray, weights: FloatArray) -> None:
         """Put new spectra into some rows."""
         self._spectra[:, rows], self._weights[:, rows] = eigenvalues.T, weights.T
         if self._complete and not weights.all():
@@ -77,24 +176,25 @@ class GaussianBatch:
             rows = np.arange(self._spectra.shape[1])
         self._prepare(rows)
 
-    def take(self, rows: NDArray[np.int64]) -> GaussianBatch:
+    @property
+    def gaussian(self) -> GaussianBatch:
+        return self
+
+    def take(self, rows: Rows) -> Self:
         """The sources of some rows."""
-        taken = copy(self)
-        for name in _BY_ROW:
-            setattr(taken, name, getattr(self, name)[..., rows])
+        taken = super().take(rows)
         taken._geodesic = None if self._geodesic is None else self._geodesic[:, rows]
-        taken.scales = self.scales.take(rows)
         return taken
 
     def geodesic_angles(self) -> FloatArray:
-        """Of the quantiles that are seen; tabulated when first asked for, and from then on with every new spectrum."""
+        """Angles along the geodesic of the quantiles; tabulated at the first call, then with every new spectrum."""
         if self._geodesic is None:
             self._geodesic = np.zeros((_PLACES + 1, self._spectra.shape[1]))
             self._tabulate(np.arange(self._spectra.shape[1]))
         return self._geodesic
 
-    def start(self, rows: NDArray[np.int64]) -> State:
-        """Variance 1: samplers start from N(0, I), whatever the first level."""
+    def start(self, rows: Rows) -> State:
+        """Variance 1: samplers start from N(0, I) at any first level."""
         return (np.ones((len(self._spectra), len(rows))),)
 
     def advance(self, state: State, sigma: FloatArray, sigma_next: FloatArray) -> State:
@@ -117,7 +217,7 @@ class GaussianBatch:
     def parts(
         self, state: State, sigma: FloatArray, grids: FloatArray | None = None
     ) -> dict[str, FloatArray]:
-        """The divergence in both directions."""
+        """Divergence of the output from the source, ``kl``, and of the source from the output."""
         ratio = _ratio(state[0], self._spectra, sigma).T
         return {
             "kl": kl(ratio, weights=self.weights),
@@ -125,12 +225,12 @@ class GaussianBatch:
         }
 
     def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
-        """Write what can be seen into ``out``, ``[entries, B]``.
+        """Write the features ``[entries, B]``.
 
         ``spectrum`` log(λ/γ*²)/4; ``angle`` φ = atan(σ/√λ) in units of π/2; ``deficit`` log of the variance over that
-        of the exact marginal; ``speed`` and ``ahead`` log of the metric dφ/dθ, with θ = atan(σ/γ*), here and in root
-        mean square over the way that is left, averaged over the spectrum with the final errors to expect as weights
-        (THEORY 3.4; the closed form of the path is that of 3.3).
+        of the exact marginal; ``speed`` log of the metric dφ/dθ here, with θ = atan(σ/γ*), and ``ahead`` the log of its
+        root mean square over the remaining path. Both are averaged over the spectrum with the expected final errors as
+        weights (THEORY 3.4; the closed form of the path is that of 3.3).
         """
         seen = self._seen_variance(state[0])
         # In blocks whose temporaries stay in the cache.
@@ -149,12 +249,12 @@ class GaussianBatch:
         kept = _ratio(variance, self._seen[:, part], sigma)
         deficit = np.log(np.maximum(kept, _SMALLEST_SEEN, dtype=np.float32))
         scaled = root / near.astype(np.float32)
-        angle = _angle(np.multiply(cosine, scaled, dtype=np.float32), sine)
+        angle = fast_angle(np.multiply(cosine, scaled, dtype=np.float32), sine)
         marginal = np.square(scaled * cosine)
         marginal += sine * sine
         speed = scaled / marginal
         weight = np.square(angle)
-        weight -= deficit  # what is lost already, as far as it is a loss, and what the rest will cost
+        weight -= deficit  # the error so far, where variance was lost, and the error still to come
         np.maximum(weight, np.float32(1e-6), out=weight)
         total = weight.sum(axis=0)
         # sin 2φ / 4 = √λ σ / 2(λ + σ²), which is (√λ/γ) sin θ cos θ / 2 over the marginal.
@@ -168,29 +268,27 @@ class GaussianBatch:
         np.multiply(angle, np.float32(2.0 / np.pi), out=shown[self.quantiles : 2 * self.quantiles])
         shown[2 * self.quantiles : -2] = deficit
         shown[-2] = 0.5 * np.log(weight.sum(axis=0) / total)
-        # At data there is no way left, and the metric ahead is the metric there.
+        # At data the path ends, and the metric ahead is the metric there.
         moving = theta > 0.0
         mean_path = path.sum(axis=0) / (total * np.where(moving, theta, 1.0))
         shown[-1] = np.where(moving, 0.5 * np.log(np.where(moving, mean_path, 1.0)), shown[-2])
 
     def targets(self) -> dict[str, FloatArray]:
-        """Zero divergence."""
         none = np.zeros(self._spectra.shape[1])
         return {"kl": none, "reverse_kl": none}
 
     def parameters(self) -> dict[str, FloatArray]:
-        """The spectra."""
         return {"eigenvalues": self.eigenvalues, "weights": self.weights}
 
-    def _prepare(self, rows: NDArray[np.int64]) -> None:
+    def _prepare(self, rows: Rows) -> None:
         spectra, weights = self._spectra[:, rows], self._weights[:, rows]
         near = gamma_star(spectra.T, weights.T)
         self.scales.near[rows] = near
         self.scales.far[rows] = np.sqrt(spectra[0])
-        # Quantiles of the spectrum: equally spaced places among the eigenvalues that count.
         if self._complete:
             self._show(rows, spectra, near)
             return
+        # Quantiles of the spectrum, at equally spaced places among the eigenvalues with a weight.
         count = (weights > 0.0).sum(axis=0)
         at = (np.arange(self.quantiles)[:, None] + 0.5) / self.quantiles * count - 0.5
         at = np.clip(at, 0.0, count - 1.0)
@@ -203,17 +301,17 @@ class GaussianBatch:
         self._low[:, rows], self._share[:, rows] = low, share
         self._show(rows, np.exp(seen), near)
 
-    def _show(self, rows: NDArray[np.int64], seen: FloatArray, near: FloatArray) -> None:
+    def _show(self, rows: Rows, seen: FloatArray, near: FloatArray) -> None:
         self._seen[:, rows], self._root[:, rows] = seen, np.sqrt(seen)
         self._shown_spectrum[:, rows] = 0.25 * np.log(seen / (near * near))
         if self._geodesic is not None:
             self._tabulate(rows)
 
-    def _tabulate(self, rows: NDArray[np.int64]) -> None:
+    def _tabulate(self, rows: Rows) -> None:
         assert self._geodesic is not None
-        # Runs of a group share a source.
+        # Runs that are seeded alike share a source.
         shown, places = np.unique(self._seen[:, rows], axis=1, return_inverse=True)
-        # Not whenever the rows happen to be alike: a source's grid must not depend on what is solved beside it.
+        # It must not matter whether the rows happen to be alike: a grid does not depend on the other rows.
         if self._shared:
             levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
         else:
@@ -221,16 +319,13 @@ class GaussianBatch:
         self._geodesic[:, rows] = np.arctan(levels[places.ravel(), ::-1].T / self.scales.near[rows])
 
     def _seen_variance(self, variance: FloatArray) -> FloatArray:
-        """Variances at the quantiles that are seen."""
+        """Variances at the quantiles."""
         if self._complete:
             return variance
         high = np.minimum(self._low + 1, len(variance) - 1)
         low = np.take_along_axis(variance, self._low, axis=0)
         return low + self._share * (np.take_along_axis(variance, high, axis=0) - low)
 
-
-_BY_ROW = ("_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share")
-"""What a batch knows of every source, ``[..., B]``."""
 
 _BLOCK = 1024
 """Environments whose features are computed together."""
@@ -243,7 +338,7 @@ _ARCTAN = (0.0028662257, -0.0161657367, 0.0429096138, -0.0752896400, 0.106562639
 """Abramowitz & Stegun 4.4.49: arctan t = t (1 + t² (…)) to 2e-8 on [−1, 1], highest power first."""
 
 
-def _angle(cosine: NDArray[np.float32], sine: NDArray[np.float32]) -> NDArray[np.float32]:
+def fast_angle(cosine: NDArray[np.float32], sine: NDArray[np.float32]) -> NDArray[np.float32]:
     """atan(sine / cosine) of non-negative numbers not both 0, to single precision; NumPy's takes six times as long."""
     ratio = (sine - cosine) / (sine + cosine)
     square = np.square(ratio)

@@ -1,0 +1,274 @@
+"""What an agent decides in a sampling environment: how far the next step goes, relative to a reference grid.
+
+A reference grid maps a place w in [0, 1] (0 at data, 1 at noise) to a noise level. N steps of equal length in w are the
+grid itself, which a sampler walks if the agent does nothing. The map between its levels decides how far an action of a
+given size moves a step, but not which grids can be reached.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Annotated, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from schedrl.environments.sampling.source_kind import SourceBatch
+from schedrl.errors import Spec
+from schedrl.schedules import AnyGridLaw
+from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import Sigma
+
+__all__ = [
+    "AnyReference",
+    "GeodesicReference",
+    "LawReference",
+    "Placement",
+    "ReferenceGrid",
+    "TangentReference",
+    "TwoScaleReference",
+]
+
+Counts = NDArray[np.int64]
+
+
+class ReferenceGrid(Spec, ABC):
+    """One way of placing steps, and of measuring a place between them.
+
+    Attributes:
+        name: Name in the variant.
+        needs_spectrum: Whether it is computed from the spectrum of a Gaussian.
+    """
+
+    name: str
+    needs_spectrum: ClassVar[bool] = False
+
+    @property
+    def first_level(self) -> float:
+        """Noise level at w = 1."""
+        return math.inf
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if it is no grid from noise to data."""
+
+    @abstractmethod
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """Noise levels at places w ``[B]`` of grids with ``total`` steps ``[B]``."""
+
+    @abstractmethod
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """Places of noise levels ``[B]``, the inverse of :meth:`sigma`."""
+
+
+class TangentReference(ReferenceGrid):
+    r"""The tangent law :math:`\sigma = \gamma \tan(\pi w / 2)`, from infinity to 0.
+
+    Attributes:
+        gamma: γ; when absent each source's own γ* (THEORY 3.6), the best of the family for many steps.
+    """
+
+    name: Literal["tangent"] = "tangent"
+    gamma: Sigma | None = None
+
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """γ tan(πw/2); exactly infinite at w = 1."""
+        levels = self._scale(sources) * np.tan(0.5 * np.pi * place)
+        return np.where(place < 1.0, levels, np.inf)
+
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """(2/π) atan(σ/γ)."""
+        return np.asarray(np.arctan(sigma / self._scale(sources)) * (2.0 / np.pi))
+
+    def _scale(self, sources: SourceBatch) -> FloatArray | float:
+        return sources.scales.near if self.gamma is None else self.gamma
+
+
+class TwoScaleReference(ReferenceGrid):
+    r"""log σ linear in logit w, through the source's two scales: near at w = ``margin``, far at w = 1 − ``margin``.
+
+    It spreads the steps evenly between the noise levels at which something happens. Runs from infinity to 0.
+
+    Attributes:
+        margin: Share of the steps beyond each scale.
+    """
+
+    name: Literal["two-scale"] = "two-scale"
+    margin: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """exp(middle + slope · logit w)."""
+        middle, slope = self._line(sources)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.exp(middle + slope * (np.log(place) - np.log1p(-place))))
+
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        """The logistic function of (log σ − middle) / slope."""
+        middle, slope = self._line(sources)
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(1.0 / (1.0 + np.exp((middle - np.log(sigma)) / slope)))
+
+    def _line(self, sources: SourceBatch) -> tuple[FloatArray, FloatArray]:
+        near, far = np.log(sources.scales.near), np.log(sources.scales.far)
+        # Steps need some length even if the scales coincide.
+        slope = np.maximum(far - near, 1.0) / (2.0 * (math.log1p(-self.margin) - math.log(self.margin)))
+        return 0.5 * (near + far), slope
+
+
+class GeodesicReference(ReferenceGrid):
+    """The weighted geodesic of each Gaussian source, from infinity to 0: the best grid for many DDIM steps.
+
+    It is that of the quantiles of the spectrum that the agent sees (of the whole spectrum where all sources share one),
+    tabulated at 256 places and linear in atan(σ / near) between them.
+    """
+
+    name: Literal["geodesic"] = "geodesic"
+    needs_spectrum: ClassVar[bool] = True
+
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        angles = sources.geodesic_angles()
+        angle = _between(angles, place * (len(angles) - 1))
+        return _level(angle, place, sources)
+
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        angles = sources.geodesic_angles()
+        return _found(angles, np.arctan(sigma / sources.scales.near), np.full(len(sigma), len(angles) - 1))
+
+
+class LawReference(ReferenceGrid):
+    """A named grid of :mod:`schedrl.schedules` at any number of steps, linear in atan(σ / near) between its levels.
+
+    Attributes:
+        grid: The law.
+    """
+
+    name: Literal["law"] = "law"
+    grid: AnyGridLaw
+
+    @property
+    def first_level(self) -> float:
+        return self.grid.grid(1).sigmas[0]
+
+    def check(self) -> None:
+        if (last := self.grid.grid(1).sigmas[-1]) > 0.0:
+            raise ValueError(f"action.reference: grid '{self.grid.name}' must end at 0 (ends at {last:g})")
+
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        at = place * total
+        levels = _level(_between(self._angles(total, sources), at), place, sources)
+        # On a level of the law it is that level, without the rounding of the tangent.
+        nearest = np.rint(at).astype(np.int64)
+        exact = _levels(self.grid, int(total.max()))[total, nearest]
+        return np.where(at == nearest, exact, levels)
+
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        return _found(self._angles(total, sources), np.arctan(sigma / sources.scales.near), total)
+
+    def _angles(self, total: Counts, sources: SourceBatch) -> FloatArray:
+        """Ascending angles of the levels ``[steps + 1, B]``, padded with values beyond the last."""
+        levels = _levels(self.grid, int(total.max()))[total].T
+        return np.where(np.isnan(levels), _BEYOND, np.arctan(levels / sources.scales.near))
+
+
+_BEYOND = 4.0
+"""An angle that no level has."""
+
+
+@cache
+def _levels(law: AnyGridLaw, most: int) -> FloatArray:
+    """Ascending levels of the law at every number of steps, ``[most + 1, most + 1]``, padded with NaN."""
+    table = np.full((most + 1, most + 1), np.nan)
+    for steps in range(1, most + 1):
+        table[steps, : steps + 1] = law.grid(steps).sigma_array[::-1]
+    return table
+
+
+def _between(table: FloatArray, at: FloatArray) -> FloatArray:
+    """Values ``[B]`` at fractional rows ``at`` of a table with a column per source, at most its last row."""
+    index = np.minimum(at.astype(np.int64), len(table) - 2)
+    share, columns = at - index, np.arange(len(at))
+    # A share of 0 must not meet a padded row.
+    above = np.where(share > 0.0, table[index + 1, columns], 0.0)
+    return np.asarray(table[index, columns] * (1.0 - share) + above * share)
+
+
+def _level(angle: FloatArray, place: FloatArray, sources: SourceBatch) -> FloatArray:
+    """Levels of angles; exactly infinite at the end of a reference that begins there."""
+    levels = sources.scales.near * np.tan(np.minimum(angle, 0.5 * np.pi))
+    return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, levels)
+
+
+def _found(table: FloatArray, angle: FloatArray, last: Counts) -> FloatArray:
+    """Where in [0, 1] an ascending table, whose last row is ``last``, has the angles ``[B]``."""
+    index = np.clip((table <= angle).sum(axis=0) - 1, 0, last - 1)
+    columns = np.arange(len(angle))
+    low, high = table[index, columns], table[index + 1, columns]
+    return np.asarray(np.clip((index + (angle - low) / (high - low)) / last, 0.0, 1.0))
+
+
+AnyReference = Annotated[
+    TangentReference | TwoScaleReference | GeodesicReference | LawReference, Field(discriminator="name")
+]
+"""Any reference grid, chosen by ``name``."""
+
+
+class Placement(Spec):
+    r"""The next step's share of the remaining way.
+
+    At place w with n steps left, the next place is :math:`w' = w (1 - s)` with
+    :math:`\mathrm{logit}\, s = \mathrm{logit}(1/n) + scale \cdot a`. Action 0 goes 1/n of the way, so zeros from start
+    to end give the reference grid. The last step always ends at data.
+
+    Attributes:
+        reference: The grid along which w is measured.
+        scale: Change of the logit at action ±1.
+
+    Examples:
+        >>> placement = Placement()
+        >>> step = lambda a: placement.next_place(np.array([0.5]), np.array([5]), np.array([a])).item()
+        >>> step(0.0), step(1.0) < 0.4 < step(-1.0) < 0.5
+        (0.4, True)
+    """
+
+    reference: AnyReference = TangentReference()
+    scale: Annotated[float, Field(gt=0.0, le=50.0)] = 3.0
+
+    def space(self) -> gym.spaces.Box:
+        """Box of [−1, 1], one entry."""
+        return gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def next_place(self, place: FloatArray, remaining: Counts, action: FloatArray) -> FloatArray:
+        """Places after a step, ``[B]``.
+
+        Args:
+            place: w, in (0, 1].
+            remaining: n, the steps left, this one included; the last goes all the way.
+            action: In [−1, 1].
+        """
+        others = np.maximum(remaining - 1, 0) * np.exp(-self.scale * action)
+        moved: FloatArray = place * (others / (1.0 + others))
+        return moved
+
+    def encode(
+        self, sigma: FloatArray, wanted: FloatArray, remaining: Counts, total: Counts, sources: SourceBatch
+    ) -> NDArray[np.float32]:
+        """Actions ``[B, 1]`` that step from level ``sigma`` to ``wanted``, clipped to the box.
+
+        Args:
+            sigma: Present levels.
+            wanted: Next levels, below them.
+            remaining: Steps left, this one included.
+            total: Steps of the episode.
+            sources: The sources.
+        """
+        here, there = (self.reference.place(level, total, sources) for level in (sigma, wanted))
+        with np.errstate(divide="ignore"):
+            # The odds of the wanted share against those of an even step; infinite at either end of the way.
+            odds = (
+                np.log(np.maximum(here - there, 0.0)) - np.log(there) + np.log(np.maximum(remaining - 1, 1))
+            )
+        action = np.where(remaining > 1, odds / self.scale, 0.0)
+        return action.clip(-1.0, 1.0).astype(np.float32)[:, None]
