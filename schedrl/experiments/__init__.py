@@ -1,1 +1,1 @@
-"""What the papers' experiments share: how runs are driven and watched, sampled and judged."""
+"""The two papers' experiments: one runner, table and report; per paper its rows, claims and figures."""

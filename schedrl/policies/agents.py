@@ -118,10 +118,13 @@ class Agent(Spec):
         """Optimizer steps that finding or training it took; sampler steps, where nothing is trained."""
         return 0
 
+    def definition(self) -> object:
+        """Everything in the definition but the description, as plain data; the hash of a trained agent's weights."""
+        return self.model_dump(mode="json", exclude={"description"})
+
     def definition_hash(self) -> str:
         """SHA-256 of everything in the definition but the description; of a trained agent's weights."""
-        definition = json.dumps(self.model_dump(mode="json", exclude={"description"}), sort_keys=True)
-        return hashlib.sha256(definition.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()
 
     def acts_in(self, variant: Variant) -> bool:
         """Whether this kind of agent is for an environment."""
@@ -532,6 +535,9 @@ class TrainedAgent(Agent):
         """Steps that its training took."""
         file = self.file()
         return file.optimizer_steps or file.timesteps
+
+    def definition(self) -> object:
+        return self.definition_hash()
 
     def definition_hash(self) -> str:
         """SHA-256 of its weights."""

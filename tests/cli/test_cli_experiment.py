@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from schedrl.experiments.ava_dsc.rows import setting_for
+from schedrl.experiments.ava_dsc import AVADSCExperiment
 
 
 class Run(Protocol):
@@ -63,6 +63,6 @@ def test_bad_input_is_one_line(run: Run, words: tuple[str, ...], message: str, t
 
 def test_settings_are_for_every_image_set() -> None:
     for name in ("digits", "fashion-mnist", "cifar10"):
-        setting = setting_for(name)
+        setting = AVADSCExperiment.make_setting(name)
         assert setting.fixed_rate in setting.rates
         assert setting.steps % setting.measure_every == 0

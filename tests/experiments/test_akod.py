@@ -12,14 +12,13 @@ import pytest
 from schedrl import data
 from schedrl.diffusion.training_spec import MSFISpec
 from schedrl.errors import SchedrlError
-from schedrl.experiments.akod import runner
-from schedrl.experiments.akod.claims import claims, first_lines
-from schedrl.experiments.akod.records import Run
-from schedrl.experiments.akod.report import write_akod_report
-from schedrl.experiments.akod.rows import ROWS, Row, Sampling, Setting, network_of, setting_for, step_flops
-from schedrl.experiments.akod.runner import load_experiment, make_plan, run_experiment, train_row
-from schedrl.experiments.akod.table import Entry, entries
-from schedrl.experiments.plan import PLAN, rows_by_name
+from schedrl.experiments import runner
+from schedrl.experiments.akod import ROWS, AKODExperiment, AKODRow, step_flops
+from schedrl.experiments.experiment import EXPERIMENT, ExperimentRow
+from schedrl.experiments.paper_report import write_experiment_report
+from schedrl.experiments.records import ExperimentRun, ExperimentSetting, Sampling
+from schedrl.experiments.row_runs import RowRuns
+from schedrl.experiments.runner import lay_out, load_experiment, run_experiment
 
 TINY: dict[str, Any] = {
     "data.limit": 60,
@@ -36,26 +35,29 @@ TINY: dict[str, Any] = {
 SOME = ("plain", "msfi", "modulation", "akod-tangent-dsc")
 
 
-def named(*names: str) -> list[Row]:
-    return rows_by_name(ROWS, names)
+def named(*names: str) -> list[ExperimentRow]:
+    return AKODExperiment.rows_named(names)
 
 
 @pytest.fixture(scope="module")
-def setting() -> Setting:
+def setting() -> ExperimentSetting:
     ways = (Sampling(sampler="ddpm", steps=5), Sampling(sampler="ddim", steps=2))
-    return setting_for("digits", TINY, measure_every=4, samples=40, samplings=ways, extractor="pca")
+    return AKODExperiment.make_setting(
+        "digits", TINY, measure_every=4, samples=40, samplings=ways, extractor="pca"
+    )
 
 
 @pytest.fixture(scope="module")
-def finished(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(setting: ExperimentSetting, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("akod")
-    run_experiment(make_plan(setting, named(*SOME), 2), folder)
+    run_experiment(lay_out(AKODExperiment, setting, named(*SOME), 2), folder)
     return folder
 
 
 def without_times(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("created", "step_seconds")} for line in lines]
+    measured = ("created", "step_seconds", "train_images_per_second", "sampled_images_per_second")
+    return [{k: v for k, v in line.items() if k not in measured} for line in lines]
 
 
 # --- rows ---
@@ -77,20 +79,19 @@ def test_every_part_alone_together_and_under_both_optimizers() -> None:
     assert table["akod"].kernel == "akod"
     assert len({row.fingerprint for row in ROWS}) == len(ROWS)
     with pytest.raises(ValueError, match="exactly one of schedule and kernel"):
-        Row(name="none", what="")
+        AKODRow(name="none", what="")
 
 
 def test_the_wide_network_costs_what_msfi_does() -> None:
-    made = setting_for("digits")
+    made = AKODExperiment.make_setting("digits")
     shape = data.load(made.variant.data).image_shape
     flops = {
-        row.name: step_flops(network_of(row, made.variant.training.network, shape), shape)
-        for row in named("plain", "msfi", "wide", "modulation")
+        row.name: step_flops(row.network(made), shape) for row in named("plain", "msfi", "wide", "modulation")
     }
     assert flops["wide"] == pytest.approx(flops["msfi"], rel=0.05)
     assert 1.5 < flops["msfi"] / flops["plain"] < 2.5
     assert flops["modulation"] == pytest.approx(flops["plain"], rel=0.02)
-    wide = network_of(named("wide")[0], made.variant.training.network, shape)
+    wide = named("wide")[0].network(made)
     assert wide.msfi is None
     assert not wide.modulation
 
@@ -98,18 +99,19 @@ def test_the_wide_network_costs_what_msfi_does() -> None:
 # --- the folder ---
 
 
-def test_files_and_report(finished: Path, setting: Setting) -> None:
-    done = load_experiment(finished)
+def test_files_and_report(finished: Path, setting: ExperimentSetting) -> None:
+    done = load_experiment(AKODExperiment, finished)
     assert len(done.runs) == len(SOME) * 2
-    table = {entry.row: entry for entry in entries(done)}
+    table = {entry.row: entry for entry in done.table()}
     for name, entry in table.items():
         for run in entry.runs:
+            assert isinstance(run.frechet, dict)
             assert run.frechet.keys() == {"DDPM 5", "DDIM 2"}
             assert run.steps == (4, 8)
             assert bool(run.surrogate_error) == (name in ("msfi", "akod-tangent-dsc"))
     assert table["msfi"].step_flops > 1.5 * table["plain"].step_flops
     assert table["plain"].runs[0].seed != table["plain"].runs[1].seed
-    page = write_akod_report(finished).read_text(encoding="utf-8")
+    page = write_experiment_report(finished, done).read_text(encoding="utf-8")
     markdown = (finished / "report.md").read_text(encoding="utf-8")
     for text in (page, markdown):
         assert "8.8 %" in text
@@ -121,12 +123,12 @@ def test_files_and_report(finished: Path, setting: Setting) -> None:
 
 
 def test_a_killed_experiment_goes_on_to_the_same_lines(
-    setting: Setting, finished: Path, tmp_path: Path
+    setting: ExperimentSetting, finished: Path, tmp_path: Path
 ) -> None:
     content = (finished / runner.RUNS).read_bytes()
     lines = content.splitlines(keepends=True)
     (tmp_path / runner.RUNS).write_bytes(b"".join(lines[:3]) + lines[3][:50])
-    _, notes = run_experiment(make_plan(setting, named(*SOME), 2), tmp_path)
+    _, notes = run_experiment(lay_out(AKODExperiment, setting, named(*SOME), 2), tmp_path)
     assert len(notes) == 1
     key = json.dumps
     first, second = (without_times(folder / runner.RUNS) for folder in (finished, tmp_path))
@@ -134,17 +136,17 @@ def test_a_killed_experiment_goes_on_to_the_same_lines(
 
 
 def test_nothing_is_done_twice_and_seeds_join(
-    setting: Setting, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: ExperimentSetting, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (runner.RUNS, PLAN):
+    for name in (runner.RUNS, EXPERIMENT):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     before = (tmp_path / runner.RUNS).read_bytes()
-    done, _ = run_experiment(make_plan(setting, named("plain"), 3), tmp_path)
-    assert len(done.plan.rows) == len(SOME)
-    assert len(done.plan.seeds) == 3
+    done, _ = run_experiment(lay_out(AKODExperiment, setting, named("plain"), 3), tmp_path)
+    assert len(done.experiment.rows) == len(SOME)
+    assert len(done.experiment.seeds) == 3
     assert (tmp_path / runner.RUNS).read_bytes().startswith(before)
-    monkeypatch.setattr(runner, "train_row", lambda *_, **__: pytest.fail("it trained again"))
-    run_experiment(make_plan(setting, named(*SOME), 2), finished)
+    monkeypatch.setattr(ExperimentRow, "train", lambda *_, **__: pytest.fail("it trained again"))
+    run_experiment(lay_out(AKODExperiment, setting, named(*SOME), 2), finished)
 
 
 def test_a_kernel_decides_as_in_its_environment(tiny: dict[str, Any]) -> None:
@@ -154,12 +156,12 @@ def test_a_kernel_decides_as_in_its_environment(tiny: dict[str, Any]) -> None:
     from schedrl.policies.dko import DKO
 
     short = {"episode.steps_per_phase": 6, "bound.images": 8, "test_bound.images": 8}
-    made = setting_for("digits", short, measure_every=6)
+    made = AKODExperiment.make_setting("digits", short, measure_every=6)
     (row,) = named("akod")
-    trained = train_row(row, made, [1_000_000])
+    trained = row.train(made, [1_000_000])
     images = data.load(made.variant.data).train
     law = DKO.load("ppo", "schedrl/DigitsAKOD-v0").schedule(images[:32])
-    population = Population(made.training(row), images, 1)
+    population = Population(row.variant(made).training, images, 1)
     population.start(0, 1_000_000)
     population.train(ScheduleNoise.of([law], 1000, betas=True), 6)
     np.testing.assert_array_equal(trained.population.weights.numpy(), population.weights.numpy())
@@ -181,8 +183,9 @@ def test_what_cannot_be_done_is_said_before_any_work(
         k: v for k, v in TINY.items() if not (k.startswith("test_bound.") and "test_bound" in overrides)
     }
     with pytest.raises(SchedrlError, match=message):
-        make_plan(
-            setting_for("digits", {**changed, **overrides}, **{"extractor": "pca", **fields}),
+        lay_out(
+            AKODExperiment,
+            AKODExperiment.make_setting("digits", {**changed, **overrides}, **{"extractor": "pca", **fields}),
             named("plain", "akod"),
             2,
         )
@@ -194,11 +197,11 @@ def test_what_cannot_be_done_is_said_before_any_work(
 def entry(
     row: str, ends: tuple[float, ...], *, frechet: float = 10.0, seconds: float = 1.0, flops: int = 100, at: int = 40,
     lost: bool = False,
-) -> Entry:  # fmt: skip
+) -> RowRuns:  # fmt: skip
     """Runs that fall to their ends at step ``at`` of 40, and stay there."""
     steps = (10, 20, 30, 40)
     runs = [
-        Run(
+        ExperimentRun(
             row=row, row_fingerprint="", setting="", seed=seed, steps=steps,
             bounds=tuple(9.0 if step < at else end for step in steps), test_bound=end,
             frechet={"DDPM 1000": None if lost else frechet * (1 + 0.01 * seed)}, extractor="pca", samples=9,
@@ -208,11 +211,11 @@ def entry(
         )
         for seed, end in enumerate(ends)
     ]  # fmt: skip
-    return Entry(row, tuple(runs), seconds)
+    return RowRuns(row, tuple(runs), step_seconds=seconds)
 
 
-def verdict(text: str, *table: Entry) -> str:
-    (found,) = [claim.verdict for claim in claims(table) if claim.text.startswith(text)]
+def verdict(text: str, *table: RowRuns) -> str:
+    (found,) = [claim.verdict for claim in AKODExperiment.claims(table) if claim.text.startswith(text)]
     return found
 
 
@@ -254,15 +257,21 @@ def test_complexity_is_counted() -> None:
 def test_optimizers_are_judged_apart() -> None:
     ends = {"akod": (2.0, 2.1, 2.2), "plain-dsc": (1.0, 1.1, 1.2), "akod-dsc": (2.0, 2.1, 2.3)}
     table = [PLAIN, *(entry(name, at) for name, at in ends.items())]
-    found = {c.text: c.verdict for c in claims(table) if c.text.startswith("AKOD has a better bound")}
+    found = {
+        c.text: c.verdict
+        for c in AKODExperiment.claims(table)
+        if c.text.startswith("AKOD has a better bound")
+    }
     assert list(found.values()) == ["holds", "does not hold"]
     assert [text.rsplit(" ", 1)[1] for text in found] == ["(AdamW)", "(DSC)"]
-    assert first_lines(table).startswith("AKOD minus the fixed schedule with a plain U-Net: -1.000")
-    assert first_lines([PLAIN]) == ""
+    assert AKODExperiment.summary(table).startswith(
+        "AKOD minus the fixed schedule with a plain U-Net: -1.000"
+    )
+    assert AKODExperiment.summary([PLAIN]) == ""
 
 
 def test_without_rows_there_are_no_claims() -> None:
-    assert claims([entry("msfi", (3.0, 3.1))]) == []
+    assert AKODExperiment.claims([entry("msfi", (3.0, 3.1))]) == []
 
 
 def test_rows_differ_in_what_they_say() -> None:

@@ -13,17 +13,13 @@ from schedrl import schedules
 from schedrl.diffusion.ava import AVASpec
 from schedrl.diffusion.training_spec import DSCSpec
 from schedrl.errors import SchedrlError
-from schedrl.experiments.ava_dsc import runner
-from schedrl.experiments.ava_dsc.claims import claims
-from schedrl.experiments.ava_dsc.records import Run
-from schedrl.experiments.ava_dsc.report import cells, write_experiment_report
-from schedrl.experiments.ava_dsc.rows import ROWS, Row, Setting, rows_named, setting_for
-from schedrl.experiments.ava_dsc.runner import load_experiment, make_plan, run_experiment
-from schedrl.experiments.ava_dsc.table import Entry, entries, reach
-from schedrl.experiments.ava_dsc.training import train_row
-from schedrl.experiments.plan import PLAN
-from schedrl.experiments.reach import steps_to_reach
-from schedrl.experiments.watch import Traces
+from schedrl.experiments import runner
+from schedrl.experiments.ava_dsc import ROWS, AVADSCExperiment, AVADSCRow
+from schedrl.experiments.experiment import EXPERIMENT, ExperimentRow
+from schedrl.experiments.paper_report import result_tables, write_experiment_report
+from schedrl.experiments.records import ExperimentRun, ExperimentSetting, Traces
+from schedrl.experiments.row_runs import RowRuns, steps_to_reach
+from schedrl.experiments.runner import ExperimentResults, lay_out, load_experiment, run_experiment
 
 TINY: dict[str, Any] = {
     "data.limit": 60,
@@ -42,23 +38,23 @@ SOME = ("cosine", "ava-equation", "dsc-printed", "ava-dsc-tuned")
 
 
 @pytest.fixture(scope="module")
-def setting() -> Setting:
-    return setting_for(
+def setting() -> ExperimentSetting:
+    return AVADSCExperiment.make_setting(
         "digits", TINY, measure_every=4, rates=(1e-3, 1e-2), trial_seeds=2, samples=60, sampler_steps=2,
         extractor="pca",
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def finished(setting: Setting, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(setting: ExperimentSetting, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
-    run_experiment(make_plan(setting, rows_named(SOME), 2), folder)
+    run_experiment(lay_out(AVADSCExperiment, setting, AVADSCExperiment.rows_named(SOME), 2), folder)
     return folder
 
 
 def without_times(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    measured = ("created", "train_images_per_second", "sampled_images_per_second")
+    measured = ("created", "step_seconds", "train_images_per_second", "sampled_images_per_second")
     return [{key: value for key, value in line.items() if key not in measured} for line in lines]
 
 
@@ -77,26 +73,26 @@ def test_every_reading_is_a_row() -> None:
 
 def test_a_row_has_one_law() -> None:
     with pytest.raises(ValueError, match="exactly one"):
-        Row(name="both", what="", schedule=schedules.Cosine(), ava=AVASpec(rule="prose"))
+        AVADSCRow(name="both", what="", schedule=schedules.Cosine(), ava=AVASpec(rule="prose"))
     with pytest.raises(SchedrlError, match="did you mean 'cosine'"):
-        rows_named(["cosin"])
+        AVADSCExperiment.rows_named(["cosin"])
 
 
 # --- training ---
 
 
-def test_a_run_does_not_depend_on_its_neighbours(setting: Setting) -> None:
+def test_a_run_does_not_depend_on_its_neighbours(setting: ExperimentSetting) -> None:
     for name in ("ava-equation", "dsc", "ava-prose-dsc", "ava-dsc-ppo"):
-        (row,) = rows_named([name])
-        both, alone = train_row(row, setting, 1e-2, [5, 6]), train_row(row, setting, 1e-2, [6])
+        (row,) = AVADSCExperiment.rows_named([name])
+        both, alone = row.train(setting, [5, 6], 1e-2), row.train(setting, [6], 1e-2)
         np.testing.assert_array_equal(both.bounds[:, 1], alone.bounds[:, 0])
         assert both.traces[1] == alone.traces[0]
 
 
-def test_an_agent_is_measured_like_the_others(setting: Setting) -> None:
-    row = Row(name="agent", what="", agent="ava-dsc-prose")
+def test_an_agent_is_measured_like_the_others(setting: ExperimentSetting) -> None:
+    row = AVADSCRow(name="agent", what="", agent="ava-dsc-prose")
     rare, often = (
-        train_row(row, setting.model_copy(update={"measure_every": every}), 1e-2, [3, 4]) for every in (4, 1)
+        row.train(setting.model_copy(update={"measure_every": every}), [3, 4], 1e-2) for every in (4, 1)
     )
     assert rare.steps == (4, 8)
     assert often.steps == tuple(range(1, 9))
@@ -107,11 +103,11 @@ def test_an_agent_is_measured_like_the_others(setting: Setting) -> None:
     assert gains[0] == rare.traces[0].gain[0] == pytest.approx(20.0, rel=1e-6)
 
 
-def test_without_its_constants_ava_dsc_is_its_law_alone(setting: Setting) -> None:
-    law = Row(name="law", what="", schedule=schedules.AVA())
+def test_without_its_constants_ava_dsc_is_its_law_alone(setting: ExperimentSetting) -> None:
+    law = AVADSCRow(name="law", what="", schedule=schedules.AVA())
     still = AVASpec(rule="equation", rate=0.0)
-    both = Row(name="both", what="", ava=still, dsc=DSCSpec(gamma=0.0, boost=0.0))
-    first, second = (train_row(row, setting, 1e-2, [3]) for row in (law, both))
+    both = AVADSCRow(name="both", what="", ava=still, dsc=DSCSpec(gamma=0.0, boost=0.0))
+    first, second = (row.train(setting, [3], 1e-2) for row in (law, both))
     np.testing.assert_array_equal(first.bounds, second.bounds)
     assert second.traces[0].gain == (still.initial_gain,) * len(second.steps)
 
@@ -122,16 +118,16 @@ WILD = DSCSpec(gamma=0.0, boost=1e4, max_factor=1e4, update="printed")
 @pytest.mark.parametrize(
     "row",
     [
-        Row(name="printed", what="", schedule=schedules.Cosine(), dsc=WILD),
-        Row(name="linear", what="", schedule=schedules.Linear()),
-        Row(
+        AVADSCRow(name="printed", what="", schedule=schedules.Cosine(), dsc=WILD),
+        AVADSCRow(name="linear", what="", schedule=schedules.Linear()),
+        AVADSCRow(
             name="ava-dsc", what="", ava=AVASpec(rule="prose"), dsc=WILD.model_copy(update={"update": "adam"})
         ),
     ],
     ids=lambda row: row.name,
 )
-def test_divergence_is_counted_and_no_nan_is_kept(setting: Setting, row: Row) -> None:
-    trained = train_row(row, setting, 10.0, [0, 1], steps=60)  # a rate at which the first steps go anywhere
+def test_divergence_is_counted_and_no_nan_is_kept(setting: ExperimentSetting, row: AVADSCRow) -> None:
+    trained = row.train(setting, [0, 1], 10.0, steps=60)  # a rate at which the first steps go anywhere
     lost = trained.diverged_at > 0
     assert lost.any()
     assert np.isfinite(trained.bounds).all()
@@ -146,15 +142,15 @@ def test_divergence_is_counted_and_no_nan_is_kept(setting: Setting, row: Row) ->
 
 
 def test_files_and_report(finished: Path) -> None:
-    done = load_experiment(finished)
+    done = load_experiment(AVADSCExperiment, finished)
     assert len(done.trials) == len(SOME) * 2
     assert len(done.runs) == len(SOME) * 2 * 2
-    table = entries(done)
+    table = done.table()
     assert [entry.row for entry in table] == [*SOME, *SOME]
-    assert {entry.rate for entry in table if not entry.tuned} == {done.plan.setting.fixed_rate}
+    assert {entry.rate for entry in table if not entry.tuned} == {done.experiment.setting.fixed_rate}
     best = {t.row: min((o.bound, o.rate) for o in done.trials if o.row == t.row)[1] for t in done.trials}
     assert {entry.row: entry.rate for entry in table if entry.tuned} == best
-    page = write_experiment_report(finished).read_text(encoding="utf-8")
+    page = write_experiment_report(finished, done).read_text(encoding="utf-8")
     markdown = (finished / "report.md").read_text(encoding="utf-8")
     for text in (page, markdown):
         assert "1.47" in text
@@ -165,18 +161,18 @@ def test_files_and_report(finished: Path) -> None:
 
 
 def test_a_killed_experiment_goes_on_to_the_same_lines(
-    setting: Setting, finished: Path, tmp_path: Path
+    setting: ExperimentSetting, finished: Path, tmp_path: Path
 ) -> None:
     # What a kill leaves: some lines whole, the last one cut short.
-    plan = make_plan(setting, rows_named(SOME), 2)
+    laid_out = lay_out(AVADSCExperiment, setting, AVADSCExperiment.rows_named(SOME), 2)
     for name in (runner.RUNS, runner.TRIALS):
         content = (finished / name).read_bytes()
         lines = content.splitlines(keepends=True)
         (tmp_path / name).write_bytes(b"".join(lines[:5]) + lines[5][: len(lines[5]) // 2])
     seen: list[int] = []
-    _, notes = run_experiment(plan, tmp_path, lambda progress: seen.append(progress.done))
+    _, notes = run_experiment(laid_out, tmp_path, lambda steps, _: seen.append(steps))
     assert len(notes) == 2
-    assert seen[-1] == plan.optimizer_steps
+    assert seen[-1] == laid_out.optimizer_steps
     for name in (runner.RUNS, runner.TRIALS):
         key = json.dumps
         assert sorted(map(key, without_times(tmp_path / name))) == sorted(
@@ -184,29 +180,33 @@ def test_a_killed_experiment_goes_on_to_the_same_lines(
         )
 
 
-def test_nothing_is_done_twice(setting: Setting, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "train_row", lambda *_, **__: pytest.fail("it trained again"))
-    run_experiment(make_plan(setting, rows_named(SOME), 2), finished)
+def test_nothing_is_done_twice(
+    setting: ExperimentSetting, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ExperimentRow, "train", lambda *_, **__: pytest.fail("it trained again"))
+    run_experiment(lay_out(AVADSCExperiment, setting, AVADSCExperiment.rows_named(SOME), 2), finished)
 
 
-def test_more_rows_and_seeds_join(setting: Setting, finished: Path, tmp_path: Path) -> None:
-    for name in (runner.RUNS, runner.TRIALS, PLAN):
+def test_more_rows_and_seeds_join(setting: ExperimentSetting, finished: Path, tmp_path: Path) -> None:
+    for name in (runner.RUNS, runner.TRIALS, EXPERIMENT):
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     before = without_times(tmp_path / runner.RUNS)
-    done, _ = run_experiment(make_plan(setting, rows_named(["dsc"]), 3), tmp_path)
-    assert [row.name for row in done.plan.rows] == [*SOME, "dsc"]
-    assert len(done.plan.seeds) == 3
+    done, _ = run_experiment(
+        lay_out(AVADSCExperiment, setting, AVADSCExperiment.rows_named(["dsc"]), 3), tmp_path
+    )
+    assert [row.name for row in done.experiment.rows] == [*SOME, "dsc"]
+    assert len(done.experiment.seeds) == 3
     assert without_times(tmp_path / runner.RUNS)[: len(before)] == before
-    assert {len(entry.runs) for entry in entries(done)} == {3}
+    assert {len(entry.runs) for entry in done.table()} == {3}
 
 
 def test_an_agent_that_changed_is_another_one(finished: Path) -> None:
-    done = load_experiment(finished)
-    assert done.rate_of("ava-dsc-tuned") > 0.0
-    plan = done.plan.model_copy(update={"identities": (*done.plan.identities[:3], "another")})
-    changed = runner._selected(plan, done.trials, done.runs)
+    done = load_experiment(AVADSCExperiment, finished)
+    assert done.rate_of("ava-dsc-tuned", tuned=True) in done.experiment.setting.rates
+    other = done.experiment.model_copy(update={"identities": (*done.experiment.identities[:3], "another")})
+    changed = ExperimentResults.selected(other, done.trials, done.runs)
     with pytest.raises(SchedrlError, match="trials of row 'ava-dsc-tuned' are missing"):
-        changed.rate_of("ava-dsc-tuned")
+        changed.rate_of("ava-dsc-tuned", tuned=True)
     assert not [run for run in changed.runs if run.row == "ava-dsc-tuned"]
 
 
@@ -226,25 +226,32 @@ def test_what_cannot_be_done_is_said_before_any_work(
     if "test_bound" not in overrides:
         changed = TINY
     with pytest.raises(SchedrlError, match=message):
-        make_plan(setting_for("digits", {**changed, **overrides}, **fields), rows_named(SOME), 2)
+        lay_out(
+            AVADSCExperiment,
+            AVADSCExperiment.make_setting("digits", {**changed, **overrides}, **fields),
+            AVADSCExperiment.rows_named(SOME),
+            2,
+        )
 
 
 def test_the_other_predictions_do_not_count_as_diverged() -> None:
     # An untrained network that estimates x0 has a larger ε error than one that says nothing about ε.
-    made = setting_for("digits", {**TINY, "training.prediction_type": "x0"}, measure_every=4, extractor="pca")
-    trained = train_row(rows_named(["cosine"])[0], made, 1e-3, [0, 1])
+    made = AVADSCExperiment.make_setting(
+        "digits", {**TINY, "training.prediction_type": "x0"}, measure_every=4, extractor="pca"
+    )
+    trained = AVADSCExperiment.rows_named(["cosine"])[0].train(made, [0, 1], 1e-3)
     assert (trained.diverged_at < 0).all()
 
 
-def test_another_setting_is_refused(setting: Setting, finished: Path) -> None:
+def test_another_setting_is_refused(setting: ExperimentSetting, finished: Path) -> None:
     other = setting.model_copy(update={"samples": 70})
     with pytest.raises(SchedrlError, match="another setting"):
-        run_experiment(make_plan(other, rows_named(SOME), 2), finished)
+        run_experiment(lay_out(AVADSCExperiment, other, AVADSCExperiment.rows_named(SOME), 2), finished)
 
 
 def test_no_experiment(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="has no experiment"):
-        load_experiment(tmp_path)
+        load_experiment(AVADSCExperiment, tmp_path)
 
 
 # --- the table and the verdicts ---
@@ -253,10 +260,12 @@ def test_no_experiment(tmp_path: Path) -> None:
 STEPS = (10, 20, 30, 40)
 
 
-def entry(row: str, curves: list[list[float]], *, lost: tuple[int, ...] = (), frechet: float = 1.0) -> Entry:
+def entry(
+    row: str, curves: list[list[float]], *, lost: tuple[int, ...] = (), frechet: float = 1.0
+) -> RowRuns:
     """A line whose runs end, in the test bound, where their curves do."""
     runs = [
-        Run(
+        ExperimentRun(
             row=row, row_fingerprint="", setting="", tuned=False, rate=1e-2, seed=seed, steps=STEPS,
             bounds=tuple(curve), test_bound=curve[-1], frechet=None if seed in lost else frechet + 0.01 * seed,
             extractor="pca", samples=9, diverged_at=10 if seed in lost else None, traces=Traces(),
@@ -265,7 +274,7 @@ def entry(row: str, curves: list[list[float]], *, lost: tuple[int, ...] = (), fr
         )
         for seed, curve in enumerate(curves)
     ]  # fmt: skip
-    return Entry(row, False, 1e-2, tuple(runs))
+    return RowRuns(row, tuple(runs))
 
 
 def falling(*ends: float, at: int = 4) -> list[list[float]]:
@@ -273,8 +282,8 @@ def falling(*ends: float, at: int = 4) -> list[list[float]]:
     return [[9.0] * (at - 1) + [end] * (5 - at) for end in ends]
 
 
-def verdicts(*table: Entry) -> dict[str, str]:
-    return {claim.text.split(" (")[0]: claim.verdict for claim in claims(table)}
+def verdicts(*table: RowRuns) -> dict[str, str]:
+    return {claim.text.split(" (")[0]: claim.verdict for claim in AVADSCExperiment.claims(table)}
 
 
 def test_quality_is_judged_by_the_interval() -> None:
@@ -321,8 +330,8 @@ def test_runs_that_do_not_get_there(ends: tuple[float, ...], verdict: str) -> No
 def test_a_baseline_that_diverged_decides_nothing() -> None:
     cosine = entry("cosine", falling(3.0, 3.1, 99.0), lost=(2,))
     row = entry("ava-prose-dsc", falling(2.0, 2.1, 2.2))
-    assert reach(row, cosine).runs == 2
-    found = {claim.text.split(" (")[0]: claim for claim in claims([cosine, row])}
+    assert row.reach(cosine).runs == 2
+    found = {claim.text.split(" (")[0]: claim for claim in AVADSCExperiment.claims([cosine, row])}
     quality = found["AVA-DSC has a better bound than cosine"]
     assert quality.verdict == "not decided"
     assert "1 of 3 runs of `cosine` diverged" in quality.measured
@@ -336,12 +345,9 @@ def test_iterations_to_a_quality() -> None:
     assert steps_to_reach([10, 20], [3.0, 2.0], 1.9) is None
 
 
-def test_cells_fit_the_headings() -> None:
-    from schedrl.experiments.ava_dsc.report import COLUMNS
-
-    cosine = entry("cosine", falling(3.0, 3.1))
-    shown = cells(cosine, cosine, 400)
-    assert len(shown) == len(COLUMNS)
+def test_cells_fit_the_headings(finished: Path) -> None:
+    for table in result_tables(load_experiment(AVADSCExperiment, finished)):
+        assert {len(line) for line in table.rows} == {len(table.heads)} == {len(AVADSCExperiment.columns)}
 
 
 def test_lines_hold_no_nan() -> None:
@@ -350,4 +356,4 @@ def test_lines_hold_no_nan() -> None:
     line = entry("cosine", falling(3.0)).runs[0].model_dump()
     for field in ("test_bound", "frechet", "rate"):
         with pytest.raises(ValueError, match="finite"):
-            Run.model_validate({**line, field: float("inf")})
+            ExperimentRun.model_validate({**line, field: float("inf")})
