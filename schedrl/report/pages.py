@@ -3,56 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schedrl.benchmark.manifest import Several, family_of, read_json_model
 from schedrl.files import ensure_folder
 from schedrl.report import sampling_report, training_report
-from schedrl.report.document import Block, Heading, Image, write_document
-from schedrl.report.ranking import ranking_blocks
-from schedrl.report.terminal import PrintedTable, print_table
+from schedrl.report.document import Block, Heading, Image, Table, write_document
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "FamilyReport", "print_summary", "write_report"]
+__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "print_summary", "write_report"]
 
 
-@dataclass(frozen=True)
-class FamilyReport:
-    """What reports say about environments of one family.
-
-    Attributes:
-        terminal_table: The table of one environment, from its summary.
-        report_blocks: The environment's id and its report, from a benchmark's folder and a listener.
-        together_blocks: What several environments say together, from the folders of each.
-    """
-
-    terminal_table: Callable[[Any], PrintedTable]
-    report_blocks: Callable[[Path, Callable[[str], None]], tuple[str, list[Block]]]
-    together_blocks: Callable[[Sequence[Path]], list[Block]]
+WIDTH = 100
+"""Longest line on a terminal, in characters."""
 
 
-FAMILIES = {
-    "training": FamilyReport(training_report.terminal_table, training_report.report_blocks, ranking_blocks),
-    "sampling": FamilyReport(
-        sampling_report.terminal_table, sampling_report.report_blocks, lambda folders: []
-    ),
-}
+class FamilyReport(Protocol):
+    """What a report says about the environments of one family. Summaries are of the family's own type."""
+
+    def table(self, summary: Any, *, full: bool) -> Table:
+        """The table of one environment, for a report (``full``) or a terminal; learned agents are in ``**``."""
+
+    def explanation(self, summary: Any) -> str:
+        """What the table's columns mean."""
+
+    def conclusions(self, summary: Any) -> list[str]:
+        """What follows from the table, one statement per line."""
+
+    def report_blocks(self, folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
+        """The environment's id and its report.
+
+        Args:
+            folder: Folder of a benchmark in this environment.
+            listen: Is given each step before it begins.
+        """
+
+    def together_blocks(self, folders: Sequence[Path]) -> list[Block]:
+        """What several environments of a benchmark say together; each has its folder."""
+
+
+FAMILIES: dict[str, FamilyReport] = {"training": training_report, "sampling": sampling_report}
 """The families of environments by name."""
 
 
 def print_summary(family: str, summary: Any, console: Console) -> None:
-    """Print the table of one environment.
+    """Print the table of one environment with what it means.
 
     Args:
         family: The environment's family.
         summary: Its summary.
         console: Where to print it.
     """
-    print_table(FAMILIES[family].terminal_table(summary), console)
+    from rich import box, table
+    from rich.text import Text
+
+    report = FAMILIES[family]
+    made = report.table(summary, full=False)
+    grid = table.Table(
+        box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, collapse_padding=True, show_edge=False
+    )
+    for place, head in enumerate(made.heads):
+        grid.add_column(head, justify="left" if place < made.left else "right", overflow="fold")
+    for cells in made.rows:
+        bold = "bold" if cells[0].startswith("**") else ""
+        grid.add_row(*(Text(cell.replace("**", "")) for cell in cells), style=bold)
+    width = min(console.width, WIDTH)
+    title, explanation = Text(made.caption.rstrip("."), "bold"), Text(report.explanation(summary), "dim")
+    for part in (title, grid, explanation):
+        console.print(part, width=width)
+        console.print()
+    for line in report.conclusions(summary):
+        console.print(Text(line.replace("**", "")), width=width)
 
 
 def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> Path:

@@ -20,11 +20,10 @@ from schedrl.report import sampling_figures as figures
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
 from schedrl.report.figures import image
 from schedrl.report.sections import learning_blocks, method_blocks, seed_span
-from schedrl.report.terminal import PrintedTable
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval
 
-__all__ = ["findings", "report_blocks", "results_table", "terminal_table"]
+__all__ = ["conclusions", "explanation", "report_blocks", "table", "together_blocks"]
 
 _WORDS = Sentences("sampling.txt.j2")
 
@@ -38,40 +37,20 @@ _FEW = 32
 """Sources that errors against N are averaged over."""
 
 
-def terminal_table(summary: SamplingSummary) -> PrintedTable:
-    """The table for a terminal."""
-    return PrintedTable(
-        title=_WORDS.title(summary),
-        heads=_heads(summary, full=False),
-        rows=[_cells(summary, row, full=False) for row in summary.rows],
-        bold=[row.learned for row in summary.rows],
-        left=1,
-        explanation=_WORDS.explanation(summary.yardstick, summary.learned),
-        findings=findings(summary),
-    )
-
-
-def results_table(summary: SamplingSummary) -> Table:
-    """The table for a report: every column, intervals in full."""
-    rows = []
-    for row in summary.rows:
-        name, *others = _cells(summary, row, full=True)
-        rows.append([f"**{name}**" if row.learned else name, *others])
-    return Table(_heads(summary, full=True), rows, left=1, caption=f"{_WORDS.title(summary)}.")
-
-
-def _heads(summary: SamplingSummary, *, full: bool) -> list[str]:
+def table(summary: SamplingSummary, *, full: bool) -> Table:
+    """The table of one environment, for a report (``full``) or a terminal."""
     heads = ["agent", "error", f"x {summary.yardstick}", "worst"]
     if summary.learned is not None:
         heads += [f"x {summary.learned}", "loses"]
-    if full and summary.rows:
+    if full:
         heads += [f"mean {name}".replace("_", " ") for name in summary.rows[0].parts]
-    return [*heads, "runs", "train", "ms"]
+    rows = [_cells(summary, row, full=full) for row in summary.rows]
+    return Table([*heads, "runs", "train", "ms"], rows, left=1, caption=f"{_WORDS.title(summary)}.")
 
 
 def _cells(summary: SamplingSummary, row: SamplingRow, *, full: bool) -> list[str]:
     cells = [
-        row.name,
+        f"**{row.name}**" if row.learned else row.name,
         f"{row.error:.4g}" if full else f"{row.error.value:.4g}",
         f"{row.ratio:.4f}" if full or row.ratio.high < 10.0 else f"{row.ratio:.3g}",
         _short(row.worst),
@@ -90,7 +69,12 @@ def _short(value: float) -> str:
     return f"{value:.3f}" if value < 100.0 else f"{value:.3g}"
 
 
-def findings(summary: SamplingSummary) -> list[str]:
+def explanation(summary: SamplingSummary) -> str:
+    """What the table's columns mean."""
+    return _WORDS.explanation(summary.yardstick, summary.learned)
+
+
+def conclusions(summary: SamplingSummary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
     if summary.learned is None:
         return [f"No agent here is learned. {summary.rows[0].name} has the smallest error."]
@@ -137,10 +121,10 @@ def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, lis
     listen("figures")
     blocks = [
         Heading(f"Sampling grids in {summary.env_id}", 1),
-        Bullets(tuple(findings(summary))),
+        Bullets(tuple(conclusions(summary))),
         Heading("Results"),
-        results_table(summary),
-        Paragraph(_WORDS.explanation(summary.yardstick, summary.learned)),
+        table(summary, full=True),
+        Paragraph(explanation(summary)),
         *_pictures(folder, manifest, results, summary),
         *_method(folder, manifest, results),
     ]
@@ -241,3 +225,8 @@ def _method(folder: Path, manifest: SamplingManifest, results: Sequence[Sampling
     ]
     agents = {row.label: str(row.agent.files or row.agent.name) for row in manifest.rows}
     return method_blocks(manifest, results, facts, agents, _folders(folder, manifest))
+
+
+def together_blocks(folders: Sequence[Path]) -> list[Block]:
+    """What several environments of a benchmark say together: nothing, since their errors have no common scale."""
+    return []

@@ -1,4 +1,4 @@
-"""What reports and tables say about training environments."""
+"""What reports and tables say about training environments, one or several."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from schedrl import schedules
+from schedrl.benchmark.aggregates import Aggregate, AggregateRow, aggregate_environments
 from schedrl.benchmark.manifest import TrainingManifest, load_training
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups, summarise_training
@@ -20,44 +21,40 @@ from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentence
 from schedrl.report.figures import ScheduleCurve, image
 from schedrl.report.samples import samples_blocks
 from schedrl.report.sections import learning_blocks, method_blocks, seed_span
-from schedrl.report.terminal import PrintedTable
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval, paired_difference
 
-__all__ = ["answers", "bound_bins", "findings", "report_blocks", "results_table", "terminal_table"]
+__all__ = [
+    "answers",
+    "bound_bins",
+    "conclusions",
+    "explanation",
+    "findings",
+    "report_blocks",
+    "table",
+    "together_blocks",
+]
 
 _WORDS = Sentences("training.txt.j2")
 
 _NAMED = {"hand-made": 4, "searched": 2}
 """Rows of each role that figures of schedules name beside the learned ones; the others are faint."""
 
+_PROFILES = 6
+"""Rows with a performance profile."""
+
 _KNOWN = ("cosine", "linear")
 """Schedules that every reader knows and looks for."""
 
 
-def terminal_table(summary: TrainingSummary) -> PrintedTable:
-    """The table for a terminal."""
-    heads = ("agent", "form", "test bound", "interquartile", "difference", "P", "return", "div.", "cost")
-    return PrintedTable(
-        title=_WORDS.title(summary),
-        heads=heads,
-        rows=[_cells(summary, row, full=False) for row in summary.rows],
-        bold=[row.learned for row in summary.rows],
-        left=2,
-        explanation=_WORDS.explanation(summary.reference),
-        findings=[*answers(summary), *findings(summary)],
-    )
-
-
-def results_table(summary: TrainingSummary) -> Table:
-    """The table for a report: every column, intervals in full."""
-    reference = summary.reference
-    heads = ["agent", "form", "seeds", "test bound", "interquartile mean", f"minus {reference}"]
-    heads += [f"P({reference} better)", "return", "diverged", "search cost, runs"]
-    rows = []
-    for row in summary.rows:
-        label, form, *others = _cells(summary, row, full=True)
-        rows.append([f"**{label}**" if row.learned else label, form, str(row.num_seeds), *others])
+def table(summary: TrainingSummary, *, full: bool) -> Table:
+    """The table of one environment, for a report (``full``) or a terminal."""
+    if full:
+        heads = ["agent", "form", "seeds", "test bound", "interquartile mean", f"minus {summary.reference}"]
+        heads += [f"P({summary.reference} better)", "return", "diverged", "search cost, runs"]
+    else:
+        heads = ["agent", "form", "test bound", "interquartile", "difference", "P", "return", "div.", "cost"]
+    rows = [_cells(summary, row, full=full) for row in summary.rows]
     return Table(heads, rows, caption=f"{_WORDS.title(summary)}.")
 
 
@@ -74,8 +71,9 @@ def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[st
     if probability is not None:
         chance = f"{probability:.2f}" if full and several else f"{probability.value:.2f}"
     return [
-        row.label,
+        f"**{row.label}**" if row.learned else row.label,
         row.form,
+        *([str(row.num_seeds)] if full else []),
         row.test_bound.plus_minus(".4f") if several else f"{row.test_bound.value:.4f}",
         f"{row.iqm:{digits}}" if several else f"{row.iqm.value:{digits}}",
         shown,
@@ -84,6 +82,16 @@ def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[st
         str(row.num_diverged),
         f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}",
     ]
+
+
+def explanation(summary: TrainingSummary) -> str:
+    """What the table's columns mean."""
+    return _WORDS.explanation(summary.reference)
+
+
+def conclusions(summary: TrainingSummary) -> list[str]:
+    """What follows from the table, one statement per line; the answers have their verdict in bold."""
+    return [*answers(summary), *findings(summary)]
 
 
 def answers(summary: TrainingSummary) -> list[str]:
@@ -138,8 +146,8 @@ def _opening(summary: TrainingSummary) -> list[Block]:
         Bullets(tuple(answers(summary))),
         Heading("Results"),
         Bullets(tuple(findings(summary))),
-        results_table(summary),
-        Paragraph(_WORDS.explanation(summary.reference)),
+        table(summary, full=True),
+        Paragraph(explanation(summary)),
         image("bounds", figures.bounds_figure(summary), _WORDS.bounds(), _WORDS.bounds_alt(summary)),
     ]
 
@@ -299,3 +307,62 @@ def _method(folder: Path, manifest: TrainingManifest, results: Sequence[Training
     if manifest.samples is not None:
         options += ["--samples", str(manifest.samples.count)]
     return method_blocks(manifest, results, facts, agents, _folders(folder, manifest), options)
+
+
+def together_blocks(folders: Sequence[Path]) -> list[Block]:
+    """Answers and ranking of the training environments of one benchmark, each in its folder."""
+    loaded = [load_training(folder) for folder in folders]
+    total = aggregate_environments([results for _, results in loaded], loaded[0][0].reference)
+    lines = []
+    if total is not None:
+        lines += [f"Over {len(loaded)} environments: {answer.text()}" for answer in total.answers]
+    for manifest, results in loaded:
+        summary = summarise_training(results, manifest.reference, manifest.notes)
+        lines += [f"`{summary.env_id}`: {line}" for line in answers(summary)]
+    if total is None:
+        text = "There is no ranking over all environments, because they share no row or no seed."
+        return [Bullets(tuple(lines)), Paragraph(text)]
+    drawn = _profiled(total)
+    shares = [f"{row.name} {_better(row):.0%}" for row in drawn]
+    return [
+        Bullets(tuple(lines)),
+        Heading("Over all environments"),
+        _ranking(total),
+        Paragraph(_WORDS.ranking_explanation(total)),
+        image("ranking", figures.scores_figure(total), _WORDS.ranking(), _WORDS.ranking_alt(total)),
+        image(
+            "profiles",
+            figures.profiles_figure(drawn, total.base),
+            _WORDS.profiles(),
+            _WORDS.profiles_alt(total.base, shares),
+        ),
+    ]
+
+
+def _profiled(total: Aggregate) -> list[AggregateRow]:
+    """Learned rows, the best of the other roles, the base, and the best of what is left."""
+    wanted = [row for row in total.rows if row.role == "learned"]
+    for role in ("searched", "hand-made"):
+        wanted += [row for row in total.rows if row.role == role][:1]
+    wanted += [row for row in total.rows if row.name == total.base]
+    wanted += [row for row in total.rows if row.role != "random"]
+    return list(dict.fromkeys(wanted))[:_PROFILES]
+
+
+def _better(row: AggregateRow) -> float:
+    """Share of runs with a score above 0."""
+    pairs = zip(row.profile.thresholds, row.profile.share, strict=True)
+    return next((share for threshold, share in pairs if threshold >= 0.0), 0.0)
+
+
+def _ranking(total: Aggregate) -> Table:
+    heads = ["agent", f"better than {total.base}", "optimality gap", f"P({total.reference} better)"]
+    rows = []
+    for row in total.rows:
+        numbers = ((row.score, "+.4f"), (row.gap, ".4f"), (row.probability, ".2f"))
+        cells = [
+            "" if value is None else f"{value:{spec}}" if total.num_seeds > 1 else f"{value.value:{spec}}"
+            for value, spec in numbers
+        ]
+        rows.append([f"**{row.name}**" if row.role == "learned" else row.name, *cells])
+    return Table(heads, rows, left=1, caption=_WORDS.ranking_table(total))

@@ -13,8 +13,8 @@ from scipy import stats
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.errors import SchedrlError
-from schedrl.report.terminal import WIDTH, print_table
-from schedrl.report.training_report import findings, results_table, terminal_table
+from schedrl.report.pages import WIDTH, print_summary
+from schedrl.report.training_report import findings, table
 
 MakeResult = Callable[..., TrainingResult]
 
@@ -43,7 +43,7 @@ def rows(make_result: MakeResult) -> Callable[..., list[TrainingResult]]:
 
 def printed(summary: TrainingSummary) -> str:
     stream = io.StringIO()
-    print_table(terminal_table(summary), Console(file=stream, width=WIDTH))
+    print_summary("training", summary, Console(file=stream, width=WIDTH))
     return stream.getvalue()
 
 
@@ -181,9 +181,9 @@ def test_the_printed_table_is_plain_and_fits(rows: Callable[..., list[TrainingRe
 
 def test_the_reports_table_has_the_intervals(rows: Callable[..., list[TrainingResult]]) -> None:
     summary = summarise_training(rows(ppo=OURS, cosine=WORSE))
-    table = results_table(summary)
-    assert len({len(table.heads), *map(len, table.rows)}) == 1
-    by_name = dict(zip(table.heads, table.rows[1], strict=True))
+    made = table(summary, full=True)
+    assert len({len(made.heads), *map(len, made.rows)}) == 1
+    by_name = dict(zip(made.heads, made.rows[1], strict=True))
     assert by_name["agent"] == "cosine"
     assert by_name["minus ppo"] == f"{summary.row('cosine').difference:+.4f}"
-    assert dict(zip(table.heads, table.rows[0], strict=True))["search cost, runs"] == "640"
+    assert dict(zip(made.heads, made.rows[0], strict=True))["search cost, runs"] == "640"

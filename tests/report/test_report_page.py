@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
+from schedrl.report import document
 from schedrl.report.document import (
     Block,
     Bullets,
@@ -139,3 +141,11 @@ def test_labels_bring_no_html_into_either_form() -> None:
     assert "<img" not in prose
     assert "is `<best>`" in prose
     assert code == f"```\n{label}\n````\n"
+
+
+def test_every_sentence_of_the_templates_is_used_and_there() -> None:
+    folder = Path(document.__file__).parent
+    for template in folder.glob("templates/*.txt.j2"):
+        modules = [text for path in folder.glob("*.py") if f'"{template.name}"' in (text := path.read_text())]
+        used = {name for text in modules for name in re.findall(r"_WORDS\.(\w+)\(", text)}
+        assert used == set(re.findall(r"macro (\w+)\(", template.read_text()))
