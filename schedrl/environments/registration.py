@@ -1,4 +1,4 @@
-"""Registration of variants with Gymnasium. Light: neither torch nor the definitions' models are loaded for it."""
+"""Registration of variants with Gymnasium. Importing this module loads neither torch nor the models of variants."""
 
 from __future__ import annotations
 
@@ -29,15 +29,10 @@ NAMESPACE = "schedrl"
 """Namespace of the shipped ids."""
 
 _ENTRY_POINTS = {
-    "training": (
-        "schedrl.environments.training.env:TrainingEnv",
-        "schedrl.environments.training.env:TrainingVectorEnv",
-    ),
-    "sampling": (
-        "schedrl.environments.sampling.env:SamplingEnv",
-        "schedrl.environments.sampling.env:SamplingVectorEnv",
-    ),
+    "training": "schedrl.environments.training.env:Training",
+    "sampling": "schedrl.environments.sampling.env:Sampling",
 }
+"""Per family the module, and what the names of its classes begin with."""
 
 _registered: dict[str, dict[str, Any]] = {}
 
@@ -65,20 +60,16 @@ def variant_of(env_id: str, overrides: Mapping[str, Any] | None = None) -> Train
         Traceback (most recent call last):
         schedrl.errors.SchedrlError: unknown environment 'schedrl/DigitKnots-v0'; did you mean 'schedrl/Dig...
     """
-    from schedrl.environments.variants import apply_overrides
+    from schedrl.environments.variants import parse_variant
     from schedrl.errors import unknown_name
 
     if env_id not in _registered:
         raise unknown_name("environment", env_id, _registered)
-    return apply_overrides(_registered[env_id], overrides or {})
+    return parse_variant(_registered[env_id], overrides)
 
 
 def training_variant(env_id: str, overrides: Mapping[str, Any] | None = None) -> TrainingVariant:
-    """:func:`variant_of` an environment in which networks are trained.
-
-    Raises:
-        SchedrlError: As there, or the environment is of another family.
-    """
+    """:func:`variant_of` for an environment in which networks are trained; an error for the other family."""
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.environments.variants import of_family
 
@@ -86,11 +77,7 @@ def training_variant(env_id: str, overrides: Mapping[str, Any] | None = None) ->
 
 
 def sampling_variant(env_id: str, overrides: Mapping[str, Any] | None = None) -> SamplingVariant:
-    """:func:`variant_of` an environment in which a sampler's steps are placed.
-
-    Raises:
-        SchedrlError: As there, or the environment is of another family.
-    """
+    """:func:`variant_of` for an environment in which a sampler's steps are placed; an error for the other family."""
     from schedrl.environments.sampling.variant import SamplingVariant
     from schedrl.environments.variants import of_family
 
@@ -129,28 +116,23 @@ def register(variant: str | Path | TrainingVariant | SamplingVariant) -> str:
         >>> gymnasium.spec("me/Mine-v0").id
         'me/Mine-v0'
     """
-    from schedrl.environments.definition import Variant
-    from schedrl.environments.variants import parse_variant, read_definition
-    from schedrl.errors import SchedrlError
+    from schedrl.environments.variants import parse_variant
+    from schedrl.files import read_object
 
-    if isinstance(variant, Variant):
-        model = variant
-    else:
-        path = Path(variant)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SchedrlError(f"variant file {path}: cannot be read: {error}") from None
-        model = parse_variant(read_definition(text, str(path)), str(path))
-    _register(model.model_dump(mode="json"))
-    return model.id
+    if isinstance(variant, str | Path):
+        what = "variant file"
+        variant = parse_variant(read_object(Path(variant), what), what=f"{what} {variant}")
+    _register(variant.model_dump(mode="json"))
+    return variant.id
 
 
 def _register(definition: Mapping[str, Any]) -> None:
-    single, vector = _ENTRY_POINTS[definition.get("family", "training")]
-    if definition["id"] in gym.registry:
-        del gym.registry[definition["id"]]
+    env_id, classes = definition["id"], _ENTRY_POINTS[definition.get("family", "training")]
+    gym.registry.pop(env_id, None)
+    _registered[env_id] = dict(definition)
     gym.register(
-        definition["id"], entry_point=single, vector_entry_point=vector, kwargs={"variant": dict(definition)}
+        env_id,
+        entry_point=f"{classes}Env",
+        vector_entry_point=f"{classes}VectorEnv",
+        kwargs={"variant": dict(definition)},
     )
-    _registered[definition["id"]] = dict(definition)

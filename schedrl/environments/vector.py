@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import apply_overrides, of_family
+from schedrl.environments.variants import of_family, parse_variant
 from schedrl.errors import SchedrlError
 
 __all__ = ["Observation", "PopulationEnv", "SingleEnv", "checked_actions", "spread_seeds"]
@@ -56,6 +56,9 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium declares it so)
 
     variant_type: ClassVar[type[TrainingVariant] | type[SamplingVariant]]
+    renderers: ClassVar[dict[str, Any]]
+    """Functions that draw all runs, by render mode."""
+
     variant: TrainingVariant | SamplingVariant
     runs: _Runs
 
@@ -71,7 +74,7 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         made = (
             variant.changed(overrides, variant.id)
             if isinstance(variant, Variant)
-            else apply_overrides(variant, overrides)
+            else parse_variant(variant, overrides)
         )
         self.variant = of_family(made, self.variant_type)
         if render_mode not in (None, *RENDER_MODES):
@@ -133,6 +136,10 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
                 # Without autoreset only a reset can follow the end of all episodes.
                 self._ready = not ended.all()
         return self.observe(), rewards, ended, np.zeros(self.num_envs, dtype=np.bool_), infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture or a line per run, by ``render_mode``."""
+        return tuple(self.renderers[self.render_mode](self.runs)) if self.render_mode else None
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to continue exactly: arrays, and plain JSON."""

@@ -11,7 +11,7 @@ import pytest
 from schedrl.environments.sampling.gaussian_source import image_spectrum
 from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import apply_overrides, of_family
+from schedrl.environments.variants import of_family, parse_variant
 
 ACTIONS: dict[str, dict[str, Any]] = {
     "knots": {"kind": "knots", "bins": 5, "reference": {"name": "tangent", "gamma": 0.3}},
@@ -134,7 +134,7 @@ class MakeSingle(Protocol):
 
 @pytest.fixture
 def make_variant() -> MakeVariant:
-    return lambda kind, **overrides: of_family(apply_overrides(tiny(kind), overrides), TrainingVariant)
+    return lambda kind, **overrides: of_family(parse_variant(tiny(kind), overrides), TrainingVariant)
 
 
 @pytest.fixture

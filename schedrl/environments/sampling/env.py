@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.environments.sampling.rendering import draw_line, draw_picture
+from schedrl.environments.sampling.rendering import draw_lines, draw_pictures
 from schedrl.environments.sampling.runs import SamplingRuns
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
@@ -29,6 +29,7 @@ class SamplingVectorEnv(PopulationEnv):
     metadata: dict[str, Any] = {**PopulationEnv.metadata, "render_fps": 4}  # noqa: RUF012
 
     variant_type = SamplingVariant
+    renderers: ClassVar[dict[str, Any]] = {"ansi": draw_lines, "rgb_array": draw_pictures}
     variant: SamplingVariant
 
     def __init__(self, num_envs: int = 1, **arguments: Any) -> None:
@@ -38,13 +39,6 @@ class SamplingVectorEnv(PopulationEnv):
     def observe(self) -> Observation:
         """The present observations ``[runs, entries]``."""
         return self.runs.observe()
-
-    def render(self) -> tuple[Any, ...] | None:
-        """A picture or a line per run, as ``render_mode`` says."""
-        if self.render_mode is None:
-            return None
-        draw = draw_line if self.render_mode == "ansi" else draw_picture
-        return tuple(draw(self.runs, run) for run in range(self.num_envs))
 
     def _seed(self, seeds: Sequence[int | None]) -> None:
         for run, given in enumerate(seeds):

@@ -1,4 +1,4 @@
-"""What an episode of a sampling environment looks like."""
+"""What an episode of a sampling environment looks like: its grid against the reference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 if TYPE_CHECKING:
     from schedrl.environments.sampling.runs import SamplingRuns
 
-__all__ = ["draw_line", "draw_picture", "reference_levels", "walked_levels"]
-
-
-def walked_levels(runs: SamplingRuns, run: int) -> FloatArray:
-    """Levels visited so far."""
-    return runs.levels[run, : int(runs.total[run] - runs.remaining[run]) + 1]
+__all__ = ["draw_lines", "draw_pictures", "reference_levels"]
 
 
 def reference_levels(runs: SamplingRuns, run: int) -> FloatArray:
@@ -29,24 +24,33 @@ def reference_levels(runs: SamplingRuns, run: int) -> FloatArray:
     return np.append(runs.reference.first_level, levels[1:])
 
 
-def draw_line(runs: SamplingRuns, run: int) -> str:
-    """One line: steps, present level, and the gain on the reference's final error to expect."""
+def draw_lines(runs: SamplingRuns) -> list[str]:
+    """A line per run: steps, present level, and how far the expected final error is below the reference's."""
+    return [f"{runs.variant.id} {_progress(runs, run)}" for run in range(runs.num_runs)]
+
+
+def draw_pictures(runs: SamplingRuns) -> list[NDArray[np.uint8]]:
+    """An RGB image ``[height, width, 3]`` per run: log-SNR of its grid and of the reference against the step."""
+    return [_picture(runs, run) for run in range(runs.num_runs)]
+
+
+def _progress(runs: SamplingRuns, run: int) -> str:
     taken, total = int(runs.total[run] - runs.remaining[run]), int(runs.total[run])
     gain = float(runs.reference_error[run] - runs.expected[run])
     shown = f", log error {gain:+.4f} below the reference's" if runs.variant.reward.needs_prediction else ""
-    return f"{runs.variant.id} step {taken}/{total}, sigma {runs.sigma[run]:.4g}{shown}"
+    return f"step {taken}/{total}, sigma {runs.sigma[run]:.4g}{shown}"
 
 
-def draw_picture(runs: SamplingRuns, run: int) -> NDArray[np.uint8]:
-    """RGB ``[height, width, 3]``: the grid in log-SNR against the steps, the reference beside it."""
+def _picture(runs: SamplingRuns, run: int) -> NDArray[np.uint8]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.0, 3.6), dpi=90, layout="constrained")
     axes = figure.subplots()
+    walked = runs.levels[run, : int(runs.total[run] - runs.remaining[run]) + 1]
     drawn: list[tuple[FloatArray, str, dict[str, Any]]] = [
         (reference_levels(runs, run), "reference", {"color": "0.6", "marker": ".", "linestyle": "--"}),
-        (walked_levels(runs, run), "walked", {"color": "#D55E00", "marker": "o"}),
+        (walked, "walked", {"color": "#D55E00", "marker": "o"}),
     ]
     for levels, name, style in drawn:
         logsnr = logsnr_from_sigma(levels)
@@ -55,7 +59,7 @@ def draw_picture(runs: SamplingRuns, run: int) -> NDArray[np.uint8]:
     axes.set(
         xlabel="step",
         ylabel="log-SNR λ (natural log)",
-        title=draw_line(runs, run).removeprefix(f"{runs.variant.id} "),
+        title=_progress(runs, run),
         xlim=(0, int(runs.total[run])),
     )
     axes.title.set_fontsize(9)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from schedrl.environments.training.rendering import RunPicture, draw_line, draw_picture
+from schedrl.environments.training.rendering import draw_lines, draw_pictures
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
@@ -44,6 +44,7 @@ class TrainingVectorEnv(PopulationEnv):
     metadata: dict[str, Any] = {**PopulationEnv.metadata, "render_fps": 1}  # noqa: RUF012
 
     variant_type = TrainingVariant
+    renderers: ClassVar[dict[str, Any]] = {"ansi": draw_lines, "rgb_array": draw_pictures}
     variant: TrainingVariant
 
     def __init__(
@@ -63,13 +64,6 @@ class TrainingVectorEnv(PopulationEnv):
     def observe(self) -> Observation:
         """The present observations ``[runs, entries]``."""
         return self.variant.observation.observe(self.runs.view())
-
-    def render(self) -> tuple[Any, ...] | None:
-        """A picture or a line per run, as ``render_mode`` says."""
-        if self.render_mode is None:
-            return None
-        draw = draw_line if self.render_mode == "ansi" else draw_picture
-        return tuple(draw(picture) for picture in RunPicture.of(self.runs))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to continue exactly: arrays, and plain JSON."""

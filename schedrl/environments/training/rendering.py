@@ -1,65 +1,26 @@
-"""Pictures of a run: its schedule, the bound per level, the loss curve, samples."""
+"""What a training run looks like: its schedules, the error per λ, the loss curve, samples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedrl.schedules import Schedule, grid
+from schedrl.schedules import grid
 
 if TYPE_CHECKING:
     from schedrl.environments.training.runs import TrainingRuns
 
-__all__ = ["RunPicture", "draw_line", "draw_picture", "sample_images"]
+__all__ = ["draw_lines", "draw_pictures", "sample_images", "tile"]
 
 _SAMPLES = 8
 _SAMPLER_STEPS = 20
 _SAMPLE_SEED = 11
 
 
-@dataclass(frozen=True)
-class RunPicture:
-    """What a picture shows.
-
-    Attributes:
-        title: Variant, phase and bound.
-        schedules: Of the phases so far.
-        levels: λ of the bound's grid, ``[levels]``.
-        mse: Validation ε error there, ``[levels]``.
-        loss: Training loss per optimizer step.
-        samples: Images ``[n, C, H, W]`` in [−1, 1].
-    """
-
-    title: str
-    schedules: list[Schedule]
-    levels: NDArray[np.float64]
-    mse: NDArray[np.float64]
-    loss: NDArray[np.float64]
-    samples: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, runs: TrainingRuns) -> list[RunPicture]:
-        """Look at every run of a population."""
-        variant, samples = runs.variant, sample_images(runs, _SAMPLES)
-        return [
-            cls(
-                title=f"{variant.id}  phase {runs.phase[run]}/{variant.episode.phases}  "
-                f"bound {runs.current[run]:.3f} bits/dim",
-                schedules=list(runs.history[run]),
-                levels=variant.bound.grid,
-                mse=runs.mse[run],
-                loss=np.concatenate(losses).astype(np.float64) if losses else np.zeros(0),
-                samples=samples[run],
-            )
-            for run, losses in enumerate(runs.losses)
-        ]
-
-
 def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
-    """Samples of every run by 20 DDIM steps between the measurement's end points, ``[runs, count, C, H, W]``.
+    """Samples of every run by 20 DDIM steps between the end points of the bound, ``[runs, count, C, H, W]``.
 
     All runs start from the same noise, so their samples can be compared image by image.
     """
@@ -81,33 +42,46 @@ def sample_images(runs: TrainingRuns, count: int) -> NDArray[np.float32]:
     return images
 
 
-def draw_line(picture: RunPicture) -> str:
-    """One line of text."""
-    last = picture.schedules[-1].name if picture.schedules else "none yet"
-    loss = f"{picture.loss[-1]:.4f}" if picture.loss.size else "-"
-    return f"{picture.title}  schedule {last}  loss {loss}"
+def draw_lines(runs: TrainingRuns) -> list[str]:
+    """A line of text per run: phase, bound, schedule, loss."""
+    lines = []
+    for run, made in enumerate(runs.history):
+        loss = f"{runs.losses[run][-1][-1]:.4f}" if runs.losses[run] else "-"
+        lines.append(f"{_title(runs, run)}  schedule {made[-1].name if made else 'none yet'}  loss {loss}")
+    return lines
 
 
-def draw_picture(picture: RunPicture) -> NDArray[np.uint8]:
-    """RGB image ``[height, width, 3]``."""
+def draw_pictures(runs: TrainingRuns) -> list[NDArray[np.uint8]]:
+    """An RGB image ``[height, width, 3]`` per run."""
+    samples = sample_images(runs, _SAMPLES)
+    return [_picture(runs, run, samples[run]) for run in range(runs.num_runs)]
+
+
+def _title(runs: TrainingRuns, run: int) -> str:
+    variant = runs.variant
+    progress = f"phase {runs.phase[run]}/{variant.episode.phases}"
+    return f"{variant.id}  {progress}  bound {runs.current[run]:.3f} bits/dim"
+
+
+def _picture(runs: TrainingRuns, run: int, samples: NDArray[np.float32]) -> NDArray[np.uint8]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 6), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(picture.title)
+    figure.suptitle(_title(runs, run))
     axes = figure.subplots(2, 2)
     u = np.linspace(0.0, 1.0, 201)
-    for number, schedule in enumerate(picture.schedules, start=1):
+    for number, schedule in enumerate(runs.history[run], start=1):
         axes[0, 0].plot(u, schedule.logsnr(u), label=f"phase {number}")
     axes[0, 0].set(xlabel="u (data to noise)", ylabel="log-SNR", title="Schedule")
-    if 0 < len(picture.schedules) <= 6:
+    if 0 < len(runs.history[run]) <= 6:
         axes[0, 0].legend(fontsize="small")
-    axes[0, 1].plot(picture.levels, picture.mse, marker="o")
-    axes[0, 1].set(xlabel="log-SNR", ylabel="ε error", title="Validation error per level", yscale="log")
-    axes[1, 0].plot(picture.loss, linewidth=0.8)
+    axes[0, 1].plot(runs.variant.bound.grid, runs.mse[run], marker="o")
+    axes[0, 1].set(xlabel="log-SNR", ylabel="ε error", title="Validation error", yscale="log")
+    axes[1, 0].plot(np.concatenate([*runs.losses[run], np.zeros(0)]), linewidth=0.8)
     axes[1, 0].set(xlabel="optimizer step", ylabel="loss", title="Training loss under the schedule")
-    axes[1, 1].imshow(tile(picture.samples, gap=1), vmin=-1.0, vmax=1.0, cmap="gray")
+    axes[1, 1].imshow(tile(samples, gap=1), vmin=-1.0, vmax=1.0, cmap="gray")
     axes[1, 1].set(title="Samples (DDIM, 20 steps)", xticks=[], yticks=[])
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

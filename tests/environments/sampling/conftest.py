@@ -8,7 +8,7 @@ import pytest
 
 from schedrl.environments.sampling.env import SamplingVectorEnv
 from schedrl.environments.sampling.variant import SamplingVariant
-from schedrl.environments.variants import apply_overrides, of_family
+from schedrl.environments.variants import of_family, parse_variant
 
 SOURCES: dict[str, dict[str, Any]] = {
     "gaussian": {
@@ -59,7 +59,7 @@ class MakeVector(Protocol):
 
 @pytest.fixture
 def make_variant() -> MakeVariant:
-    return lambda kind, **overrides: of_family(apply_overrides(small(kind), overrides), SamplingVariant)
+    return lambda kind, **overrides: of_family(parse_variant(small(kind), overrides), SamplingVariant)
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from schedrl.environments.sampling.variant import SamplingVariant
-from schedrl.environments.variants import apply_overrides, parse_variant
+from schedrl.environments.variants import parse_variant
 from schedrl.errors import SchedrlError
 
 
 def test_json_round_trip(make_variant: Any, kind: str) -> None:
     variant = make_variant(kind)
-    again = parse_variant(json.loads(variant.model_dump_json()), "again")
+    again = parse_variant(json.loads(variant.model_dump_json()))
     assert again == variant
     assert again.fingerprint() == variant.fingerprint()
 
@@ -73,7 +73,7 @@ def test_bad_input(make_variant: Any, kind: str, change: dict[str, Any], message
 
 def test_unknown_family(make_variant: Any) -> None:
     with pytest.raises(SchedrlError, match="did you mean 'sampling'"):
-        apply_overrides(make_variant("gaussian").model_dump(mode="json"), {"family": "sampler"})
+        parse_variant(make_variant("gaussian").model_dump(mode="json"), {"family": "sampler"})
 
 
 def test_a_variant_is_of_its_family(make_variant: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 from schedrl import data, schedules
 from schedrl.environments.training.actions import KernelAction
 from schedrl.environments.training.variant import EpisodeSpec, TrainingVariant
-from schedrl.environments.variants import apply_overrides, of_family, read_definition
+from schedrl.environments.variants import of_family, parse_variant
 from schedrl.errors import SchedrlError, parse
+from schedrl.files import parse_object
 from schedrl.metrics.metric_specs import BoundSpec
 
 # Everything else is left to its default.
@@ -24,7 +25,7 @@ SMALL: dict[str, Any] = {
 
 
 def changed(definition: dict[str, Any], overrides: dict[str, Any]) -> TrainingVariant:
-    return of_family(apply_overrides(definition, overrides), TrainingVariant)
+    return of_family(parse_variant(definition, overrides), TrainingVariant)
 
 
 def change(**overrides: Any) -> TrainingVariant:
@@ -235,9 +236,9 @@ def test_laws_with_renamed_fields_survive() -> None:
 
 
 def test_toml() -> None:
-    assert read_definition('id = "a/B-v0"\n[episode]\nphases = 3\n', "x.toml") == {
+    assert parse_object('id = "a/B-v0"\n[episode]\nphases = 3\n', "x.toml", toml=True) == {
         "id": "a/B-v0",
         "episode": {"phases": 3},
     }
-    with pytest.raises(SchedrlError, match=r"^x\.toml: not a TOML file: "):
-        read_definition("id = [", "x.toml")
+    with pytest.raises(SchedrlError, match=r"^x\.toml: is not TOML: "):
+        parse_object("id = [", "x.toml", toml=True)
