@@ -15,8 +15,8 @@ from schedrl.stats.intervals import (
     interquartile_mean,
     mean,
     paired_difference,
-    probability_of_improvement,
 )
+from schedrl.stats.profiles import improvement
 
 __all__ = [
     "Answer",
@@ -411,7 +411,7 @@ def _row(
     if reference is not None:
         difference = paired_by_seed(group, reference)
         # Bounds are better when lower: the row's exceeding the reference's is the reference's win.
-        probability = probability_of_improvement(bounds, [r.test_bound for r in reference], rng)
+        probability = improvement([bounds], [[r.test_bound for r in reference]], rng, resamples=10_000)
     first = group[0]
     return TrainingRow(
         name=name,

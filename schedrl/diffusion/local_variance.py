@@ -1,8 +1,8 @@
-"""Local variance of noised images: the σ_local that paper B's kernel looks at.
+"""Local variance of noised images: the σ_local that AKOD's kernel reads.
 
-σ_local(x) = √(G∗x² − (G∗x)²) with a 7×7 Gaussian filter G and reflected edges, averaged over pixels, and over images
-where a batch is looked at. For x_t = αx + σε the local second moments are quadratic in α and σ, so three filtered maps
-give it at every noise level.
+σ_local(x) = √(G∗x² − (G∗x)²) with a 7×7 Gaussian filter G and reflected edges, averaged over pixels, and for a batch
+over images. For x_t = αx + σε the local second moments are quadratic in α and σ, so three filtered maps give it at
+every noise level.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.nn import functional
 __all__ = ["KERNEL_SIZE", "LocalDeviation", "gaussian_blur", "local_deviation"]
 
 KERNEL_SIZE = 7
-"""Width of the filter; cut to the image when that is smaller. Its standard deviation is a quarter of the width."""
+"""Width of the filter, at most that of the image. Its standard deviation is a quarter of the width."""
 
 _AT_ONCE = 2**22
-"""Numbers of a map that are worked on at once; bounds memory."""
+"""Numbers of a map in memory at once."""
 
 
 def _width(kernel_size: int, side: int) -> int:
-    """An odd width that fits the image."""
+    """The largest odd width up to ``kernel_size`` that fits the image."""
     return min(kernel_size, side - (side + 1) % 2)
 
 
@@ -38,14 +38,7 @@ def gaussian_blur(images: NDArray[np.float64], kernel_size: int = KERNEL_SIZE) -
 
 
 def local_deviation(images: Tensor, kernel_size: int = KERNEL_SIZE) -> Tensor:
-    """σ_local of given images, as they are: of a sampler's present state, say.
-
-    Args:
-        images: ``[n, C, H, W]``, on any device.
-        kernel_size: Width of the filter.
-
-    Returns:
-        ``[n]``, each image's mean over pixels and channels.
+    """σ_local ``[n]`` of images ``[n, C, H, W]`` on any device, for example a sampler's state.
 
     Examples:
         >>> local_deviation(torch.ones(2, 1, 8, 8)).tolist()
@@ -88,15 +81,11 @@ class LocalDeviation:
 
     @property
     def size(self) -> int:
-        """Pixels of all images together."""
+        """Number of pixels of all images."""
         return self._signal.size
 
     def at(self, log_alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
-        """σ_local of x_t at each log ᾱ, the mean over all images; same shape as the argument.
-
-        Args:
-            log_alpha_bar: Any shape, as ``[knots, runs]``.
-        """
+        """σ_local of x_t, the mean over all images, at each log ᾱ of an array of any shape."""
         levels = np.asarray(log_alpha_bar, dtype=np.float64)
         same = levels.reshape(-1, 1)
         part = max(1, _AT_ONCE // self.size)
@@ -107,14 +96,7 @@ class LocalDeviation:
         return np.concatenate(found).reshape(levels.shape)
 
     def at_images(self, log_alpha_bar: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each image's own σ_local at its own log ᾱ.
-
-        Args:
-            log_alpha_bar: ``[..., images]``, as ``[runs, images]``.
-
-        Returns:
-            The same shape.
-        """
+        """Each image's σ_local at its own log ᾱ ``[..., images]``."""
         levels = np.asarray(log_alpha_bar, dtype=np.float64)
         rows = levels.reshape(-1, len(self))
         part = max(1, _AT_ONCE // (max(1, len(rows)) * self._signal.shape[1]))

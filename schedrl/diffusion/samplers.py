@@ -1,7 +1,7 @@
-"""Samplers as plain functions of a denoiser, a start and a descending list of noise levels.
+"""Samplers as plain functions of a denoiser, an initial state and descending noise-to-signal ratios.
 
-A level is the noise-to-signal ratio r = σ/α (the VE sigma). The last may be 0 and the first must be finite or, for
-DDIM and DDPM, infinite. A denoiser maps a state ``z = αx + σε`` and its log-SNR to an estimate of x.
+``sigmas`` are the ratios r = σ/α (the VE sigma). The last may be 0; the first must be finite or, for DDIM and DDPM,
+infinite. A denoiser maps a state ``z = αx + σε`` and its log-SNR to an estimate of x.
 
 Number of network evaluations for N steps: DDIM and DDPM N; Heun 2N − 1 when the last level is 0, else 2N.
 """
@@ -26,7 +26,7 @@ DdpmVariance = Literal["small", "large"]
 
 
 def _amplitudes(sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """α and σ of each level in float64; exact at r = 0 and r = inf."""
+    """α and σ at each ratio in float64; exact at r = 0 and r = inf."""
     r = torch.tensor(list(sigmas), dtype=torch.float64)
     alpha = torch.where(r.isinf(), torch.zeros_like(r), 1.0 / (1.0 + r.square()).sqrt())
     sigma = torch.where(r.isinf(), torch.ones_like(r), r / (1.0 + r.square()).sqrt())
@@ -42,14 +42,14 @@ def ddim(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
 
     Args:
         denoise: The clean-image estimate.
-        z: Start at ``sigmas[0]``, standard normal when that is infinite or large.
+        z: Initial state at ``sigmas[0]``, standard normal if that is infinite or large.
         sigmas: N + 1 descending noise-to-signal ratios.
 
     Returns:
         The state at ``sigmas[-1]``; the clean image when that is 0.
 
     Examples:
-        >>> def exact(z, logsnr):  # of data N(0, 1), whose law no noise changes: x0 = alpha * z
+        >>> def exact(z, logsnr):  # for data N(0, 1): x0 = alpha * z
         ...     return logsnr.sigmoid().sqrt() * z
         >>> ddim(exact, torch.ones(1, dtype=torch.float64), [torch.inf, 1.0, 0.0])
         tensor([0.5000], dtype=torch.float64)
@@ -69,23 +69,22 @@ def ddpm(
     noise: Iterable[Tensor],
     variance: DdpmVariance = "small",
 ) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020) from level to level.
+    """Ancestral sampling (Ho et al. 2020).
 
     Args:
         denoise: The clean-image estimate.
-        z: Start at ``sigmas[0]``.
+        z: Initial state at ``sigmas[0]``.
         sigmas: N + 1 descending noise-to-signal ratios.
-        noise: N standard normal tensors shaped as ``z``, taken one by one; the last is not used when ``sigmas[-1]``
-            is 0.
-        variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β. A last step to 0 adds none
-            of either: it would be seen.
+        noise: N standard normal tensors shaped as ``z``; the last is not used if ``sigmas[-1]`` is 0.
+        variance: ``"small"`` is the posterior variance β̃ given x0, ``"large"`` is β. A last step to 0 adds no noise,
+            which would be visible.
     """
     alpha, sigma = _amplitudes(sigmas)
     draws = iter(noise)
     for k in range(len(sigmas) - 1):
         x0 = denoise(z, _logsnr(sigmas[k], z))
         here, there = sigmas[k], sigmas[k + 1]
-        # beta / sigma^2, which at low noise would lose its digits as 1 - alpha^2 / alpha'^2.
+        # beta / sigma^2; as 1 - alpha^2 / alpha'^2 it would lose its digits at low noise.
         shrink = 1.0 - (there / here) ** 2
         mean_z = alpha[k] / alpha[k + 1] * (sigma[k + 1] / sigma[k]).square()
         z = float(alpha[k + 1] * shrink) * x0 + float(mean_z) * z
@@ -98,16 +97,15 @@ def ddpm(
 def heun(denoise: Denoiser, z: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Heun's second-order method on the probability-flow ODE in y = z/α (Karras et al. 2022, algorithm 1).
 
-    Between calls of the denoiser it computes in float64: where y is large, a long step leaves the difference of large
-    numbers.
+    Between calls of the denoiser it computes in float64: a long step from a large y cancels digits.
 
     Args:
         denoise: The clean-image estimate.
-        z: Start at ``sigmas[0]``, which must be finite.
+        z: Initial state at ``sigmas[0]``, which must be finite.
         sigmas: N + 1 descending noise-to-signal ratios; a step to 0 is one Euler step.
     """
     alpha, _ = _amplitudes(sigmas)
-    wide = torch.float32 if z.device.type == "mps" else torch.float64  # which has no more
+    wide = torch.float32 if z.device.type == "mps" else torch.float64  # MPS has no float64
 
     def clean(y: Tensor, k: int) -> Tensor:
         return denoise((float(alpha[k]) * y).to(z.dtype), _logsnr(float(sigmas[k]), z)).to(wide)
@@ -131,15 +129,7 @@ def sample(
     sigmas: Sequence[float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw images with the named sampler from standard normal starts.
-
-    Args:
-        name: ``"ddim"``, ``"ddpm"`` or ``"heun"``.
-        denoise: The clean-image estimate.
-        shape: Shape of the result.
-        sigmas: N + 1 descending noise-to-signal ratios.
-        generator: Source of the start and, for DDPM, of the noise.
-    """
+    """Images of the given shape by the named sampler; ``generator`` draws the initial state and DDPM's noise."""
     device = generator.device
     z = torch.randn(tuple(shape), generator=generator, device=device)
     if name == "ddim":

@@ -1,8 +1,7 @@
-"""Training of one network, as large as the device holds: process, loss and random numbers are those of a population.
+"""Training of one network, as large as the device holds, with the process, loss and random numbers of a population.
 
-What a population does for many small networks at once is done here for a single one, with what PyTorch offers for that:
-mixed precision, channels-last memory, compilation, and data-parallel processes. A run's images, levels and noise are
-those that a population's run of the same seed sees.
+It uses what PyTorch offers for a single large network: mixed precision, channels-last memory, compilation, and
+data-parallel processes. A run has the images, levels and noise of a population's run with the same seed.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from schedrl.diffusion.distributed import Processes
+from schedrl.diffusion.engines.torch_engine import load_rows
 from schedrl.diffusion.layers import StackedConv2d
 from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.optimizer import UnclippedDSC, average_decay, last_rate, make_optimizer, set_rate
@@ -37,12 +37,12 @@ _EVERYWHERE = slice(None)
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the arithmetic is done.
+    """Options of the arithmetic.
 
     Attributes:
         precision: ``"fp32"``, or ``"bf16"`` for autocast to bfloat16; weights and moments stay float32.
         compile: Compile the network with ``torch.compile``.
-        channels_last: Keep kernels, as features, with channels innermost.
+        channels_last: Store kernels, like features, with channels innermost.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -52,7 +52,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What some steps saw, on the device.
+    """Measurements of some steps, on the device.
 
     Attributes:
         loss: ``[steps]``, training loss of the global batch.
@@ -65,7 +65,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """One step's numbers for this process, and where the stream stands after them."""
+    """One step's numbers for this process, and the state of the stream after them."""
 
     indices: Tensor
     levels: Tensor
@@ -82,16 +82,16 @@ class SingleTraining:
     Args:
         spec: How it is trained.
         images: Training images ``[n, C, H, W]`` float32 in [−1, 1].
-        law: Its noise, of one run; with β_t where DSC or β modulation reads them.
+        noise: Noise levels of one run; with β_t if DSC or β modulation reads them.
         seed: Of weights, batches and noise.
-        processes: Those that train together; the batch is shared among them.
-        tuning: How the arithmetic is done.
-        warmup: Steps over which the learning rate rises linearly to its own value; DSC's factors come on top.
+        processes: Those that train together and divide the batch.
+        tuning: Options of the arithmetic.
+        warmup: Steps over which the learning rate rises linearly to its full value; DSC's factors come on top.
 
     Examples:
-        >>> law = ScheduleNoise(np.array([[8.0, -6.0]]))
+        >>> noise = ScheduleNoise(np.array([[8.0, -6.0]]))
         >>> images = np.zeros((9, 1, 8, 8), np.float32)
-        >>> one = SingleTraining(TrainingSpec(batch_size=4), images, law, seed=0)
+        >>> one = SingleTraining(TrainingSpec(batch_size=4), images, noise, seed=0)
         >>> one.train(3).loss.shape, one.step
         (torch.Size([3]), 3)
     """
@@ -100,13 +100,13 @@ class SingleTraining:
         self,
         spec: TrainingSpec,
         images: NDArray[np.float32],
-        law: ScheduleNoise,
+        noise: ScheduleNoise,
         seed: int,
         processes: Processes | None = None,
         tuning: Tuning | None = None,
         warmup: int = 0,
     ) -> None:
-        self.spec, self.law, self.tuning, self.warmup = spec, law, tuning or Tuning(), warmup
+        self.spec, self.noise, self.tuning, self.warmup = spec, noise, tuning or Tuning(), warmup
         self.processes = processes or Processes(0, 1, torch.device("cpu"))
         self.device, self.step = self.processes.device, 0
         if self.processes.count > spec.batch_size:
@@ -131,7 +131,6 @@ class SingleTraining:
 
     @property
     def num_parameters(self) -> int:
-        """Of the network."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     @property
@@ -140,28 +139,26 @@ class SingleTraining:
         return last_rate(self.optimizer)
 
     def train(self, num_steps: int) -> StepRecord:
-        """Take optimizer steps; nothing waits for the device."""
+        """Take optimizer steps without waiting for the device."""
         losses, norms = (torch.zeros(num_steps, device=self.device) for _ in range(2))
         for step in range(num_steps):
             losses[step], norms[step] = self._take(self._next())
         return StepRecord(self.processes.total(losses), norms)
 
     def predictor(self) -> NetworkPredictor:
-        """Predictions by the averaged weights, of a copy that training leaves alone."""
+        """Predictions of the averaged weights; later training does not change them."""
         network = UNet(self.spec.network, self.image_shape).to(self.device)
         with torch.no_grad():
-            for parameter, average in zip(network.parameters(), self.average, strict=True):
-                parameter.copy_(average)
-        return NetworkPredictor(
-            network, self.spec, self.log_beta_at if self.spec.network.modulation else None
-        )
+            torch._foreach_copy_(list(network.parameters()), self.average)
+        log_beta = self.log_beta_at if self.spec.network.modulation else None
+        return NetworkPredictor(network, self.spec, log_beta)
 
     def log_beta_at(self, logsnr: Tensor) -> Tensor:
-        """log β_t of its schedule at log-SNR ``[1, n]``."""
-        return self.law.log_beta_at(_EVERYWHERE, logsnr)
+        """log β_t of the schedule at log-SNR ``[1, n]``."""
+        return self.noise.log_beta_at(_EVERYWHERE, logsnr)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and plain JSON."""
+        """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays: dict[str, NDArray[Any]] = {}
         for (name, parameter), average in zip(self.network.named_parameters(), self.average, strict=True):
             arrays[f"weights.{name}"] = _array(parameter)
@@ -186,17 +183,19 @@ class SingleTraining:
                     self._restore_moments(name, parameter, arrays)
             self._stream.restore({**meta["stream"], "queue": arrays["stream.queue"]})
             self.step = int(meta["step"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (LookupError, ValueError, RuntimeError) as error:
             raise SchedrlError(f"checkpoint: is that of another network or version ({error})") from None
         self._stood = self._stream.snapshot()
         self._ahead = None
 
     def _restore_moments(self, name: str, parameter: nn.Parameter, arrays: dict[str, NDArray[Any]]) -> None:
-        kept = {key.split(".")[1]: array for key, array in arrays.items() if _is_moment(key, name)}
         moments: dict[str, Tensor] = {}
-        for key, array in kept.items():
+        for parts, array in ((key.split(".", 2), array) for key, array in arrays.items()):
+            if parts[0] != "optimizer" or parts[2] != name:
+                continue
+            key = parts[1]
             if key == "step":
-                # Where the optimizer keeps it: on the device only for the fused one.
+                # Only the fused optimizer keeps it on the device.
                 fused = bool(self.optimizer.defaults.get("fused"))
                 moments[key] = torch.tensor(float(array.item())).to(self.device if fused else "cpu")
             else:
@@ -207,17 +206,11 @@ class SingleTraining:
     def _begin(self) -> None:
         mean, std = (moments.numpy() for moments in self.network.initial_moments())
         row = torch.from_numpy(mean + std * self._stream.initial_weights(mean.size))
-        with torch.no_grad():
-            for parameter, part in zip(
-                self.network.parameters(),
-                row.split([p.numel() for p in self.network.parameters()]),
-                strict=True,
-            ):
-                parameter.copy_(part.view_as(parameter))
+        load_rows(list(self.network.parameters()), row[None])
 
     @cached_property
     def _module(self) -> nn.Module:
-        """What is called in training; made at the first step, as the processes then speak to each other."""
+        """The module for training, made at the first step, since making it takes all processes."""
         module: nn.Module = self.network
         if self.tuning.compile:
             module = cast("nn.Module", torch.compile(module))
@@ -227,21 +220,21 @@ class SingleTraining:
         return module
 
     def _next(self) -> _Drawn:
-        """This step's numbers, while the next ones are drawn beside."""
+        """This step's numbers; the next ones are drawn in a thread."""
         drawn = self._ahead.result() if self._ahead is not None else self._draw()
         self._ahead = self._pool.submit(self._draw)
         self._stood = drawn.stream
         return drawn
 
     def _draw(self) -> _Drawn:
-        """Every process draws the whole batch's numbers and keeps its share, so their number changes none of them."""
+        """Every process draws the whole batch's numbers and keeps its share, so the count of processes changes none."""
         stream, share = self._stream, self.processes.share(self.spec.batch_size)
         indices, uniform = (torch.from_numpy(part)[None] for part in (stream.indices(1), stream.levels(1)))
         noise = torch.from_numpy(stream.noise(1, self.image_shape)[0, share])
         levels = with_neighbours(
-            self.spec.network.msfi, self.law.logsnr(_EVERYWHERE, indices, uniform), uniform
+            self.spec.network.msfi, self.noise.logsnr(_EVERYWHERE, indices, uniform), uniform
         )[:, 0, share]
-        betas = self.law.betas(_EVERYWHERE, indices, uniform)[:, 0] if self.spec.reads_betas else None
+        betas = self.noise.betas(_EVERYWHERE, indices, uniform)[:, 0] if self.spec.reads_betas else None
         log_beta = (
             betas[:, share].log().float() if betas is not None and self.spec.network.modulation else None
         )
@@ -292,11 +285,6 @@ def _channels_last(network: UNet) -> None:
         if isinstance(layer, StackedConv2d):
             with torch.no_grad():
                 layer.weight.data = layer.weight.data[0].contiguous(memory_format=torch.channels_last)[None]
-
-
-def _is_moment(key: str, parameter: str) -> bool:
-    parts = key.split(".", 2)
-    return parts[0] == "optimizer" and len(parts) == 3 and parts[2] == parameter
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

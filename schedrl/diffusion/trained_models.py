@@ -1,17 +1,16 @@
-"""Trained networks to sample with: a fitted model's folder, a network from diffusers, and models by name.
+"""Trained networks for sampling: the folder of a fitted model, a network from diffusers, and models by name.
 
-A fitted model is ``model.safetensors`` and ``model.json``; loading executes nothing. A network from diffusers is called
-``unet(x, t).sample``, knows the T steps of its training and estimates the noise, the clean image or the velocity.
-Samplers here know log-SNR and want the clean image.
+A fitted model is ``model.safetensors`` and ``model.json``; loading executes no code. A network from diffusers is called
+as ``unet(x, t).sample``; it reads one of the T steps of its training and estimates the noise, the clean image or the
+velocity. The samplers of this package pass log-SNR and want the clean image.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
@@ -35,7 +34,7 @@ from schedrl.diffusion.samplers import SamplerName, sample
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, PredictionType, TrainingSpec
 from schedrl.diffusion.unet import UNet
 from schedrl.errors import SchedrlError, Spec, unknown_name
-from schedrl.files import dump_json, write_arrays, write_text
+from schedrl.files import dump_json, read_model, write_arrays, write_text
 from schedrl.schedules import AnySchedule, Grid
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
@@ -55,9 +54,8 @@ __all__ = [
     "register_predictor",
 ]
 
-
 DiffusersPrediction = Literal["epsilon", "sample", "v_prediction"]
-"""What diffusers calls the three things a network can say."""
+"""The prediction types by diffusers' names."""
 
 _OURS: dict[str, PredictionType] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
@@ -65,19 +63,19 @@ _OURS: dict[str, PredictionType] = {"epsilon": "epsilon", "sample": "x0", "v_pre
 class UNetDenoiser:
     """A diffusers U-Net as a :data:`~schedrl.diffusion.samplers.Denoiser`.
 
-    Levels between two of the T steps are shown to it as a fractional step, read off linearly in log-SNR; levels beyond
-    the table as its first or last step. Where there is more noise than the network ever saw, the state counts as one
-    at its noisiest level, or a noise estimate would be divided by nothing.
+    Log-SNR between two of the T steps becomes a fractional step, by linear interpolation; log-SNR beyond the table
+    becomes its first or last step. A state with more noise than the network was trained on counts as one at its
+    noisiest step: otherwise a noise estimate would be divided by almost zero.
 
     Args:
-        unet: Called as ``unet(x, t)`` with ``x`` ``[n, C, H, W]`` and ``t`` ``[n]`` float; its answer has ``.sample``.
+        unet: Called as ``unet(x, t)`` with ``x`` ``[n, C, H, W]`` and ``t`` ``[n]`` float; its result has ``.sample``.
         alphas_cumprod: ᾱ of its T steps, falling, inside (0, 1).
-        prediction_type: What it estimates, as diffusers says it.
+        prediction_type: Its estimate, by diffusers' name.
 
     Examples:
         >>> from types import SimpleNamespace
-        >>> silent = lambda x, t: SimpleNamespace(sample=0.0 * x)  # says that there is no noise
-        >>> denoise = UNetDenoiser(silent, [0.8, 0.2])
+        >>> no_noise = lambda x, t: SimpleNamespace(sample=0.0 * x)
+        >>> denoise = UNetDenoiser(no_noise, [0.8, 0.2])
         >>> denoise(torch.ones(1, 1, 2, 2), torch.tensor(0.0)).max()  # 1 / sqrt(0.5)
         tensor(1.4142)
     """
@@ -98,7 +96,7 @@ class UNetDenoiser:
         if not ((table > 0.0) & (table < 1.0)).all() or not (np.diff(table) < 0.0).all():
             raise SchedrlError("alphas_cumprod: must fall from step to step inside (0, 1)")
         self.unet, self.prediction_type = unet, prediction_type
-        # Ascending, as interpolation wants it.
+        # np.interp needs ascending numbers.
         self._levels = np.log(table / (1.0 - table))[::-1]
         self._steps = np.arange(len(table), dtype=np.float64)[::-1]
 
@@ -109,12 +107,7 @@ class UNetDenoiser:
 
     @torch.no_grad()
     def __call__(self, z: Tensor, logsnr: Tensor) -> Tensor:
-        """The clean images it estimates.
-
-        Args:
-            z: States ``[..., C, H, W]``.
-            logsnr: Their level, a scalar, or one for each image ``[...]``.
-        """
+        """Clean images of states ``[..., C, H, W]`` at log-SNR ``[...]``, or a scalar."""
         images = z.reshape(-1, *z.shape[-3:])
         level = logsnr.to(z.device).expand(z.shape[:-3]).reshape(-1)
         output = self.unet(images, self.timestep(level)).sample.to(z.dtype)
@@ -131,13 +124,13 @@ class ModelFile(Spec):
 
     Attributes:
         format: Version of the layout.
-        training: How it was trained; its network's shape among it.
+        training: How it was trained, with the network's shape.
         image_shape: ``(C, H, W)``.
-        schedule: The noise it was trained with.
+        schedule: Its training schedule.
         num_train_timesteps: T, or None for continuous training.
         steps: Optimizer steps taken.
         seed: Of weights, batches and noise.
-        data: What it was trained on, as the command line had it.
+        data: The image set, as given on the command line.
         versions: Of the software.
     """
 
@@ -156,35 +149,30 @@ class FittedModel:
     """A trained network.
 
     Args:
-        network: Its averaged weights, for one run.
-        description: What is known of it.
+        network: The averaged weights, for one run.
+        description: The content of ``model.json``.
     """
 
     def __init__(self, network: UNet, description: ModelFile) -> None:
         self.network, self.description = network, description
-        self._law = ScheduleNoise.of([description.schedule], description.num_train_timesteps, betas=True)
+        self._noise = ScheduleNoise.of([description.schedule], description.num_train_timesteps, betas=True)
 
     def save(self, folder: Path) -> None:
-        """Write both files, each whole or not at all."""
+        """Write both files, each atomically."""
         tensors = {name: p.detach().cpu().numpy() for name, p in self.network.named_parameters()}
-        write_arrays(folder / WEIGHTS, {name: np.ascontiguousarray(array) for name, array in tensors.items()})
+        write_arrays(folder / WEIGHTS, tensors)
         write_text(folder / DESCRIPTION, dump_json(self.description.model_dump(mode="json")))
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> FittedModel:
         """Load what :meth:`save` wrote."""
         path = Path(folder)
+        description = read_model(path / DESCRIPTION, ModelFile, "model")
+        network = UNet(description.training.network, description.image_shape)
         try:
-            text = (path / DESCRIPTION).read_text(encoding="utf-8")
-            description = ModelFile.model_validate(json.loads(text))
-            network = UNet(description.training.network, description.image_shape)
             network.load_state_dict(load_tensors((path / WEIGHTS).read_bytes()))
         except OSError as error:
             raise SchedrlError(f"model {path}: cannot be read: {error.strerror or error}") from None
-        except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"])
-            raise SchedrlError(f"model {path}: {DESCRIPTION}: field '{field}': {problem['msg']}") from None
         except (ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
             raise SchedrlError(f"model {path}: is damaged or another version's: {reason}") from None
@@ -192,42 +180,36 @@ class FittedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return next(self.network.parameters()).device
 
     def predictor(self) -> NetworkPredictor:
-        """Noise estimates for z ``[1, n, C, H, W]`` at log-SNR ``[1, n]``; a new one for every sampling."""
-        told = self.description.training.network.modulation
-        return NetworkPredictor(self.network, self.description.training, self._log_beta if told else None)
+        """A predictor for one call of a sampler: z ``[1, n, C, H, W]`` at log-SNR ``[1, n]``."""
+        return NetworkPredictor(self.network, self.description.training, self._log_beta)
 
     def predict_epsilon(self, z: Tensor, logsnr: Tensor) -> Tensor:
-        """Noise estimates for z ``[1, n, C, H, W]`` at log-SNR ``[1, n]``, each image for itself: for measurements.
-
-        As many images are shown to the network at once as the memory budget has room for.
-        """
+        """Noise estimates for z ``[1, n, C, H, W]`` at log-SNR ``[1, n]``, independent between images."""
         predict, size = self.predictor(), self._at_once
         parts = [slice(begin, begin + size) for begin in range(0, z.shape[1], size)]
         return torch.cat([predict(z[:, part], logsnr[:, part]) for part in parts], dim=1)
 
     @torch.no_grad()
     def denoise(self, z: Tensor, logsnr: Tensor) -> Tensor:
-        """Clean images for z ``[n, C, H, W]`` at log-SNR ``[n]``, each for itself and not clipped.
+        """Clean images for z ``[n, C, H, W]`` at log-SNR ``[n]``, independent between images and not clipped.
 
-        They come from the network's output directly: at much noise the way over a noise estimate in float32 would lose
-        digits. A network with MSFI predicts its neighbours from ``z`` alone, as in measurements.
+        They are computed from the network's output directly: with much noise, a noise estimate in float32 in between
+        would lose digits. A network with MSFI predicts its neighbours from ``z`` alone, as in measurements.
         """
         spec, level = self.description.training, logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
         alpha, sigma = (part.to(z.dtype) for part in alpha_sigma(level.double(), z.ndim))
         if spec.network.msfi is not None:
             noise = self.predict_epsilon(z[None], level[None].to(z.dtype))[0]
             return to_x0("epsilon", noise, z, alpha, sigma)
-        told = self._log_beta if spec.network.modulation else None
         ops, parts = GroupedOperations(1), []
         for begin in range(0, len(z), self._at_once):
             part = slice(begin, begin + self._at_once)
             own = level[None, part].to(z.dtype)
             encoded = self.network.encode(ops, to_channels(z[None, part]), own)
-            out = self.network.decode(ops, encoded, (), None if told is None else told(own))
+            out = self.network.decode(ops, encoded, (), self._log_beta(own) if self._log_beta else None)
             parts.append(from_channels(out, 1)[0])
         return to_x0(spec.prediction_type, torch.cat(parts), z, alpha, sigma)
 
@@ -237,11 +219,11 @@ class FittedModel:
         """Images ``[count, C, H, W]`` in [−1, 1].
 
         Args:
-            count: How many.
-            grid: Levels to step through.
-            sampler: Which sampler.
-            seed: Of the starting noise, and of DDPM's.
-            at_once: How many are drawn side by side. It decides memory, and which image gets which noise.
+            count: Number of images.
+            grid: The sampler's grid.
+            sampler: The sampler.
+            seed: Of the initial noise, and of DDPM's.
+            at_once: Batch size. It determines the memory, and which image has which noise.
         """
         count, at_once = as_count("count", count), as_count("at_once", at_once)
         sigmas = grid.sigma_array.tolist()
@@ -255,27 +237,30 @@ class FittedModel:
 
     @cached_property
     def _at_once(self) -> int:
-        with torch.enable_grad():  # what is counted is what would be kept for a gradient
+        with torch.enable_grad():  # the count is of tensors saved for a gradient
             each = bytes_per_image(self.network, self.description.image_shape)
         return max(1, memory_budget(self.device) // each)
 
-    def _log_beta(self, logsnr: Tensor) -> Tensor:
-        return self._law.log_beta_at(slice(None), logsnr)
+    @property
+    def _log_beta(self) -> Callable[[Tensor], Tensor] | None:
+        if not self.description.training.network.modulation:
+            return None
+        return partial(self._noise.log_beta_at, slice(None))
 
 
 _WEIGHTS = Path(__file__).with_name("weights")
 
 SHIPPED = ("digits", "fashion")
-"""Networks that come with the package, made by ``scripts/train_sampled_network.py``."""
+"""Networks that the package ships, trained by ``scripts/train_sampled_network.py``."""
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
-"""``predict(z, logsnr) -> noise`` for states ``[n, C, H, W]``, each at its own log-SNR ``[n]``."""
+"""``predict(z, logsnr) -> noise`` for states ``[n, C, H, W]`` at log-SNR ``[n]``."""
 
 BatchDenoiser = Callable[[Tensor, Tensor], Tensor]
 """``denoise(z, logsnr) -> x0``, likewise."""
 
 _LEAST_LOGSNR = -12.0
-"""Of an estimate that is made from a noise estimate: further out its rounding would be larger than the image."""
+"""Least log-SNR at which clean images are computed from noise estimates: below, rounding would exceed the image."""
 
 _numbers = count()
 
@@ -285,11 +270,11 @@ class SampledModel:
     """A network to sample with.
 
     Attributes:
-        identity: Tells it from every other, also from another of the same name.
+        identity: Unique, also among models of the same name.
         image_shape: ``(C, H, W)``.
         denoise: Its estimate of the clean images.
-        data: The images it was trained on, where that is known.
-        eigenvalues: Spectrum of the data where there are no images, descending.
+        data: The image set it was trained on, if known.
+        eigenvalues: Spectrum of the data if there are no images, descending.
     """
 
     identity: str
@@ -311,15 +296,15 @@ def register_predictor(
     data: DataSpec | None = None,
     eigenvalues: Sequence[float] | FloatArray | None = None,
 ) -> None:
-    """Make a network known under a name, for ``source.model`` of an environment. A name that is taken is replaced.
+    """Register a network under a name, for ``source.model`` of an environment. It replaces one of the same name.
 
     Args:
-        name: What to call it.
+        name: Its name.
         predict: Its noise estimates; or
-        denoise: its clean images, as a :class:`~schedrl.diffusion.trained_models.UNetDenoiser` has them.
+        denoise: its clean images, for example a :class:`UNetDenoiser`.
         image_shape: ``(C, H, W)``.
-        data: The images it was trained on: for closed-form grids and Fréchet distances.
-        eigenvalues: Spectrum of the data's covariance instead, for closed-form grids alone.
+        data: The image set it was trained on, for closed-form grids and Fréchet distances.
+        eigenvalues: Spectrum of the data's covariance instead, for closed-form grids only.
 
     Examples:
         >>> register_predictor("nothing", lambda z, logsnr: 0.0 * z, (1, 2, 2), eigenvalues=[1.0, 0.25])

@@ -1,13 +1,13 @@
-"""Aggregates over several environments: scores as matrices ``[environments, seeds]``, every number with an interval.
+"""Aggregates of scores ``[environments, seeds]``, every number with an interval.
 
-The numbers are those of Agarwal et al. 2021 (arXiv 2108.13264) and of their library ``rliable``: interquartile mean,
-optimality gap, probability of improvement, performance profiles. Environments are strata: what is drawn anew is the
-seeds within each, never the environments, so an interval speaks of these environments only.
+The measures are those of Agarwal et al. 2021 (arXiv 2108.13264) and of their library ``rliable``: interquartile mean,
+optimality gap, probability of improvement, performance profiles. Environments are strata: resampling draws seeds within
+each environment, never environments, so an interval holds for these environments only.
 
-Their percentile bootstrap (``method="percentile"``) covers the truth less often than it says with ten seeds, down to
-89 %. The default is the studentised bootstrap (Efron & Tibshirani 1993, chapter 12): a resample's distance from the
-estimate is counted in its own standard errors. A mean, and the interquartile mean of a single environment, have t
-intervals, which are shorter. ``scripts/check_intervals.py`` measures how often each holds the truth.
+With ten seeds rliable's percentile bootstrap (``method="percentile"``) covers less than its level, down to 89 %. The
+default is the studentised bootstrap (Efron & Tibshirani 1993, chapter 12): distances of resamples from the estimate
+count in standard errors of the resample. A mean, and the interquartile mean of a single environment, have t intervals,
+which are shorter. ``scripts/check_intervals.py`` measures the coverage of each.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 Method = Literal["studentised", "percentile"]
 Statistic = Callable[[Array], tuple[Array, Array]]
-"""Scores ``[..., environments, seeds]`` to values ``[...]`` and to what each score adds to its environment's part.
+"""Maps scores ``[..., environments, seeds]`` to values ``[...]`` and to pseudo-values of the scores' shape.
 
-The second are pseudo-values of the scores' shape: the variance of the value is the sum over environments of their
-variance over seeds, divided by the number of seeds.
+The variance of the value is the sum over environments of the pseudo-values' variance over seeds, divided by the number
+of seeds.
 """
 
 _RESAMPLES = 2000
-"""Bootstrap resamples: the ends of a 95 % interval then rest on 50 of them each."""
+"""Bootstrap resamples: each end of a 95 % interval rests on 50 of them."""
 
 _AT_ONCE = 2**20
-"""Resampled scores that are held at once."""
+"""Resampled scores in memory at once."""
 
 
 def average(scores: Array) -> tuple[Array, Array]:
@@ -56,7 +56,7 @@ def average(scores: Array) -> tuple[Array, Array]:
 
 
 def interquartile(scores: Array) -> tuple[Array, Array]:
-    """Mean of the middle half of all scores, whichever environment they are of: a :data:`Statistic`.
+    """Mean of the middle half of all scores of all environments: a :data:`Statistic`.
 
     A quarter of them, rounded down, is dropped at each end.
 
@@ -74,10 +74,7 @@ def interquartile(scores: Array) -> tuple[Array, Array]:
 
 
 def optimality_gap(target: float = 1.0) -> Statistic:
-    """Mean amount by which scores miss a target, those beyond it counting as reaching it.
-
-    Args:
-        target: The score that is as good as is wanted.
+    """Mean shortfall of scores from a target; scores beyond it count as the target.
 
     Examples:
         >>> float(optimality_gap()(np.array([[0.5, 3.0]]))[0])
@@ -102,14 +99,14 @@ def aggregate(
     """One number for scores over environments and seeds, with an interval over seeds within each environment.
 
     Args:
-        scores: ``[environments, seeds]``; with a single seed the interval is unbounded.
+        scores: ``[environments, seeds]``; a single seed has an unbounded interval.
         rng: Draws the resamples.
-        statistic: What is aggregated: :func:`interquartile`, :func:`optimality_gap`, :func:`average`.
+        statistic: :func:`interquartile`, :func:`optimality_gap` or :func:`average`.
         level: Coverage, in (0, 1).
         method: ``studentised``, or ``percentile`` as in ``rliable``. When absent, :func:`average` has Welch and
             Satterthwaite's t interval, :func:`interquartile` of one environment that of
             :func:`schedrl.stats.intervals.interquartile_mean`, and the rest is studentised.
-        resamples: How many.
+        resamples: Number of resamples.
 
     Examples:
         >>> scores = np.arange(20.0).reshape(2, 10)
@@ -140,18 +137,17 @@ def paired_aggregate(
 ) -> Interval:
     """An aggregate of the differences to a reference that was run on the same seeds.
 
-    What the two have in common by sharing a seed is not in it. For the interquartile mean it is the middle half of the
-    differences: the difference of two interquartile means would drop different seeds on either side, and its intervals
-    cover less often than they say.
+    Effects of the shared seeds cancel. The interquartile mean is that of the differences: the difference of two
+    interquartile means would drop different seeds on either side, and its intervals cover less than their level.
 
     Args:
         scores: ``[environments, seeds]``.
-        reference: The same shape, entry by entry of the same environment and seed.
+        reference: The same shape, each entry of the same environment and seed.
         rng: Draws the resamples.
         statistic: Of the differences: :func:`interquartile` or :func:`average`.
         level: Coverage, in (0, 1).
         method: See :func:`aggregate`.
-        resamples: How many.
+        resamples: Number of resamples.
 
     Examples:
         >>> rng = np.random.default_rng(0)
@@ -175,16 +171,16 @@ def improvement(
 ) -> Interval:
     """Probability that a run of the one exceeds a run of the other, averaged over environments.
 
-    The Mann-Whitney statistic in each environment, a tie counting half. Each side's seeds are drawn independently, as
-    in ``rliable``, and the interval is the percentile one, which stays in [0, 1]. With ten seeds in one environment a
-    95 % interval covers about 92 %.
+    The Mann-Whitney statistic in each environment, where a tie counts half; 0.5 means that neither is better. Each
+    side's seeds are resampled independently, as in ``rliable``, with the percentile interval, which stays in [0, 1].
+    With ten seeds in one environment a 95 % interval covers about 92 %.
 
     Args:
-        better: ``[environments, seeds]``, the scores asked to be the larger.
+        better: ``[environments, seeds]``, the scores that should be larger.
         worse: ``[environments, m]``.
         rng: Draws the resamples.
         level: Coverage, in (0, 1).
-        resamples: How many.
+        resamples: Number of resamples.
 
     Examples:
         >>> improvement([[3.0, 4.0]], [[1.0, 3.0]], np.random.default_rng(0)).value
@@ -198,13 +194,13 @@ def improvement(
     value = float(wins.mean())
     if min(wins.shape[1:]) == 1:
         return Interval(value, 0.0, 1.0)
-    # The mean of a resampled table of wins needs only how often each row and column was drawn.
+    # The mean of a resampled table of wins depends only on how often each row and column was drawn.
     rows, columns = (
         rng.multinomial(count, np.full(count, 1 / count), size=(resamples, len(wins)))
         for count in wins.shape[1:]
     )
     drawn = np.einsum("bei,eij,bej->b", rows, wins, columns, optimize=True) / wins.size
-    return Interval(value, *_ends(drawn, level))
+    return Interval.percentile(value, drawn, level)
 
 
 @dataclass(frozen=True)
@@ -214,7 +210,7 @@ class PerformanceProfile:
     Attributes:
         thresholds: ``[t]``.
         share: ``[t]`` in [0, 1], of all runs of all environments.
-        low: ``[t]``, lower end of each share's own interval; it does not hold for all thresholds at once.
+        low: ``[t]``, lower end of each share's interval, which does not hold for all thresholds jointly.
         high: ``[t]``, upper end.
     """
 
@@ -232,14 +228,14 @@ def performance_profile(
     level: float = 0.95,
     resamples: int = _RESAMPLES,
 ) -> PerformanceProfile:
-    """How many runs exceed each threshold, with percentile intervals by the stratified bootstrap.
+    """Share of runs that exceed each threshold, with percentile intervals by the stratified bootstrap.
 
     Args:
         scores: ``[environments, seeds]``.
         thresholds: ``[t]``, ascending.
         rng: Draws the resamples.
-        level: Coverage of each threshold's interval alone, in (0, 1).
-        resamples: How many.
+        level: Coverage of each threshold's interval, in (0, 1).
+        resamples: Number of resamples.
 
     Examples:
         >>> profile = performance_profile([[1.0, 2.0], [3.0, 4.0]], [0.0, 2.5, 9.0], np.random.default_rng(0))
@@ -261,8 +257,6 @@ def performance_profile(
 
 def _welch(matrix: Array, level: float) -> Interval:
     """t interval of the mean over environments, whose variances may differ (Satterthwaite 1946)."""
-    from scipy import stats
-
     environments, seeds = matrix.shape
     centre = float(matrix.mean())
     parts = matrix.var(axis=1, ddof=1) / (seeds * environments**2)
@@ -270,8 +264,7 @@ def _welch(matrix: Array, level: float) -> Interval:
     if total == 0.0:
         return Interval(centre, centre, centre)
     freedom = (seeds - 1) * total**2 / float(np.square(parts).sum())
-    reach = float(stats.t.ppf(0.5 + 0.5 * level, freedom)) * float(np.sqrt(total))
-    return Interval(centre, centre - reach, centre + reach)
+    return Interval.student(centre, float(np.sqrt(total)), freedom, level)
 
 
 def _bootstrap(
@@ -294,25 +287,18 @@ def _bootstrap(
         found[own], drawn = statistic(matrix[strata, chosen])
         errors[own] = _standard_error(drawn)
     if method == "percentile":
-        return Interval(centre, *_ends(found, level))
-    if error <= 1e-12 * max(
-        abs(centre), float(np.abs(matrix).max())
-    ):  # all seeds alike: rounding is no spread
+        return Interval.percentile(centre, found, level)
+    if error <= 1e-12 * max(abs(centre), float(np.abs(matrix).max())):  # equal seeds, up to rounding
         return Interval(centre, centre, centre)
-    # A resample that repeats one seed has no spread of its own to count distances in; it says nothing.
+    # A resample of one repeated seed has no standard error to measure distances in.
     spread = errors > 1e-9 * error
-    low, high = _ends((found[spread] - centre) / errors[spread], level)
-    return Interval(centre, centre - high * error, centre - low * error)
+    scaled = Interval.percentile(0.0, (found[spread] - centre) / errors[spread], level)
+    return Interval(centre, centre - scaled.high * error, centre - scaled.low * error)
 
 
 def _standard_error(pseudo: Array) -> Array:
     error: Array = np.sqrt((pseudo.var(axis=-1, ddof=1) / pseudo.shape[-1]).sum(axis=-1))
     return error
-
-
-def _ends(drawn: Array, level: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
-    return float(low), float(high)
 
 
 def _matrix(field: str, values: npt.ArrayLike) -> Array:

@@ -20,8 +20,8 @@ from schedrl.stats.intervals import (
     interquartile_mean,
     mean,
     paired_difference,
-    probability_of_improvement,
 )
+from schedrl.stats.profiles import improvement
 
 VALUES = [2.91, 2.89, 2.95, 2.90, 2.93, 2.88, 2.97, 2.92]
 
@@ -98,7 +98,7 @@ def test_pairing_removes_what_seeds_have_in_common() -> None:
 def test_probability_of_improvement_is_the_mann_whitney_statistic() -> None:
     rng = np.random.default_rng(4)
     first, second = rng.normal(0.5, 1.0, 15), rng.normal(0.0, 1.0, 12)
-    interval = probability_of_improvement(first, second, rng)
+    interval = improvement([first], [second], rng, resamples=10_000)
     assert interval.value == pytest.approx(stats.mannwhitneyu(first, second).statistic / (15 * 12))
     assert 0.0 <= interval.low < interval.value < interval.high <= 1.0
 
@@ -111,14 +111,14 @@ def test_probability_of_improvement_resamples_both_sides() -> None:
         left = first[rng.integers(10, size=10)]
         right = second[rng.integers(10, size=10)]
         slow.append(np.mean([(a > b) + 0.5 * (a == b) for a in left for b in right]))
-    interval = probability_of_improvement(first, second, np.random.default_rng(6))
+    interval = improvement([first], [second], np.random.default_rng(6), resamples=10_000)
     assert (interval.low, interval.high) == pytest.approx(
         np.quantile(slow, [0.025, 0.975]).tolist(), abs=0.03
     )
 
 
 def test_ties_count_half() -> None:
-    assert probability_of_improvement([1.0, 1.0], [1.0, 1.0], np.random.default_rng(0)).value == 0.5
+    assert improvement([[1.0, 1.0]], [[1.0, 1.0]], np.random.default_rng(0)).value == 0.5
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
@@ -134,7 +134,7 @@ def test_one_value_bounds_nothing() -> None:
     assert mean([2.0]) == Interval(2.0, -math.inf, math.inf)
     assert interquartile_mean([2.0]) == Interval(2.0, -math.inf, math.inf)
     assert not mean([2.0]).excludes_zero
-    assert probability_of_improvement([2.0], [1.0], np.random.default_rng(0)) == Interval(1.0, 0.0, 1.0)
+    assert improvement([[2.0]], [[1.0]], np.random.default_rng(0)) == Interval(1.0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [math.inf]])

@@ -1,4 +1,4 @@
-"""What an engine is given and what it does: a population's weights in, trained weights out."""
+"""Interface of the engines, which train a population's weights in place."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Block", "Engine", "PopulationState", "record"]
 
 @dataclass(frozen=True)
 class Block:
-    """What the next steps of some runs need.
+    """Numbers for the next steps of some runs.
 
     Attributes:
         indices: ``[runs, steps, batch]`` int64, training images.
-        levels: ``[runs, steps, batch, views]`` float32, clipped log-SNR of the images and of their neighbours.
+        levels: ``[runs, steps, batch, views]`` float32, clipped log-SNR of the images and their neighbours.
         noise: ``[runs, steps, batch, C, H, W]`` float32.
         log_beta: ``[runs, steps, batch]`` float32, which β modulation reads; absent without it.
         factor: ``[runs, steps]`` float64, DSC's factor of the learning rate; absent without DSC, as is the next.
@@ -42,11 +42,11 @@ class Block:
 
 @dataclass(frozen=True)
 class PopulationState:
-    """What a population consists of; engines change it in place.
+    """A population's parts, which engines change in place.
 
     Attributes:
         spec: How each run is trained.
-        network: The module, of one run: the description that engines work from.
+        network: The module for one run, as a description of the network.
         images: Training images ``[n, C, H, W]``.
         weights: ``[runs, parameters]``.
         average: ``[runs, parameters]``, the averaged weights.
@@ -67,10 +67,10 @@ class Engine(Protocol):
     name: str
 
     def runs_at_once(self) -> int:
-        """How many runs' features fit into the memory budget side by side."""
+        """Number of runs whose features fit into the memory budget together."""
 
     def working_bytes(self) -> int:
-        """Bytes of features and gradients while it trains."""
+        """Bytes of features and gradients during training."""
 
     def train(self, rows: slice, block: Block) -> tuple[Tensor, Tensor]:
         """Take the block's steps in the runs ``rows``; losses and gradient norms ``[steps, runs]``."""
@@ -80,13 +80,9 @@ class Engine(Protocol):
 
 
 def record(network: UNet, image_shape: tuple[int, int, int], lanes: int, *, alone: bool = False) -> Program:
-    """Write a network of one run down for micro-batches of ``lanes`` images.
+    """Record a network of one run for micro-batches of ``lanes`` images of shape ``(C, H, W)``.
 
-    Args:
-        network: The network.
-        image_shape: ``(C, H, W)``.
-        lanes: Images in a micro-batch.
-        alone: A network with MSFI is shown t alone, which then stands in for its neighbours.
+    With ``alone`` a network with MSFI reads t alone, which stands in for its neighbours.
     """
     parameters = list(network.parameters())
     ends = np.cumsum([parameter[0].numel() for parameter in parameters]).tolist()

@@ -1,10 +1,10 @@
 """The engine for CPUs: a compiled kernel replays the recorded network, one run per thread at a time.
 
-A run's numbers do not depend on its neighbours, on the number of threads, or on how runs and steps are cut into calls:
-not by a bit. Memory is one arena per thread, whatever the size of the population.
+A run's numbers do not depend on other runs, on the number of threads, or on the division of runs and steps into calls:
+not by a bit. Memory is one arena per thread, independent of the size of the population.
 
-The kernel is built once per machine with the system's C++ compiler and kept in the user's cache. Nothing here is
-required: without a compiler, or with ``SCHEDRL_ENGINE=torch``, populations train in PyTorch.
+The system's C++ compiler builds the kernel once per machine, into the user's cache. Without a compiler, or with
+``SCHEDRL_ENGINE=torch``, populations train in PyTorch.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["Job", "KernelUnavailableError", "NativeEngine", "lanes_for", "load"]
 
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 
-# The kernel is for this very processor. Neither flag changes a result: they drop the bookkeeping of errors.
+# For this processor. The -fno flags change no result: they only drop the bookkeeping of errors.
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 
 _INT, _DOUBLE, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
 class KernelUnavailableError(Exception):
-    """The kernel cannot be built or loaded here; the text says why."""
+    """The kernel cannot be built or loaded here."""
 
 
 class Job(ctypes.Structure):
-    """Arguments of one call; ``kernel.cpp`` says what they are. Addresses are those of contiguous arrays."""
+    """Arguments of one call, documented in ``kernel.cpp``. Addresses are of contiguous arrays."""
 
     _fields_ = (
         *((name, _POINTER) for name in ("code",)), ("length", _INT), ("frequencies", _POINTER),
@@ -67,7 +67,7 @@ class Job(ctypes.Structure):
 
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL:
-    """The library, built if need be.
+    """The library, built if necessary.
 
     Raises:
         KernelUnavailableError: There is no compiler, it fails, or the cache cannot be written to.
@@ -93,7 +93,7 @@ def load() -> ctypes.CDLL:
 
 
 def _identity(compiler: str) -> str:
-    """Hash of all that the binary depends on: the source, the flags, the compiler and the processor."""
+    """Hash of everything the binary depends on: the source, the flags, the compiler and the processor."""
     processor = platform.processor() + platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -105,7 +105,7 @@ def _identity(compiler: str) -> str:
 
 
 def _build(compiler: str, path: Path) -> None:
-    """Compile to a temporary name, then rename: processes may start together, and a kill leaves no half file."""
+    """Compile to a temporary name, then rename: processes may build at once, and a kill leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(handle)
@@ -121,9 +121,9 @@ _PREDICTIONS = ("epsilon", "x0", "v")
 
 
 def lanes_for(batch_size: int, width: int) -> int:
-    """Images in a micro-batch: two vector registers' worth, or one where that already holds the batch.
+    """Images in a micro-batch: those of two vector registers, or of one if that holds the batch.
 
-    Two keep as many sums in flight as the multipliers need. It depends on the batch alone, so numbers do too.
+    Two registers keep the multipliers busy. The number depends on the batch size alone, and so do the results.
     """
     return width if batch_size <= width else 2 * width
 
@@ -136,7 +136,7 @@ class NativeEngine:
 
     Raises:
         KernelUnavailableError: The kernel cannot be built here.
-        NotRecordableError: The network has a layer that it cannot express.
+        NotRecordableError: The kernel does not support a layer of the network.
     """
 
     name = "native"
@@ -151,7 +151,7 @@ class NativeEngine:
             self._alone = record(state.network, self._image_shape, lanes, alone=True)
 
     def runs_at_once(self) -> int:
-        """No limit: the arena of a thread serves one run after another."""
+        """No limit: a thread's arena serves one run after another."""
         return len(self.state.weights)
 
     def working_bytes(self) -> int:
@@ -187,7 +187,7 @@ class NativeEngine:
 
     def predict(self, rows: slice, inputs: Inputs) -> Tensor:
         runs, count = inputs.logsnr.shape
-        # The same images for every run are not copied.
+        # Images that all runs share are not copied.
         shared = inputs.neighbours is None and (runs == 1 or inputs.z.stride(0) == 0)
         images = inputs.z[:1] if shared else torch.stack([z for z, _ in inputs.views], dim=2)
         levels = torch.stack([logsnr for _, logsnr in inputs.views], dim=2)

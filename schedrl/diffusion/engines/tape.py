@@ -1,8 +1,8 @@
-"""A network written down: the operations of one forward pass, and of its gradient, for the CPU kernel to replay.
+"""Recording of a network: the operations of a forward pass and of its gradient, for the CPU kernel to replay.
 
-A :class:`Tape` provides the operations that layers are made of, but computes nothing. It notes each with the places of
-its operands in one block of memory (the arena) and in a run's row of parameters; :meth:`Tape.finish` then lays out the
-gradients. The columns of :data:`COLUMNS` are those of ``Instruction`` in ``kernel.cpp``.
+A :class:`Tape` provides the operations of layers but computes nothing. It records each with the places of its operands
+in one block of memory (the arena) and in a run's row of parameters; :meth:`Tape.finish` then lays out the gradients.
+:data:`COLUMNS` are the fields of ``Instruction`` in ``kernel.cpp``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 class NotRecordableError(Exception):
-    """A layer does what the kernel has no operation for; PyTorch trains such a network."""
+    """The kernel lacks an operation of the network, which PyTorch then trains."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Program:
-    """What the kernel replays for a micro-batch.
+    """A recorded network, which the kernel replays for each micro-batch.
 
     Attributes:
         code: ``[operations, columns]`` int64.
         frequencies: ``[width / 2]`` float32 of the noise level's embedding.
         lanes: Images in a micro-batch.
         arena: Floats of features and gradients.
-        packed: Floats of kernels rearranged for reading.
+        packed: Floats of rearranged convolution kernels.
         inputs: ``[views]`` int64, places of the noised images, and of their neighbours'.
         levels: ``[views]`` int64, places of their log-SNR.
-        beta: Place of log β, −1 where the network does not read it.
+        beta: Place of log β, −1 if the network does not read it.
         output: Place of the network's output.
         gradient: Place of its gradient.
         features: Floats of the features alone.
@@ -76,13 +76,13 @@ class Program:
 
 
 class Tape:
-    """Records operations; see :class:`schedrl.diffusion.layers.Operations` for what they mean.
+    """Records operations; see :class:`schedrl.diffusion.layers.Operations`.
 
     Args:
         places: Offset of every parameter in a run's row, by ``id``.
         lanes: Images in a micro-batch.
         image_shape: ``(C, H, W)``.
-        views: Images that the network is shown at once: 1, or 3 with their neighbours.
+        views: Views of each training image: 1, or 3 with its neighbours.
     """
 
     def __init__(
@@ -106,17 +106,17 @@ class Tape:
 
     @property
     def log_beta(self) -> Symbol:
-        """log β_t of the images, a place for which is made when it is first asked for."""
+        """log β_t of the images; the first access allocates its place."""
         if self._beta is None:
             self._beta = self._symbol(1, 1, 1, trained=False)
         return self._beta
 
     def embed(self, level: Symbol, frequencies: Tensor) -> Symbol:
         """Record; all levels share their frequencies."""
-        told = frequencies.detach().cpu().numpy().astype(np.float32)
-        if self._frequencies.size and not np.array_equal(told, self._frequencies):
+        given = frequencies.detach().cpu().numpy().astype(np.float32)
+        if self._frequencies.size and not np.array_equal(given, self._frequencies):
             raise NotRecordableError("all levels must have the same frequencies")
-        self._frequencies = told
+        self._frequencies = given
         out = self._symbol(2 * len(self._frequencies), 1, 1, trained=False)
         return self._record("embed", out, level, c_out=out.channels)
 

@@ -1,7 +1,7 @@
 """The engine for GPUs, and for CPUs without a compiler: all runs side by side in PyTorch.
 
-On a GPU a step is captured as a CUDA graph once and replayed: data set, weights and optimizer state live there, shapes
-are fixed, and a step costs one launch.
+On a GPU a step is captured once as a CUDA graph and replayed: images, weights and optimizer state are on the device,
+shapes are fixed, and a step costs one launch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from schedrl.diffusion.unet import UNet
 __all__ = ["TorchEngine", "bytes_per_image", "load_rows"]
 
 _OVERHEAD = 2
-"""Memory of a step over what autograd saves: gradients, and what single operations need for themselves."""
+"""Memory of a step relative to the tensors that autograd saves, which leaves room for gradients and workspaces."""
 
 Drawn = Sequence[Tensor | None]
-"""One step's part of a block: indices, levels, noise; log β, DSC's factor, boost, image weights if there are any."""
+"""One step of a block: indices, levels, noise; log β, DSC's factor, boost and image weights if present."""
 
 Step = Callable[[Drawn], tuple[Tensor, Tensor]]
 """``step(drawn) -> losses, norms``."""
@@ -38,7 +38,7 @@ def drawn_for(block: Block, step: int) -> Drawn:
 
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
-    """Bytes of one image's features in one run while it trains, from what autograd saves of a forward pass."""
+    """Bytes of one image's features in training of one run, from the tensors that autograd saves."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     saved: dict[int, int] = {}
 
@@ -48,7 +48,7 @@ def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    images = 4  # constants that do not grow with the batch weigh less
+    images = 4  # more than one, so that constants count less
     x = torch.zeros(1, images, *image_shape, device=next(network.parameters()).device)
     level = x.new_zeros(1, images)
     around = ((x, level), (x, level)) if network.views > 1 else None
@@ -63,7 +63,7 @@ class TorchEngine:
 
     Args:
         state: The population.
-        budget: Bytes for features; runs beyond it are trained in turns, images beyond it evaluated in turns.
+        budget: Bytes for features; runs and images beyond it are processed in turns.
     """
 
     name = "torch"
@@ -122,7 +122,7 @@ class TorchEngine:
     def _step(
         self, rows: slice, network: UNet, parameters: list[Tensor], drawn: Drawn
     ) -> tuple[Tensor, Tensor]:
-        """One optimizer step: losses and gradient norms ``[runs]``. Nothing in it waits for the device."""
+        """One optimizer step, without waiting for the device: losses and gradient norms ``[runs]``."""
         state = self.state
         indices, levels, noise, log_beta, factor, boost, image_weights = drawn
         assert indices is not None
@@ -144,7 +144,7 @@ class TorchEngine:
         return losses.detach().mean(dim=1), norms
 
     def _capture(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> _Graph:
-        """Record a step on the GPU; what the warm-up changed is put back."""
+        """Capture a step on the GPU, and undo the changes of the warm-up."""
         state = self.state
         inputs = tuple(None if t is None else t.clone() for t in drawn_for(block, 0))
         adam = state.optimizer
@@ -170,7 +170,7 @@ class TorchEngine:
 
 
 class _Graph:
-    """A captured step: inputs are copied into place, the graph is replayed, outputs are read from theirs."""
+    """A captured step: copies the inputs into place, replays the graph, and returns its outputs."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Drawn, outputs: tuple[Tensor, Tensor]) -> None:
         self._graph, self._inputs, self._outputs = graph, inputs, outputs
