@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from schedrl.schedules import Grid
-from schedrl.sources.dilations import dilated_grid, dilated_tangent_grid, uniform_grid
+from schedrl.sources.interpolants import dilated_grid, dilated_tangent_grid, uniform_grid
 from schedrl.sources.mixture import majority_of_grids, perpendicular_gain
 
 MAJORITY, VARIANCE = 0.8, 0.25

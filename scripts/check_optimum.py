@@ -16,6 +16,7 @@ from collections import defaultdict
 import numpy as np
 
 from schedrl import schedules
+from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian import laws
 from schedrl.sources.gaussian.families import LogUniformSpectrum
@@ -40,10 +41,10 @@ def spectral_laws(
     eigenvalues: FloatArray, weights: FloatArray, n: int, sampler: SamplerName, first: float
 ) -> dict[str, FloatArray]:
     """Laws that know the spectrum, from ``first`` to 0."""
-    best = laws.best_gamma(eigenvalues, n, sampler, weights, first)
+    best, u = laws.best_gamma(eigenvalues, n, sampler, weights, first), even_fractions(n)
     return {
-        "tangent, γ*": laws.tangent_sigmas(laws.gamma_star(eigenvalues, weights), n, first),
-        "tangent, best γ": laws.tangent_sigmas(best, n, first),
+        "tangent, γ*": tangent_sigmas(u, laws.gamma_star(eigenvalues, weights)[:, None], first),
+        "tangent, best γ": tangent_sigmas(u, best[:, None], first),
         "geodesic": laws.geodesic_sigmas(eigenvalues, n, weights, first),
     }
 

@@ -12,7 +12,7 @@ from schedrl.design.placing import place
 from schedrl.design.trust import measured_numbers
 from schedrl.export import Provenance, ScheduleFile, TrainingSchedule
 from schedrl.schedules import Grid
-from schedrl.sources.gaussian.measurement import Measurement, SpectrumMeter
+from schedrl.sources.gaussian.measurement import SpectrumMeasurement, SpectrumMeter
 
 __all__ = ["Compared", "Design", "design", "measure"]
 
@@ -55,7 +55,7 @@ class Design:
     notes: list[str]
 
 
-def measure(stream: ImageStream, floor: float) -> Measurement:
+def measure(stream: ImageStream, floor: float) -> SpectrumMeasurement:
     """The spectrum of a stream of images.
 
     Args:
@@ -73,7 +73,7 @@ def measure(stream: ImageStream, floor: float) -> Measurement:
 
 def design(
     stream: ImageStream,
-    measurement: Measurement,
+    measurement: SpectrumMeasurement,
     method: str,
     sampler: str,
     n: int,

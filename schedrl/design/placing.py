@@ -45,7 +45,7 @@ def place(
     if method == "tangent":
         levels = _best_tangent(values, weights, n, sampler, high)
     elif method == "geodesic":
-        from schedrl.sources.gaussian.geodesic import geodesic_sigmas
+        from schedrl.sources.gaussian.laws import geodesic_sigmas
 
         levels = geodesic_sigmas(values[None], n, weights[None], high, 0.0)[0]
     elif method == "optimal":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from schedrl.sources.gaussian.measurement import Measurement
+from schedrl.sources.gaussian.measurement import SpectrumMeasurement
 
 __all__ = ["measured_numbers", "trust"]
 
 
-def measured_numbers(measurement: Measurement) -> dict[str, float]:
+def measured_numbers(measurement: SpectrumMeasurement) -> dict[str, float]:
     """What a file keeps of it."""
     numbers = {
         "dimension": float(measurement.dimension),
@@ -24,7 +24,7 @@ def measured_numbers(measurement: Measurement) -> dict[str, float]:
     return numbers
 
 
-def trust(measurement: Measurement) -> list[str]:
+def trust(measurement: SpectrumMeasurement) -> list[str]:
     """How far exact errors of the Gaussian can be trusted for the images.
 
     Args:

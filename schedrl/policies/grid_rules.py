@@ -150,8 +150,8 @@ class TangentRule(_RuleByN):
 
     def place(self, part: SamplingProblems, n: int) -> FloatArray:
         """The law at each source's γ."""
-        from schedrl.sources.gaussian.fits import best_gamma
-        from schedrl.sources.gaussian.formulas import tangent_sigmas
+        from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
+        from schedrl.sources.gaussian.laws import best_gamma
 
         if self.gamma == "best":
             batch = self._gaussian(part)
@@ -160,7 +160,7 @@ class TangentRule(_RuleByN):
             gamma = part.batch.scales.near
         else:
             gamma = np.full(len(part), self.gamma)
-        return tangent_sigmas(gamma, n)
+        return tangent_sigmas(even_fractions(n), gamma[:, None])
 
 
 class GeodesicRule(_RuleByN):
@@ -170,7 +170,7 @@ class GeodesicRule(_RuleByN):
 
     def place(self, part: SamplingProblems, n: int) -> FloatArray:
         """Steps of equal length in the source's own metric."""
-        from schedrl.sources.gaussian.geodesic import geodesic_sigmas
+        from schedrl.sources.gaussian.laws import geodesic_sigmas
 
         batch = self._gaussian(part)
         return geodesic_sigmas(batch.eigenvalues, n, weights=batch.weights)
@@ -250,7 +250,7 @@ class InterpolantRule(_RuleByDimension):
 
     def place_one(self, n: int, dimension: float, variance: float) -> Grid:
         """Uniform steps."""
-        from schedrl.sources.dilations import uniform_grid
+        from schedrl.sources.interpolants import uniform_grid
 
         return uniform_grid(n, dimension, scaling=self.scaling, path="linear")
 
@@ -273,7 +273,7 @@ class DilationRule(_RuleByDimension):
 
     def place_one(self, n: int, dimension: float, variance: float) -> Grid:
         """A dilated grid."""
-        from schedrl.sources.dilations import dilated_grid, dilated_tangent_grid
+        from schedrl.sources.interpolants import dilated_grid, dilated_tangent_grid
 
         options: dict[str, Any] = {"kappa": self.kappa, "scaling": self.scaling}
         if self.second == "tangent":

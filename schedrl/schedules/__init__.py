@@ -1,7 +1,7 @@
 """Noise schedules (what noise a network trains on) and sampling grids (where a sampler steps).
 
 A :class:`Schedule` and a :class:`Grid` are frozen, hashable values with a JSON form. The arithmetic is
-float64 NumPy; conversions between noise levels live in :mod:`schedrl.schedules.conversions`.
+float64 NumPy; :mod:`schedrl.schedules.conversions` converts noise levels.
 
 Examples:
     >>> from schedrl import schedules
@@ -12,7 +12,15 @@ Examples:
     10
 """
 
-from schedrl.schedules.beta_laws import AVA, BetaSchedule, Linear, PrintedLinear, ScaledLinear
+from schedrl.schedules.beta_laws import (
+    AVA,
+    BetaKnots,
+    Betas,
+    BetaSchedule,
+    Linear,
+    PrintedLinear,
+    ScaledLinear,
+)
 from schedrl.schedules.continuous_laws import (
     EDM,
     VE,
@@ -20,15 +28,16 @@ from schedrl.schedules.continuous_laws import (
     Cosine,
     Karras,
     Laplace,
+    PiecewiseLogSNR,
     Sigmoid,
     Tangent,
     UniformLogSNR,
 )
 from schedrl.schedules.forward_sde import BetaRate, ForwardSDE, LinearRate, ScheduleRate
-from schedrl.schedules.free_form import BetaKnots, Betas, PiecewiseLogSNR
-from schedrl.schedules.grid_laws import (
+from schedrl.schedules.grids import (
     AnyGridLaw,
     ExponentialGrid,
+    Grid,
     GridLaw,
     KarrasGrid,
     PowerSigmaGrid,
@@ -39,7 +48,6 @@ from schedrl.schedules.grid_laws import (
     grid,
     grid_names,
 )
-from schedrl.schedules.grids import Grid
 from schedrl.schedules.registry import AnySchedule, from_dict, from_json, get, names, schedule_type
 from schedrl.schedules.schedule import LOGSNR_LIMIT, MAX_BETA, ContinuousSchedule, Schedule
 

@@ -1,7 +1,7 @@
-r"""Schedules given by a formula for the log-SNR or for the noise level.
+r"""Schedules and levels given by a formula in the log-SNR or in the noise-to-signal ratio.
 
-Steps of a discrete use lie at :math:`u = i/T`. Several laws reach infinite noise at ``u = 1``: the continuous
-law is then clipped at ±``LOGSNR_LIMIT`` and the last beta is capped at 0.999.
+Discrete steps lie at :math:`u = i/T`. Several laws reach infinite noise at ``u = 1``: their continuous form is then
+clipped at ±``LOGSNR_LIMIT`` and the last beta is capped at 0.999.
 """
 
 from __future__ import annotations
@@ -9,29 +9,111 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from schedrl.schedules.conversions import FloatArray, logsnr_from_log_alpha_bar, logsnr_from_sigma
-from schedrl.schedules.schedule import LOGSNR_LIMIT, ContinuousSchedule, Sigma, must_exceed
+from schedrl.errors import SchedrlError, parse
+from schedrl.schedules.conversions import (
+    Broadcast,
+    FloatArray,
+    logsnr_from_log_alpha_bar,
+    logsnr_from_sigma,
+)
+from schedrl.schedules.schedule import (
+    ContinuousSchedule,
+    LogSNR,
+    Rho,
+    Sigma,
+    above,
+    inverse_of_falling,
+    require_monotone,
+)
 
 __all__ = [
     "EDM",
+    "MIN_BIN_MASS",
     "VE",
     "VPSDE",
     "Cosine",
     "Karras",
     "Laplace",
-    "LogSNR",
-    "Rho",
+    "PiecewiseLogSNR",
     "Sigmoid",
     "Tangent",
     "UniformLogSNR",
+    "even_fractions",
     "karras_sigmas",
+    "tangent_sigmas",
 ]
 
-LogSNR = Annotated[float, Field(ge=-LOGSNR_LIMIT, le=LOGSNR_LIMIT)]
-Rho = Annotated[float, Field(ge=0.1, le=100.0)]
+MIN_BIN_MASS = 1e-9
+"""Smallest probability of a bin in :meth:`PiecewiseLogSNR.from_density`."""
+
 _HALF_PI = np.pi / 2
+_FAR = 1e5  # a tangent as large as this has lost five digits
+
+
+def even_fractions(n: int) -> FloatArray:
+    """[n+1] equally spaced fractions for n steps, from 1 (noise) down to 0 (data)."""
+    return np.arange(n, -1, -1) / n
+
+
+def karras_sigmas(
+    u: FloatArray, rho: Broadcast, sigma_max: Broadcast, sigma_min: Broadcast = 0.0
+) -> FloatArray:
+    r"""Karras' law :math:`(\sigma_{min}^{1/\rho} + u (\sigma_{max}^{1/\rho} - \sigma_{min}^{1/\rho}))^\rho`.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364), equation 5.
+
+    Args:
+        u: Fractions in [0, 1]; 0 gives ``sigma_min``. The other arguments broadcast against them.
+        rho: Warping, positive; 1 is uniform in sigma.
+        sigma_max: Level at u = 1, finite.
+        sigma_min: Level at u = 0, at least 0.
+
+    Returns:
+        Levels, at the ends up to a rounding error.
+
+    Examples:
+        >>> karras_sigmas(even_fractions(2), 2.0, 80.0)
+        array([80., 20.,  0.])
+    """
+    low, high = sigma_min ** (1.0 / rho), sigma_max ** (1.0 / rho)
+    return np.asarray(((1.0 - u) * low + u * high) ** rho, dtype=np.float64)
+
+
+def tangent_sigmas(
+    u: FloatArray, gamma: Broadcast, sigma_max: Broadcast = np.inf, sigma_min: Broadcast = 0.0
+) -> FloatArray:
+    r"""The tangent law :math:`\gamma \tan\psi`, with :math:`\psi = \arctan(\sigma / \gamma)` linear in ``u``.
+
+    From infinity to 0 these are the best levels of many DDIM steps for one eigenvalue :math:`\gamma^2`. Source: Sun,
+    Poor & Zhang (elementary scheduling, arXiv 2601.13602); THEORY 3.2, 3.3.
+
+    Args:
+        u: Fractions in [0, 1]. The other arguments broadcast against them.
+        gamma: Scale, positive.
+        sigma_max: Level at u = 1; may be infinite.
+        sigma_min: Level at u = 0, at least 0.
+
+    Returns:
+        Levels, exact at the ends.
+
+    Examples:
+        >>> tangent_sigmas(even_fractions(2), 2.0)
+        array([inf,  2.,  0.])
+        >>> tangent_sigmas(even_fractions(2), np.array([[0.5], [2.0]]), 4.0).round(4)
+        array([[4.    , 0.4414, 0.    ],
+               [4.    , 1.2361, 0.    ]])
+    """
+    first, last = np.arctan(np.divide(sigma_max, gamma)), np.arctan(np.divide(sigma_min, gamma))
+    angle = u * first + (1.0 - u) * last
+    # The angle that is left to the quarter turn: its cotangent has the digits that the tangent loses near infinity.
+    left = np.arctan(np.divide(gamma, sigma_max)) + (1.0 - u) * (first - last)
+    far = (np.divide(sigma_max, gamma) > _FAR) & (angle >= left)
+    with np.errstate(divide="ignore"):
+        tangent = np.where(far, 1.0 / np.tan(left), np.tan(angle))
+    return np.where(u == 1.0, sigma_max, np.where(u == 0.0, sigma_min, gamma * tangent))
 
 
 class Cosine(ContinuousSchedule):
@@ -82,13 +164,8 @@ class Sigmoid(ContinuousSchedule):
 
     name: Literal["sigmoid"] = "sigmoid"
     start: Annotated[float, Field(ge=-100.0, le=100.0)] = -3.0
-    end: Annotated[float, Field(ge=-100.0, le=100.0)] = 3.0
+    end: Annotated[float, Field(ge=-100.0, le=100.0), above("start")] = 3.0
     tau: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
-
-    @field_validator("end")
-    @classmethod
-    def _above_start(cls, value: float, info: ValidationInfo) -> float:
-        return must_exceed(value, info, "start")
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
         # sigmoid(a) - sigmoid(b) = sinh((a - b)/2) / (2 cosh(a/2) cosh(b/2)); the cosh of z(u)/2 cancels.
@@ -122,34 +199,18 @@ class VPSDE(ContinuousSchedule):
 
     name: Literal["vp"] = "vp"
     beta_min: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.1
-    beta_max: Annotated[float, Field(gt=0.0, le=1000.0)] = 20.0
+    beta_max: Annotated[float, Field(gt=0.0, le=1000.0), above("beta_min")] = 20.0
     epsilon: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-5
-
-    @field_validator("beta_max")
-    @classmethod
-    def _above_min(cls, value: float, info: ValidationInfo) -> float:
-        return must_exceed(value, info, "beta_min")
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
         t = self.epsilon + u * (1.0 - self.epsilon)
         return logsnr_from_log_alpha_bar(-t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t))
 
 
-class _SigmaRange(ContinuousSchedule):
-    sigma_min: Sigma
-    sigma_max: Sigma
-
-    @field_validator("sigma_max")
-    @classmethod
-    def _above_min(cls, value: float, info: ValidationInfo) -> float:
-        return must_exceed(value, info, "sigma_min")
-
-
-class VE(_SigmaRange):
+class VE(ContinuousSchedule):
     r"""The variance-exploding law: :math:`\sigma = \sigma_{min} (\sigma_{max} / \sigma_{min})^u`.
 
-    Source: Song et al. 2021 (arXiv 2011.13456), training with log-uniform sigma; the range as in EDM's table
-        1.
+    Source: Song et al. 2021 (arXiv 2011.13456), training with log-uniform sigma; the range as in EDM's table 1.
 
     Attributes:
         sigma_min: Noise at u = 0, positive.
@@ -162,39 +223,21 @@ class VE(_SigmaRange):
 
     name: Literal["ve"] = "ve"
     sigma_min: Sigma = 0.02
-    sigma_max: Sigma = 100.0
+    sigma_max: Annotated[Sigma, above("sigma_min")] = 100.0
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
         return (1.0 - u) * logsnr_from_sigma(self.sigma_min) + u * logsnr_from_sigma(self.sigma_max)
 
 
-def karras_sigmas(u: FloatArray, rho: float, sigma_min: float, sigma_max: float) -> FloatArray:
-    r"""Karras' law :math:`(\sigma_{min}^{1/\rho} + u (\sigma_{max}^{1/\rho} - \sigma_{min}^{1/\rho}))^\rho`.
-
-    Source: Karras et al. 2022 (arXiv 2206.00364), equation 5.
-
-    Args:
-        u: Fractions in [0, 1], any shape; 0 gives ``sigma_min``.
-        rho: Warping, positive; 1 is uniform in sigma.
-        sigma_min: Smallest noise level, positive.
-        sigma_max: Largest noise level.
-
-    Returns:
-        Noise levels, same shape as ``u``.
-    """
-    low, high = sigma_min ** (1.0 / rho), sigma_max ** (1.0 / rho)
-    return np.asarray(((1.0 - u) * low + u * high) ** rho, dtype=np.float64)
-
-
-class Karras(_SigmaRange):
-    r"""EDM's sampling law, used as a law of training noise: ``u`` is linear in :math:`\sigma^{1/\rho}`.
+class Karras(ContinuousSchedule):
+    r"""EDM's sampling law, used as training noise: ``u`` is linear in :math:`\sigma^{1/\rho}`.
 
     Source: Karras et al. 2022 (arXiv 2206.00364), equation 5.
 
     Attributes:
-        rho: Warping, in [0.1, 100]; 1 is uniform in sigma, large values approach log-uniform.
         sigma_min: Noise at u = 0, positive.
         sigma_max: Noise at u = 1, greater than ``sigma_min``.
+        rho: Warping, in [0.1, 100]; 1 is uniform in sigma, large values approach log-uniform.
 
     Examples:
         >>> Karras().logsnr([0.0, 1.0]).round(1)
@@ -202,12 +245,12 @@ class Karras(_SigmaRange):
     """
 
     name: Literal["karras"] = "karras"
-    rho: Rho = 7.0
     sigma_min: Sigma = 0.002
-    sigma_max: Sigma = 80.0
+    sigma_max: Annotated[Sigma, above("sigma_min")] = 80.0
+    rho: Rho = 7.0
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
-        return logsnr_from_sigma(karras_sigmas(u, self.rho, self.sigma_min, self.sigma_max))
+        return logsnr_from_sigma(karras_sigmas(u, self.rho, self.sigma_max, self.sigma_min))
 
 
 class EDM(ContinuousSchedule):
@@ -261,12 +304,10 @@ class Laplace(ContinuousSchedule):
 
 
 class Tangent(ContinuousSchedule):
-    r"""The tangent law: :math:`\sigma = \gamma \tan(\pi u / 2)`.
+    r"""The tangent law as training noise: :math:`\sigma = \gamma \tan(\pi u / 2)`.
 
-    It is the cosine law shifted by :math:`-2\log\gamma` in log-SNR, and the optimal law of a DDIM sampler for
-    a source whose covariance has the single eigenvalue :math:`\gamma^2`. Source: Hoogeboom et al. 2023 (arXiv
-    2301.11093), where gamma is the ratio of image to noise resolution; Sun, Poor & Zhang (arXiv
-    2601.13602).
+    It is the cosine law shifted by :math:`-2\log\gamma` in log-SNR; as a grid, see :func:`tangent_sigmas`. Source:
+    Hoogeboom et al. 2023 (arXiv 2301.11093), where gamma is the ratio of image to noise resolution.
 
     Attributes:
         gamma: Noise at u = 1/2, positive.
@@ -280,6 +321,7 @@ class Tangent(ContinuousSchedule):
     gamma: Sigma = 1.0
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
+        # In logarithms, which are finite further out than the levels of tangent_sigmas.
         tangent = np.log(np.sin(_HALF_PI * u)) - np.log(np.sin(_HALF_PI * (1.0 - u)))
         return logsnr_from_sigma(self.gamma) - 2.0 * tangent
 
@@ -300,12 +342,86 @@ class UniformLogSNR(ContinuousSchedule):
 
     name: Literal["uniform"] = "uniform"
     logsnr_min: LogSNR = -5.0
-    logsnr_max: LogSNR = 13.3
-
-    @field_validator("logsnr_max")
-    @classmethod
-    def _above_min(cls, value: float, info: ValidationInfo) -> float:
-        return must_exceed(value, info, "logsnr_min")
+    logsnr_max: Annotated[LogSNR, above("logsnr_min")] = 13.3
 
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
         return (1.0 - u) * self.logsnr_max + u * self.logsnr_min
+
+
+class PiecewiseLogSNR(ContinuousSchedule):
+    r"""A falling broken line :math:`\lambda(u)`: training noise of piecewise constant density in log-SNR.
+
+    Attributes:
+        u: Two or more fractions, strictly increasing from 0 to 1.
+        logsnr_values: Log-SNR at each ``u``, strictly decreasing, in [-20, 20]. In the constructor, in JSON and in
+            messages it is called ``logsnr``, like the method.
+
+    Examples:
+        >>> line = PiecewiseLogSNR(u=(0.0, 0.25, 1.0), logsnr=(8.0, 0.0, -6.0))
+        >>> line.logsnr([0.0, 0.125, 0.5])
+        array([ 8.,  4., -2.])
+        >>> line.model_dump_json()
+        '{"name":"piecewise","u":[0.0,0.25,1.0],"logsnr":[8.0,0.0,-6.0]}'
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Literal["piecewise"] = "piecewise"
+    u: Annotated[tuple[float, ...], Field(min_length=2)]
+    logsnr_values: tuple[LogSNR, ...] = Field(alias="logsnr")
+
+    @field_validator("u")
+    @classmethod
+    def _from_zero_to_one(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if value[0] != 0.0 or value[-1] != 1.0:
+            raise ValueError("must begin with 0 and end with 1")
+        require_monotone("u", value, increasing=True)
+        return value
+
+    @field_validator("logsnr_values")
+    @classmethod
+    def _falling(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        u = info.data.get("u")
+        if u is not None and len(value) != len(u):
+            raise ValueError(f"must have as many values as u, {len(u)}")
+        require_monotone("logsnr", value, increasing=False)
+        return value
+
+    @classmethod
+    def from_density(cls, edges: npt.ArrayLike, mass: npt.ArrayLike) -> PiecewiseLogSNR:
+        r"""The schedule under which a draw falls into each log-SNR bin with the given probability.
+
+        Args:
+            edges: [K+1] bin edges in log-SNR, strictly decreasing, in [-20, 20].
+            mass: [K] weights, not negative and not all zero; they are normalised. A bin keeps at least
+                ``MIN_BIN_MASS`` of the total, so that the schedule stays strictly monotone for any weights.
+
+        Returns:
+            The schedule; within a bin the density is constant.
+
+        Examples:
+            >>> PiecewiseLogSNR.from_density([8.0, 0.0, -6.0], [1.0, 3.0]).u
+            (0.0, 0.25, 1.0)
+        """
+        bin_edges = np.asarray(edges, dtype=np.float64)
+        weights = np.asarray(mass, dtype=np.float64)
+        if weights.ndim != 1 or weights.size == 0 or bin_edges.shape != (weights.size + 1,):
+            raise SchedrlError(
+                "field 'edges': must hold one more value than 'mass' "
+                f"(got shapes {bin_edges.shape} and {weights.shape})"
+            )
+        if not (np.isfinite(weights).all() and (weights >= 0.0).all() and weights.any()):
+            raise SchedrlError(
+                f"field 'mass': must be finite, not negative, not all zero (got {weights.tolist()})"
+            )
+        scaled = weights / weights.max()
+        probability = np.maximum(scaled / scaled.sum(), MIN_BIN_MASS)
+        u = np.concatenate([[0.0], np.cumsum(probability)])
+        return parse(cls, {"u": (u / u[-1]).tolist(), "logsnr": bin_edges.tolist()}, "schedule 'piecewise'")
+
+    def fraction_above(self, logsnr: npt.ArrayLike) -> FloatArray:
+        """The exact inverse of the broken line; see :meth:`Schedule.fraction_above`."""
+        return inverse_of_falling(logsnr, self.logsnr_values, self.u)
+
+    def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
+        return np.interp(u, self.u, self.logsnr_values)

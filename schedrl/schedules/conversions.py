@@ -1,11 +1,12 @@
-r"""The one place where noise levels are converted into each other.
+r"""Conversions between log-SNR, kept signal variance, betas and noise-to-signal ratio.
 
 Notation: :math:`\bar\alpha` is the kept signal variance, :math:`\beta_i = 1 - \bar\alpha_i /
 \bar\alpha_{i-1}`, :math:`\lambda = \log(\bar\alpha / (1 - \bar\alpha))` the log-SNR and :math:`\sigma =
 \sqrt{(1 - \bar\alpha) / \bar\alpha} = e^{-\lambda / 2}` the noise-to-signal ratio (the sigma of a
 variance-exploding process). Everything is float64 and works on logarithms, so neither a nearly clean nor a
 nearly destroyed image loses digits: :math:`\bar\alpha` itself underflows at :math:`\lambda \approx -745` and
-rounds to one at :math:`\lambda \approx 37`. Infinite ends are mapped to infinite ends.
+rounds to one at :math:`\lambda \approx 37`. Infinite ends map to infinite ends. Arguments have any shape, and results
+the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Broadcast",
     "FloatArray",
     "alpha_bar_from_logsnr",
     "betas_from_log_alpha_bar",
@@ -30,6 +32,9 @@ __all__ = [
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 """What every function of this package returns: a float64 array (0-d for a scalar argument)."""
 
+Broadcast: TypeAlias = float | FloatArray
+"""A parameter of a batched function: one number for all, or an array that broadcasts."""
+
 _LOG_HALF = -0.6931471805599453
 
 
@@ -38,14 +43,7 @@ def _float64(values: npt.ArrayLike) -> FloatArray:
 
 
 def logsnr_from_log_alpha_bar(log_alpha_bar: npt.ArrayLike) -> FloatArray:
-    r"""Log-SNR from the logarithm of :math:`\bar\alpha`.
-
-    Args:
-        log_alpha_bar: :math:`\log \bar\alpha \le 0`, any shape.
-
-    Returns:
-        :math:`\lambda = \log\bar\alpha - \log(1 - \bar\alpha)`, same shape; ``inf`` where :math:`\bar\alpha =
-        1`.
+    r""":math:`\lambda = \log\bar\alpha - \log(1 - \bar\alpha)` from :math:`\log \bar\alpha \le 0`.
 
     Examples:
         >>> logsnr_from_log_alpha_bar([-1000.0, np.log(0.5), -1e-30, 0.0])
@@ -60,13 +58,7 @@ def logsnr_from_log_alpha_bar(log_alpha_bar: npt.ArrayLike) -> FloatArray:
 
 
 def log_alpha_bar_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
-    r"""Logarithm of :math:`\bar\alpha` from the log-SNR.
-
-    Args:
-        logsnr: :math:`\lambda`, any shape; may be infinite.
-
-    Returns:
-        :math:`\log \bar\alpha = -\log(1 + e^{-\lambda})`, same shape.
+    r""":math:`\log \bar\alpha = -\log(1 + e^{-\lambda})`.
 
     Examples:
         >>> log_alpha_bar_from_logsnr([-1000.0, 0.0, 50.0])
@@ -76,13 +68,7 @@ def log_alpha_bar_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
 
 
 def alpha_bar_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
-    r"""Kept signal variance :math:`\bar\alpha = 1 / (1 + e^{-\lambda})` in [0, 1].
-
-    Args:
-        logsnr: :math:`\lambda`, any shape; may be infinite.
-
-    Returns:
-        :math:`\bar\alpha`, same shape.
+    r""":math:`\bar\alpha = 1 / (1 + e^{-\lambda})` in [0, 1].
 
     Examples:
         >>> alpha_bar_from_logsnr([-np.inf, 0.0, np.inf])
@@ -92,13 +78,7 @@ def alpha_bar_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
 
 
 def logsnr_from_alpha_bar(alpha_bar: npt.ArrayLike) -> FloatArray:
-    r"""Log-SNR from :math:`\bar\alpha` in [0, 1]; prefer the logarithm where it is known, it has more digits.
-
-    Args:
-        alpha_bar: :math:`\bar\alpha`, any shape.
-
-    Returns:
-        :math:`\lambda`, same shape; infinite at 0 and 1.
+    r""":math:`\lambda` from :math:`\bar\alpha` in [0, 1]; where its logarithm is known, that has more digits.
 
     Examples:
         >>> logsnr_from_alpha_bar([0.0, 0.5, 1.0])
@@ -110,13 +90,7 @@ def logsnr_from_alpha_bar(alpha_bar: npt.ArrayLike) -> FloatArray:
 
 
 def logsnr_from_sigma(sigma: npt.ArrayLike) -> FloatArray:
-    r"""Log-SNR :math:`\lambda = -2 \log \sigma` from the noise-to-signal ratio.
-
-    Args:
-        sigma: :math:`\sigma \ge 0`, any shape; may be infinite.
-
-    Returns:
-        :math:`\lambda`, same shape; ``inf`` at 0 and ``-inf`` at ``inf``.
+    r""":math:`\lambda = -2 \log \sigma` from the noise-to-signal ratio :math:`\sigma \ge 0`.
 
     Examples:
         >>> logsnr_from_sigma([np.inf, 1.0, 0.0])
@@ -127,13 +101,7 @@ def logsnr_from_sigma(sigma: npt.ArrayLike) -> FloatArray:
 
 
 def sigma_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
-    r"""Noise-to-signal ratio :math:`\sigma = e^{-\lambda / 2}`.
-
-    Args:
-        logsnr: :math:`\lambda`, any shape; may be infinite.
-
-    Returns:
-        :math:`\sigma`, same shape.
+    r"""The noise-to-signal ratio :math:`\sigma = e^{-\lambda / 2}`.
 
     Examples:
         >>> sigma_from_logsnr([-np.inf, 0.0, np.inf])
@@ -144,13 +112,7 @@ def sigma_from_logsnr(logsnr: npt.ArrayLike) -> FloatArray:
 
 
 def log_alpha_bar_from_betas(betas: npt.ArrayLike) -> FloatArray:
-    r"""Logarithm of :math:`\bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`.
-
-    Args:
-        betas: [T], each in [0, 1).
-
-    Returns:
-        [T], non-increasing, without underflow.
+    r""":math:`\log \bar\alpha_i`, [T], of :math:`\bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`, betas in [0, 1).
 
     Examples:
         >>> log_alpha_bar_from_betas([0.5, 0.5]) / np.log(2.0)
@@ -160,13 +122,9 @@ def log_alpha_bar_from_betas(betas: npt.ArrayLike) -> FloatArray:
 
 
 def betas_from_log_alpha_bar(log_alpha_bar: npt.ArrayLike) -> FloatArray:
-    r"""The betas :math:`\beta_i = 1 - \bar\alpha_i / \bar\alpha_{i-1}` with :math:`\bar\alpha_0 = 1`.
+    r"""The betas :math:`\beta_i = 1 - \bar\alpha_i / \bar\alpha_{i-1}`, [T] in [0, 1], with :math:`\bar\alpha_0 = 1`.
 
-    Args:
-        log_alpha_bar: [T], non-increasing; the last may be ``-inf``.
-
-    Returns:
-        [T], each in [0, 1].
+    ``log_alpha_bar`` is [T] and non-increasing; the last may be ``-inf``.
 
     Examples:
         >>> betas_from_log_alpha_bar(np.log([0.5, 0.25, 0.025]))

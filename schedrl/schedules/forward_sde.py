@@ -1,7 +1,6 @@
 r"""The forward SDE of a schedule, in continuous time t from 0 (data) to 1 (noise).
 
-With :math:`B(t) = \int_0^t \beta(s)\,ds` both drifts below have exact Gaussian transitions, so every law here is closed
-form; :meth:`ForwardSDE.euler_maruyama` is only there to check them.
+With :math:`B(t) = \int_0^t \beta(s)\,ds` both drifts below have exact Gaussian transitions in closed form.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from typing import Annotated, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import Spec
 from schedrl.schedules.beta_laws import AVA
 from schedrl.schedules.continuous_laws import VPSDE
 from schedrl.schedules.conversions import FloatArray, log_alpha_bar_from_logsnr, logsnr_from_log_alpha_bar
 from schedrl.schedules.registry import AnySchedule
-from schedrl.schedules.schedule import Schedule, as_count, must_exceed
+from schedrl.schedules.schedule import Schedule, above, require_within_unit
 
 __all__ = ["AnyBetaRate", "BetaRate", "Drift", "ForwardSDE", "LinearRate", "ScheduleRate"]
 
@@ -36,7 +35,7 @@ class BetaRate(Protocol):
         ...
 
     def integral(self, t: npt.ArrayLike) -> FloatArray:
-        r""":math:`B(t)`, non-decreasing; above 0 at ``t = 0`` where the law begins with some noise."""
+        r""":math:`B(t)`, non-decreasing; above 0 at ``t = 0`` where the schedule begins with noise."""
         ...
 
 
@@ -56,12 +55,7 @@ class LinearRate(Spec):
 
     name: Literal["linear-rate"] = "linear-rate"
     beta_min: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.1
-    beta_max: Annotated[float, Field(gt=0.0, le=1000.0)] = 20.0
-
-    @field_validator("beta_max")
-    @classmethod
-    def _above_min(cls, value: float, info: ValidationInfo) -> float:
-        return must_exceed(value, info, "beta_min")
+    beta_max: Annotated[float, Field(gt=0.0, le=1000.0), above("beta_min")] = 20.0
 
     def rate(self, t: npt.ArrayLike) -> FloatArray:
         r""":math:`\beta(t)` per unit of time, of the shape of ``t``."""
@@ -79,8 +73,8 @@ class LinearRate(Spec):
 class ScheduleRate(Spec):
     r"""The rate with which a VP-SDE follows any schedule: :math:`B(t) = -\log\bar\alpha(t)`.
 
-    :math:`\bar\alpha(t)` is the schedule's continuous law at u = t, clipped as that is. A law that begins with noise
-    has :math:`B(0) > 0`.
+    :math:`\bar\alpha(t)` is the schedule's continuous form at u = t, clipped as that is. A schedule that begins with
+    noise has :math:`B(0) > 0`.
 
     Attributes:
         schedule: The schedule, or its name.
@@ -112,7 +106,7 @@ AnyBetaRate: TypeAlias = Annotated[AVA | LinearRate | ScheduleRate, Field(discri
 
 
 class ForwardSDE(Spec):
-    r"""The forward SDE that a rate :math:`\beta(t)` drives, with its exact law.
+    r"""The forward SDE that a rate :math:`\beta(t)` drives, with its exact transitions.
 
     ======== ================================== ================== ============================ ==================
     drift    equation                           mean of x(t) / x_0 variance                     as B grows
@@ -143,37 +137,28 @@ class ForwardSDE(Spec):
 
     @classmethod
     def of(cls, schedule: Schedule | str, drift: Drift = "vp") -> ForwardSDE:
-        """The SDE of a schedule.
+        """The SDE of a schedule or of the name of one.
 
-        Args:
-            schedule: A schedule or the name of one. AVA keeps its closed form, and so does the VP-SDE without its
-                cut-off at small times; every other law is read through its own log ᾱ.
-            drift: Which drift.
+        AVA keeps its closed form, and so does the VP-SDE without its cut-off at small times; every other schedule is
+        read through its own log ᾱ.
         """
         # Through validation, so that a name may stand for a schedule.
         read = ScheduleRate(schedule=schedule)  # type: ignore[arg-type]
         match read.schedule:
-            case AVA() as law:
-                return cls(rate=law, drift=drift)
-            case VPSDE() as law if law.epsilon == 0.0:
-                return cls(rate=LinearRate(beta_min=law.beta_min, beta_max=law.beta_max), drift=drift)
+            case AVA() as ava:
+                return cls(rate=ava, drift=drift)
+            case VPSDE() as vp if vp.epsilon == 0.0:
+                return cls(rate=LinearRate(beta_min=vp.beta_min, beta_max=vp.beta_max), drift=drift)
         return cls(rate=read, drift=drift)
 
     @property
     def stationary_variance(self) -> float:
-        """What the variance tends to under endless noise: 1, or 1/2 as printed."""
+        """The limit of the variance as B grows: 1, or 1/2 as printed."""
         return 1.0 if self.drift == "vp" else 0.5
 
     def log_alpha_bar(self, t: npt.ArrayLike) -> FloatArray:
-        r""":math:`\log\bar\alpha(t)`, the log of the factor on the data's variance: -B, or -2B as printed.
-
-        Args:
-            t: Times in [0, 1], any shape.
-
-        Raises:
-            SchedrlError: Some time lies outside [0, 1].
-        """
-        time = _checked_time(t)
+        r""":math:`\log\bar\alpha(t)`, the log of the factor on the data's variance: -B, or -2B as printed."""
+        time = require_within_unit("t", t)
         return -self.rate.integral(time) if self.drift == "vp" else -2.0 * self.rate.integral(time)
 
     def alpha_bar(self, t: npt.ArrayLike) -> FloatArray:
@@ -192,39 +177,3 @@ class ForwardSDE(Spec):
         r""":math:`\log(\bar\alpha / \sigma^2)` for data of variance 1, not clipped; ``inf`` where there is no noise."""
         preserving = logsnr_from_log_alpha_bar(self.log_alpha_bar(t))
         return preserving if self.drift == "vp" else np.asarray(preserving + _LOG_2)
-
-    def euler_maruyama(
-        self, x0: npt.ArrayLike, num_steps: int, rng: np.random.Generator | int, until: float = 1.0
-    ) -> FloatArray:
-        """Simulate the SDE; weakly first order in the number of steps.
-
-        Args:
-            x0: Data, any shape; every entry is a path of its own.
-            num_steps: Equal steps in time, at least 1.
-            rng: Generator to draw from, or an integer seed.
-            until: Last time, in [0, 1].
-
-        Returns:
-            x at that time, of the shape of ``x0``. A law with noise at t = 0 begins there exactly.
-
-        Raises:
-            SchedrlError: ``num_steps`` or ``until`` is not allowed.
-        """
-        generator = np.random.default_rng(rng)
-        steps, end = as_count("num_steps", num_steps), float(_checked_time(until, "until"))
-        x = np.asarray(x0, dtype=np.float64) * self.mean_factor(0.0)
-        if self.variance(0.0) > 0.0:
-            x = x + np.sqrt(self.variance(0.0)) * generator.standard_normal(x.shape)
-        pull = 0.5 if self.drift == "vp" else 1.0
-        passed = self.rate.rate(end * np.arange(steps) / steps) * (end / steps)
-        for amount in passed:
-            x = x - pull * amount * x + np.sqrt(amount) * generator.standard_normal(x.shape)
-        return np.asarray(x, dtype=np.float64)
-
-
-def _checked_time(t: npt.ArrayLike, field: str = "t") -> FloatArray:
-    time = np.asarray(t, dtype=np.float64)
-    inside = (time >= 0.0) & (time <= 1.0)
-    if not inside.all():
-        raise SchedrlError(f"field '{field}': must lie in [0, 1] (got {float(time[~inside].flat[0])})")
-    return time

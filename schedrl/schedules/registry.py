@@ -1,15 +1,15 @@
-"""Schedules by name: the discriminated union, its parser and its error messages."""
+"""Schedules by name: the discriminated union and its parsers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeAlias, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from schedrl.errors import SchedrlError, parse, unknown_name
-from schedrl.schedules.beta_laws import AVA, Linear, PrintedLinear, ScaledLinear
+from schedrl.schedules.beta_laws import AVA, BetaKnots, Betas, Linear, PrintedLinear, ScaledLinear
 from schedrl.schedules.continuous_laws import (
     EDM,
     VE,
@@ -17,25 +17,14 @@ from schedrl.schedules.continuous_laws import (
     Cosine,
     Karras,
     Laplace,
+    PiecewiseLogSNR,
     Sigmoid,
     Tangent,
     UniformLogSNR,
 )
-from schedrl.schedules.free_form import BetaKnots, Betas, PiecewiseLogSNR
 from schedrl.schedules.schedule import Schedule
 
-__all__ = [
-    "AnySchedule",
-    "from_dict",
-    "from_json",
-    "get",
-    "name_alone",
-    "names",
-    "parse_fields",
-    "schedule_type",
-]
-
-SpecT = TypeVar("SpecT", bound=BaseModel)
+__all__ = ["AnySchedule", "from_dict", "from_json", "get", "name_alone", "names", "schedule_type"]
 
 
 def name_alone(value: Any) -> Any:
@@ -43,7 +32,7 @@ def name_alone(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-AnyLaw: TypeAlias = (
+NamedSchedule: TypeAlias = (
     Linear
     | ScaledLinear
     | Cosine
@@ -62,14 +51,16 @@ AnyLaw: TypeAlias = (
     | BetaKnots
 )
 
-AnySchedule: TypeAlias = Annotated[AnyLaw, Field(discriminator="name"), BeforeValidator(name_alone)]
+AnySchedule: TypeAlias = Annotated[NamedSchedule, Field(discriminator="name"), BeforeValidator(name_alone)]
 """A schedule as a field of a pydantic model: an object told apart by ``name``, or the name alone."""
 
-_TYPES: dict[str, type[Schedule]] = {law.model_fields["name"].default: law for law in get_args(AnyLaw)}
+_TYPES: dict[str, type[Schedule]] = {
+    kind.model_fields["name"].default: kind for kind in get_args(NamedSchedule)
+}
 
 
 def names() -> tuple[str, ...]:
-    """Every schedule's name.
+    """The name of every schedule.
 
     Examples:
         >>> "cosine" in names()
@@ -81,9 +72,6 @@ def names() -> tuple[str, ...]:
 def schedule_type(name: str) -> type[Schedule]:
     """The class of the schedule called ``name``.
 
-    Raises:
-        SchedrlError: There is none; the closest name is suggested.
-
     Examples:
         >>> schedule_type("ve").__name__
         'VE'
@@ -93,7 +81,7 @@ def schedule_type(name: str) -> type[Schedule]:
     return _TYPES[name]
 
 
-def get(name: str, **params: Any) -> AnyLaw:
+def get(name: str, **params: Any) -> NamedSchedule:
     """Make a schedule by name.
 
     Args:
@@ -113,42 +101,26 @@ def get(name: str, **params: Any) -> AnyLaw:
         Traceback (most recent call last):
         schedrl.errors.SchedrlError: schedule 've': unknown field 'sigma_mx'; did you mean 'sigma_max'? ...
     """
-    law = schedule_type(name)
-    return cast(AnyLaw, parse_fields(law, {**params, "name": name}, f"schedule '{name}'"))
+    kind = schedule_type(name)
+    return cast(NamedSchedule, parse(kind, {**params, "name": name}, f"schedule '{name}'"))
 
 
-def from_dict(mapping: Mapping[str, Any]) -> AnyLaw:
-    """Make a schedule from its fields, as ``model_dump()`` gives them.
-
-    Args:
-        mapping: The fields, ``name`` among them.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        SchedrlError: ``name`` is missing or unknown, or a field is wrong.
+def from_dict(mapping: Mapping[str, Any]) -> NamedSchedule:
+    """Make a schedule from its fields, ``name`` among them, as ``model_dump()`` gives them.
 
     Examples:
         >>> from_dict({"name": "cosine", "s": 0.0})
         Cosine(name='cosine', s=0.0)
     """
     if not isinstance(mapping, Mapping) or not isinstance(mapping.get("name"), str):
-        raise SchedrlError(f"schedule: must be an object with a field 'name' (got {_shortened(mapping)})")
+        given = repr(mapping)
+        shown = given if len(given) <= 60 else f"{given[:57]}..."
+        raise SchedrlError(f"schedule: must be an object with a field 'name' (got {shown})")
     return get(**{str(field): value for field, value in mapping.items()})
 
 
-def from_json(text: str | bytes) -> AnyLaw:
+def from_json(text: str | bytes) -> NamedSchedule:
     """Read a schedule back from ``model_dump_json()``.
-
-    Args:
-        text: A JSON object.
-
-    Returns:
-        A schedule equal to the one written.
-
-    Raises:
-        SchedrlError: The text is not JSON, or does not describe a schedule.
 
     Examples:
         >>> from_json(Cosine().model_dump_json()) == Cosine()
@@ -159,29 +131,3 @@ def from_json(text: str | bytes) -> AnyLaw:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SchedrlError(f"schedule: not valid JSON ({error})") from None
     return from_dict(mapping)
-
-
-def parse_fields(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
-    """:func:`schedrl.errors.parse`, with unknown fields compared to the names that a user writes.
-
-    Args:
-        model: The model to build.
-        data: Its fields.
-        what: How to name it in the message.
-
-    Returns:
-        The model.
-
-    Raises:
-        SchedrlError: A field does not exist or is wrong.
-    """
-    known = {field.alias or name for name, field in model.model_fields.items()}
-    for field in data:
-        if field not in known:
-            raise SchedrlError(f"{what}: {unknown_name('field', field, known)}")
-    return parse(model, data, what)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,15 +1,15 @@
-"""What every noise schedule can do, and the checks that the laws share."""
+"""What every noise schedule can do, and the checks that schedules and grids share."""
 
 from __future__ import annotations
 
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo
 
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules.conversions import (
@@ -24,25 +24,31 @@ __all__ = [
     "LOGSNR_LIMIT",
     "MAX_BETA",
     "ContinuousSchedule",
+    "LogSNR",
+    "Rho",
     "Schedule",
     "Sigma",
+    "above",
     "as_count",
     "inverse_of_falling",
-    "must_exceed",
     "require_monotone",
+    "require_within_unit",
 ]
 
 LOGSNR_LIMIT = 20.0
-"""Bound on the log-SNR of the continuous law and of every draw: at 20 the noise is 4.5e-5 of the signal."""
+"""Limit on the log-SNR of a continuous schedule and of every draw: at 20 the noise is 4.5e-5 of the signal."""
 
 MAX_BETA = 0.999
 """Cap on every beta, as in improved DDPM (Nichol & Dhariwal 2021, section 3.2)."""
 
-# A beta of exactly zero would make two steps the same; no law asks for one, but a difference can round to it.
+# A beta of exactly zero would make two steps the same; no schedule has one, but a difference can round to it.
 _MIN_BETA = float(np.finfo(np.float64).tiny)
 
 Sigma = Annotated[float, Field(ge=1e-10, le=1e10)]
-"""A positive noise-to-signal ratio, in a range where no law over- or underflows."""
+"""A positive noise-to-signal ratio, in a range where no formula over- or underflows."""
+LogSNR = Annotated[float, Field(ge=-LOGSNR_LIMIT, le=LOGSNR_LIMIT)]
+Rho = Annotated[float, Field(ge=0.1, le=100.0)]
+"""The exponent of a power law."""
 
 
 def as_count(field: str, value: int, minimum: int = 1) -> int:
@@ -52,12 +58,6 @@ def as_count(field: str, value: int, minimum: int = 1) -> int:
         field: Name of the argument, for the message.
         value: What was given; NumPy integers are fine.
         minimum: Smallest value allowed.
-
-    Returns:
-        The value as a Python integer.
-
-    Raises:
-        SchedrlError: It is not a whole number, or too small.
 
     Examples:
         >>> as_count("T", 0)
@@ -73,24 +73,20 @@ def as_count(field: str, value: int, minimum: int = 1) -> int:
     return count
 
 
-def must_exceed(value: float, info: ValidationInfo, other: str) -> float:
-    """Validate a field that must be greater than the field ``other`` declared before it.
+def above(other: str) -> Any:
+    """The validator of a field that must be greater than the field ``other`` declared before it; None passes."""
 
-    Raises:
-        ValueError: It is not (pydantic turns this into the field's error).
-    """
-    lower = info.data.get(other)
-    if lower is not None and not value > lower:
-        raise ValueError(f"must be greater than {other} = {lower}")
-    return value
+    def check(value: float | None, info: ValidationInfo) -> float | None:
+        lower = info.data.get(other)
+        if value is not None and lower is not None and not value > lower:
+            raise ValueError(f"must be greater than {other} = {lower}")
+        return value
+
+    return AfterValidator(check)
 
 
 def require_monotone(field: str, values: tuple[float, ...], *, increasing: bool) -> None:
-    """Check that values rise or fall strictly.
-
-    Raises:
-        ValueError: They do not; the text names the first pair that does not.
-    """
+    """Raise a ValueError that names the first pair of values that does not strictly rise or fall."""
     for index, (left, right) in enumerate(itertools.pairwise(values)):
         if not (left < right if increasing else left > right):
             direction = "increase" if increasing else "decrease"
@@ -99,16 +95,24 @@ def require_monotone(field: str, values: tuple[float, ...], *, increasing: bool)
             )
 
 
-class Schedule(Spec, ABC):
-    r"""A law of training noise: which log-SNR the network sees, and how often.
+def require_within_unit(field: str, values: npt.ArrayLike) -> FloatArray:
+    """The values as float64; one outside [0, 1] is an error."""
+    array = np.asarray(values, dtype=np.float64)
+    inside = (array >= 0.0) & (array <= 1.0)
+    if not inside.all():
+        raise SchedrlError(f"field '{field}': must lie in [0, 1] (got {float(array[~inside].flat[0])})")
+    return array
 
-    A schedule is a frozen, hashable value that survives a JSON round trip. It can be read in two ways. As a
-    *continuous law* it maps :math:`u \in [0, 1]` from data to noise to a log-SNR (:meth:`logsnr`); a uniform
-    ``u`` gives the distribution of training noise. As ``T`` *discrete steps* it is a list of betas
-    (:meth:`betas`).
+
+class Schedule(Spec, ABC):
+    r"""The noise that a network trains on: which log-SNR it sees, and how often.
+
+    A schedule is a frozen, hashable value that survives a JSON round trip. It has two readings. In *continuous*
+    form it maps :math:`u \in [0, 1]` from data to noise to a log-SNR (:meth:`logsnr`); a uniform ``u`` gives the
+    distribution of the training noise. With ``T`` *discrete steps* it is a list of betas (:meth:`betas`).
 
     Attributes:
-        name: Which law it is; the discriminator of ``AnySchedule``.
+        name: Which schedule; the discriminator of ``AnySchedule``.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -117,43 +121,27 @@ class Schedule(Spec, ABC):
 
     @abstractmethod
     def _unclipped_logsnr(self, u: FloatArray) -> FloatArray:
-        """The law itself; may be infinite at 0 and 1."""
+        """The log-SNR at fractions ``u``; may be infinite at 0 and 1."""
 
     @abstractmethod
     def _uncapped_betas(self, num_steps: int) -> FloatArray:
         """The betas [num_steps] before the cap."""
 
     def logsnr(self, u: npt.ArrayLike) -> FloatArray:
-        r"""The continuous law :math:`\lambda(u)`.
+        r"""The continuous form :math:`\lambda(u)`.
 
         Args:
             u: Any shape, in [0, 1]; 0 is the data end, 1 the noise end.
 
         Returns:
             Log-SNR of the same shape, non-increasing in ``u``, clipped to ±``LOGSNR_LIMIT``.
-
-        Raises:
-            SchedrlError: Some ``u`` lies outside [0, 1].
         """
-        fraction = np.asarray(u, dtype=np.float64)
-        inside = (fraction >= 0.0) & (fraction <= 1.0)
-        if not inside.all():
-            raise SchedrlError(f"field 'u': must lie in [0, 1] (got {float(fraction[~inside].flat[0])})")
         with np.errstate(divide="ignore"):
-            return np.asarray(np.clip(self._unclipped_logsnr(fraction), -LOGSNR_LIMIT, LOGSNR_LIMIT))
+            unclipped = self._unclipped_logsnr(require_within_unit("u", u))
+        return np.asarray(np.clip(unclipped, -LOGSNR_LIMIT, LOGSNR_LIMIT))
 
     def betas(self, T: int) -> FloatArray:  # noqa: N803 (T is the field's own name for it)
-        r"""The step variances :math:`\beta_1 \dots \beta_T`.
-
-        Args:
-            T: Number of steps, at least 1.
-
-        Returns:
-            [T], each in (0, 0.999].
-
-        Raises:
-            SchedrlError: ``T`` is not a positive whole number.
-        """
+        r"""The step variances :math:`\beta_1 \dots \beta_T`: [T], each in (0, 0.999]."""
         num_steps = as_count("T", T)
         with np.errstate(divide="ignore"):
             return np.clip(self._uncapped_betas(num_steps), _MIN_BETA, MAX_BETA)
@@ -173,19 +161,15 @@ class Schedule(Spec, ABC):
     def sample_logsnr(
         self, n: int, rng: np.random.Generator | int, num_steps: int | None = None
     ) -> FloatArray:
-        """Draw training noise levels.
+        """Draw training noise.
 
         Args:
-            n: How many, at least 0.
+            n: Number of draws, at least 0.
             rng: Generator to draw from, or an integer seed.
-            num_steps: None draws from the continuous law; a number draws one of that many discrete steps.
+            num_steps: None draws from the continuous form; a number draws one of that many discrete steps.
 
         Returns:
-            [n] log-SNR, clipped to ±``LOGSNR_LIMIT`` either way, so that a network conditioned on it sees one
-            range.
-
-        Raises:
-            SchedrlError: ``n`` or ``num_steps`` is not a valid count.
+            [n] log-SNR, always clipped to ±``LOGSNR_LIMIT``, so that a network conditioned on it sees one range.
         """
         count = as_count("n", n, minimum=0)
         generator = np.random.default_rng(rng)
@@ -196,22 +180,22 @@ class Schedule(Spec, ABC):
         return np.clip(drawn, -LOGSNR_LIMIT, LOGSNR_LIMIT)
 
     def fraction_above(self, logsnr: npt.ArrayLike) -> FloatArray:
-        r"""Probability that a draw of the continuous law has a larger log-SNR: the inverse of :meth:`logsnr`.
+        r"""Probability that a continuous draw has a larger log-SNR: the inverse of :meth:`logsnr`.
 
         Args:
             logsnr: Any shape.
 
         Returns:
-            The ``u`` where :math:`\lambda(u)` is that value, same shape, non-increasing in ``logsnr``; 0 from
-            the top of the law's range upwards and 1 below its bottom.
+            The ``u`` where :math:`\lambda(u)` is that value, same shape, non-increasing in ``logsnr``: 0 from the top
+            of the schedule's range upwards and 1 below its bottom.
         """
         wanted = np.asarray(logsnr, dtype=np.float64)
-        above, not_above = np.zeros_like(wanted), np.ones_like(wanted)
+        low, high = np.zeros_like(wanted), np.ones_like(wanted)
         for _ in range(54):  # halving [0, 1] down to float64's resolution
-            middle = 0.5 * (above + not_above)
+            middle = 0.5 * (low + high)
             larger = self.logsnr(middle) > wanted
-            above, not_above = np.where(larger, middle, above), np.where(larger, not_above, middle)
-        return np.where(self.logsnr(0.0) > wanted, not_above, 0.0)
+            low, high = np.where(larger, middle, low), np.where(larger, high, middle)
+        return np.where(self.logsnr(0.0) > wanted, high, 0.0)
 
 
 class ContinuousSchedule(Schedule):

@@ -1,4 +1,4 @@
-"""Data laws with an exact denoiser, and their best sampling grids."""
+"""Data distributions with an exact denoiser, and their best sampling grids."""
 
 from schedrl.sources.curie_weiss import CurieWeiss
 from schedrl.sources.gaussian import (

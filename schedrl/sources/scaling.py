@@ -1,4 +1,4 @@
-r"""The scaling that the high-dimensional sources are sampled in, and the starting points they share.
+r"""The scaling in which the high-dimensional sources are sampled, and their common starting points.
 
 A state is variance preserving, :math:`x = \cos\psi\,a + \sin\psi\,z` with data a, noise z and
 :math:`\tan\psi = \sigma` the level of a :class:`~schedrl.schedules.Grid`: every formula stays finite from
@@ -7,17 +7,12 @@ A state is variance preserving, :math:`x = \cos\psi\,a + \sin\psi\,z` with data 
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
 
-from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.conversions import Broadcast, FloatArray
 from schedrl.schedules.schedule import as_count
 
-__all__ = ["Broadcast", "gaussian_midpoints", "half_log_odds", "positive_fraction", "signal_and_noise"]
-
-Broadcast: TypeAlias = float | FloatArray
-"""A parameter of a batched function: one number for all, or an array that broadcasts."""
+__all__ = ["gaussian_midpoints", "half_log_odds", "positive_fraction", "signal_and_noise"]
 
 
 def signal_and_noise(sigma: Broadcast) -> tuple[FloatArray, FloatArray]:
@@ -52,9 +47,6 @@ def gaussian_midpoints(count: int) -> FloatArray:
 
     Returns:
         [n], ascending and symmetric about 0.
-
-    Raises:
-        SchedrlError: ``count`` is not a whole number of at least 2.
 
     Examples:
         >>> gaussian_midpoints(3).round(4) + 0.0

@@ -15,7 +15,7 @@ from schedrl.design.trust import trust
 from schedrl.errors import SchedrlError
 from schedrl.export import TrainingSchedule
 from schedrl.schedules import Grid, get
-from schedrl.sources.gaussian.measurement import Measurement
+from schedrl.sources.gaussian.measurement import SpectrumMeasurement
 
 diffusers: Any = library  # its methods have no types
 
@@ -119,8 +119,8 @@ def test_baselines_of_another_law_have_its_spacings_too() -> None:
     assert all(grid.num_steps == 10 and grid.sigmas[-1] == 0.0 for grid in made.values())
 
 
-def measurement(kurtosis: float, count: int = 5000, approximate: float = 0.0) -> Measurement:
-    return Measurement(np.ones(60), count, 64, 0.01, 1e-4, approximate, 0.03, np.full(20, kurtosis))
+def measurement(kurtosis: float, count: int = 5000, approximate: float = 0.0) -> SpectrumMeasurement:
+    return SpectrumMeasurement(np.ones(60), count, 64, 0.01, 1e-4, approximate, 0.03, np.full(20, kurtosis))
 
 
 @pytest.mark.parametrize(

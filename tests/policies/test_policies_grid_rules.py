@@ -29,7 +29,7 @@ from schedrl.policies.grid_rules import (
     TangentRule,
 )
 from schedrl.schedules.conversions import FloatArray
-from schedrl.sources import dilations
+from schedrl.sources import interpolants
 
 MakeSampling = Callable[..., SamplingVariant]
 
@@ -96,7 +96,7 @@ def test_interpolants_in_steps_of_several_numbers(scaling: Any, make_sampling: M
     assert_valid(grids, problems)
     dimensions = problems.batch.parameters()["dimension"].tolist()
     for row, (n, dimension) in enumerate(zip(problems.total.tolist(), dimensions, strict=True)):
-        wanted = dilations.uniform_grid(n, dimension, scaling=scaling, path="linear").sigma_array
+        wanted = interpolants.uniform_grid(n, dimension, scaling=scaling, path="linear").sigma_array
         np.testing.assert_array_equal(grids[row, : n + 1], wanted)
 
 
@@ -188,9 +188,9 @@ def test_dilations_are_those_of_the_sources(
     assert len(set(dimensions)) == 3
     for levels, dimension, variance in zip(grids, dimensions, variances, strict=True):
         if second == "linear":
-            wanted = dilations.dilated_grid(6, dimension, 2.0, scaling, "linear")
+            wanted = interpolants.dilated_grid(6, dimension, 2.0, scaling, "linear")
         else:
-            wanted = dilations.dilated_tangent_grid(6, dimension, variance, 2.0, scaling, "linear")
+            wanted = interpolants.dilated_tangent_grid(6, dimension, variance, 2.0, scaling, "linear")
         np.testing.assert_allclose(levels, wanted.sigma_array, rtol=1e-12)
 
 

@@ -26,7 +26,7 @@ from schedrl.policies.policy import BatchPolicy, Rows, State, walk
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import read_progress
 from schedrl.policies.training import TrainingProgress, request_for, resume, train
-from schedrl.schedules.grid_laws import KarrasGrid
+from schedrl.schedules import KarrasGrid
 
 MakeSampling = Callable[..., SamplingVariant]
 TrainedSampling = Callable[[str], Path]

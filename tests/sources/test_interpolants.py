@@ -9,8 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from schedrl.errors import SchedrlError
-from schedrl.sources.dilations import dilated_grid, dilated_tangent_grid, dilated_times, uniform_grid
-from schedrl.sources.interpolants import Interpolant, Path, Scaling
+from schedrl.sources.interpolants import (
+    Interpolant,
+    Path,
+    Scaling,
+    dilated_grid,
+    dilated_tangent_grid,
+    dilated_times,
+    uniform_grid,
+)
+from tests.sources.oracles import alpha_dot_alpha
 
 ALL = [(scaling, path) for scaling in ("vp", "ve") for path in ("linear", "sqrt")]
 
@@ -20,10 +28,10 @@ def test_product_of_noise_factor_and_its_slope(scaling: Scaling, path: Path) -> 
     interpolant = Interpolant(scaling=scaling, path=path, dimension=9.0)
     tau, step = np.linspace(0.05, 0.95, 7), 1e-6
     slope = (interpolant.alpha(tau + step) - interpolant.alpha(tau - step)) / (2 * step)
-    np.testing.assert_allclose(interpolant.alpha_dot_alpha(tau), interpolant.alpha(tau) * slope, rtol=1e-7)
+    np.testing.assert_allclose(alpha_dot_alpha(interpolant, tau), interpolant.alpha(tau) * slope, rtol=1e-7)
     assert interpolant.alpha(0.0) == (3.0 if scaling == "ve" else 1.0)
     assert interpolant.alpha(1.0) == 0.0
-    assert interpolant.alpha_dot_alpha(1.0) == (-interpolant.noise_variance if path == "sqrt" else 0.0)
+    assert alpha_dot_alpha(interpolant, 1.0) == (-interpolant.noise_variance if path == "sqrt" else 0.0)
 
 
 @pytest.mark.parametrize(("scaling", "path"), ALL)

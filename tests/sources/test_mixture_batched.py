@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from schedrl.schedules import Grid
-from schedrl.sources.dilations import dilated_grid, uniform_grid
-from schedrl.sources.interpolants import Scaling
+from schedrl.sources.interpolants import Scaling, dilated_grid, uniform_grid
 from schedrl.sources.mixture import (
-    majority_fraction,
     majority_of_grids,
     mixture_step,
     perpendicular_gain,
     quantile_start,
 )
+from schedrl.sources.scaling import positive_fraction
 
 
 def _grid(kind: str, n: int, dimension: float) -> Grid:
@@ -52,9 +51,9 @@ def test_fraction_agrees_with_the_count(count: int) -> None:
         for now, after in itertools.pairwise(grid.sigmas):
             m = mixture_step(m, now, after, d, 0.8, 0.25)
         assert (np.diff(m) >= -1e-12).all()
-        assert float(majority_fraction(m)) == pytest.approx((m > 0).mean(), abs=1 / count)
+        assert float(positive_fraction(m)) == pytest.approx((m > 0).mean(), abs=1 / count)
         exact = float(majority_of_grids(grid.sigma_array, d, 0.8, 0.25))
-        assert float(majority_fraction(m)) == pytest.approx(exact, abs=1 / count)
+        assert float(positive_fraction(m)) == pytest.approx(exact, abs=1 / count)
 
 
 def test_fraction_of_a_grid_is_smooth_in_its_levels() -> None:
@@ -68,9 +67,9 @@ def test_fraction_of_a_grid_is_smooth_in_its_levels() -> None:
 
 
 def test_fraction_without_a_crossing() -> None:
-    assert majority_fraction(np.array([[1.0, 1.0 + 1e-16, 1.0]])) == 1.0
-    assert majority_fraction(np.array([[-1.0, -1.0, -1.0]])) == 0.0
-    rising = majority_fraction(np.linspace(-3, 3, 601)[:, None] + np.linspace(-1, 1, 11))
+    assert positive_fraction(np.array([[1.0, 1.0 + 1e-16, 1.0]])) == 1.0
+    assert positive_fraction(np.array([[-1.0, -1.0, -1.0]])) == 0.0
+    rising = positive_fraction(np.linspace(-3, 3, 601)[:, None] + np.linspace(-1, 1, 11))
     assert (np.diff(rising) >= 0).all()
     assert np.diff(rising).max() < 0.02
     assert (rising.min(), rising.max()) == pytest.approx((0.0, 1.0), abs=1e-6)

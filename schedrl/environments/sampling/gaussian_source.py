@@ -19,8 +19,7 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import Gaussian
 from schedrl.sources.gaussian.divergences import kl
 from schedrl.sources.gaussian.families import AnySpectrumFamily
-from schedrl.sources.gaussian.geodesic import geodesic_sigmas
-from schedrl.sources.gaussian.laws import gamma_star
+from schedrl.sources.gaussian.laws import gamma_star, geodesic_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, cosine_sine, transition
 
 __all__ = ["GaussianBatch", "GaussianSource", "ImageSource", "image_spectrum"]

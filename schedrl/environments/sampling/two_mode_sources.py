@@ -16,15 +16,16 @@ from scipy.special import ndtri
 from schedrl.environments.sampling.rewards import SamplingReward
 from schedrl.environments.sampling.source_kind import Features, Rows, Scales, SourceBatch, SourceKind, State
 from schedrl.schedules.conversions import FloatArray
-from schedrl.sources.curie_weiss import CurieWeiss, strata_outcome, strata_start, strata_step
+from schedrl.sources.curie_weiss import CurieWeiss
+from schedrl.sources.curie_weiss_strata import strata_outcome, strata_start, strata_step
 from schedrl.sources.gaussian.recursions import SamplerName
 from schedrl.sources.mixture import (
-    majority_fraction,
     majority_of_grids,
     mixture_step,
     perpendicular_gain,
     quantile_start,
 )
+from schedrl.sources.scaling import positive_fraction
 
 __all__ = ["CurieWeissBatch", "CurieWeissSource", "MixtureBatch", "MixtureSource"]
 
@@ -252,7 +253,7 @@ class MixtureBatch(_TwoModeBatch):
     ) -> dict[str, FloatArray]:
         """p̂ and the variance across the axis; p̂ to 1/quantiles where the grids are not given."""
         if grids is None:
-            majority = majority_fraction(state[0].T)
+            majority = positive_fraction(state[0].T)
         else:
             majority = majority_of_grids(grids, self.dimension, self.majority, self.variance)
         return {"majority": majority, "within_variance": state[1]}

@@ -1,10 +1,11 @@
 """The Gaussian source: every sampler's error on it is exact, and so is the best grid.
 
-:class:`Gaussian` is the source as a value. Below it, for many sources at once: what a sampler does to a variance
-(:mod:`~schedrl.sources.gaussian.recursions`), how far that is from the source
-(:mod:`~schedrl.sources.gaussian.divergences`), laws that place levels (:mod:`~schedrl.sources.gaussian.laws`), the
-best levels (:mod:`~schedrl.sources.gaussian.optimum`), the variational bound
-(:mod:`~schedrl.sources.gaussian.bound`) and families of spectra (:mod:`~schedrl.sources.gaussian.families`).
+:class:`Gaussian` is the source as a value. The modules below work on many sources at once: the effect of a sampler on a
+variance (:mod:`~schedrl.sources.gaussian.recursions`), its distance from the source
+(:mod:`~schedrl.sources.gaussian.divergences`) with derivatives (:mod:`~schedrl.sources.gaussian.objective`), laws that
+place levels (:mod:`~schedrl.sources.gaussian.laws`), the best levels (:mod:`~schedrl.sources.gaussian.optimum`), the
+distance from the flow (:mod:`~schedrl.sources.gaussian.flow`), the spectrum of images
+(:mod:`~schedrl.sources.gaussian.measurement`) and families of spectra (:mod:`~schedrl.sources.gaussian.families`).
 """
 
 from schedrl.sources.gaussian.families import (
@@ -14,7 +15,7 @@ from schedrl.sources.gaussian.families import (
     PowerLawSpectrum,
     SpectrumFamily,
 )
-from schedrl.sources.gaussian.gaussian import Gaussian
+from schedrl.sources.gaussian.source import Gaussian
 
 __all__ = [
     "AnySpectrumFamily",

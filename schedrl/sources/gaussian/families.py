@@ -1,4 +1,4 @@
-"""Families of spectra, to draw a new Gaussian source from uniform numbers."""
+"""Families of spectra, which turn uniform numbers into a new Gaussian source."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 
 from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import require_within_unit
 
 __all__ = [
     "AnySpectrumFamily",
@@ -29,12 +30,12 @@ def _variance(value: float) -> float:
 
 
 Eigenvalue = Annotated[float, AfterValidator(_variance)]
-"""A variance, in a range where nothing that is computed with it over- or underflows."""
+"""A variance, in a range where nothing computed from it over- or underflows."""
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class SpectrumFamily(Spec, ABC):
-    """A law from which spectra are drawn; a pure function of uniform numbers, so that a seed says everything.
+    """A distribution of spectra, as a pure function of uniform numbers: a seed determines the spectrum.
 
     Attributes:
         name: Which family; the discriminator of ``AnySpectrumFamily``.
@@ -47,7 +48,7 @@ class SpectrumFamily(Spec, ABC):
     @property
     @abstractmethod
     def num_uniforms(self) -> int:
-        """K, how many uniform numbers one spectrum takes."""
+        """K, the number of uniform numbers for one spectrum."""
 
     @property
     @abstractmethod
@@ -67,17 +68,11 @@ class SpectrumFamily(Spec, ABC):
         Returns:
             Eigenvalues in descending order and their weights, both ``[B, E]``. A spectrum with fewer than E
             eigenvalues is filled up with eigenvalues 1 of weight 0.
-
-        Raises:
-            SchedrlError: ``u`` has another shape, or leaves [0, 1].
         """
         u = np.asarray(u, dtype=np.float64)
         if u.ndim != 2 or u.shape[1] != self.num_uniforms:
             raise SchedrlError(f"field 'u': must have shape [B, {self.num_uniforms}] (got {list(u.shape)})")
-        outside = ~((u >= 0.0) & (u <= 1.0))
-        if outside.any():
-            raise SchedrlError(f"field 'u': must lie in [0, 1] (got {float(u[outside][0])})")
-        return self._draw(u)
+        return self._draw(require_within_unit("u", u))
 
 
 class LogUniformSpectrum(SpectrumFamily):
@@ -87,8 +82,8 @@ class LogUniformSpectrum(SpectrumFamily):
     log-uniformly between. One eigenvalue is the drawn scale.
 
     Attributes:
-        eigenvalues: How many, or with ``max_eigenvalues`` the least number.
-        max_eigenvalues: Largest number, drawn uniformly per spectrum; None draws ``eigenvalues`` always.
+        eigenvalues: Number of eigenvalues; with ``max_eigenvalues`` the smallest number.
+        max_eigenvalues: Largest number; the number is drawn uniformly per spectrum. None always draws ``eigenvalues``.
         decades: Largest spread, in decades; the drawn spread is uniform from 0 to it.
         scale: Range of the geometric mean of the largest and the smallest, drawn log-uniformly.
 
@@ -119,12 +114,11 @@ class LogUniformSpectrum(SpectrumFamily):
 
     @property
     def num_eigenvalues(self) -> int:
-        """The largest number of eigenvalues."""
         return self.max_eigenvalues or self.eigenvalues
 
     @property
     def num_uniforms(self) -> int:
-        """Number, spread and scale, then a place for each eigenvalue between the two ends."""
+        # Number, spread and scale, then a place for each eigenvalue between the two ends.
         return 3 + max(self.num_eigenvalues - 2, 0)
 
     def _draw(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -169,13 +163,11 @@ class PowerLawSpectrum(SpectrumFamily):
 
     @property
     def num_eigenvalues(self) -> int:
-        """E."""
         return self.eigenvalues
 
     @property
     def num_uniforms(self) -> int:
-        """Exponent and scale."""
-        return 2
+        return 2  # exponent and scale
 
     def _draw(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
         exponent = _between(u[:, :1], *self.exponent, logarithmic=False)
@@ -204,12 +196,10 @@ class FixedSpectrum(SpectrumFamily):
 
     @property
     def num_eigenvalues(self) -> int:
-        """How many values there are."""
         return len(self.values)
 
     @property
     def num_uniforms(self) -> int:
-        """None."""
         return 0
 
     def _draw(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:

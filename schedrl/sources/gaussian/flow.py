@@ -1,9 +1,10 @@
-r"""The distance of a sampler's images to those of its own flow, for a Gaussian: another error than the divergence.
+r"""The distance of a sampler's images from those of the exact flow, for a Gaussian: an error beside the divergence.
 
 From the same noise :math:`z` the flow arrives at :math:`\sqrt\lambda\, z` along each eigenvector and DDIM at
-:math:`\sqrt{v}\, z`, with :math:`v` its output variance (THEORY 2.1). The squared distance to expect is the sum of
-:math:`(\sqrt{v} - \sqrt\lambda)^2`. It counts a direction by its variance; the divergence counts each by the share of
-its own variance that is lost. Directions that hardly vary count as much as any for the one, and nothing for the other.
+:math:`\sqrt{v}\, z`, with :math:`v` its output variance (THEORY 2.1). The expected squared distance is the sum of
+:math:`(\sqrt{v} - \sqrt\lambda)^2`. The distance weights a direction by its variance; the divergence asks
+which share of its own variance each direction loses. So directions that hardly vary matter to the divergence as much
+as any other, and to the distance not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from schedrl.sources.gaussian.recursions import output_variances
 __all__ = ["FlowSampler", "best_flow_sigmas", "flow_distance"]
 
 FlowSampler = Literal["ddim", "heun"]
-"""Samplers that are deterministic, as the flow is."""
+"""The deterministic samplers, which approximate the flow."""
 
 
 def flow_distance(
@@ -33,9 +34,9 @@ def flow_distance(
     Args:
         eigenvalues: λ, ``[E]``.
         sigmas: Descending levels ``[N + 1]`` that end at 0. The sampler starts at the first in a state of variance 1,
-            the flow in pure noise: starting late counts.
+            the flow in pure noise, so the distance includes a late start.
         sampler: Which sampler; Heun's first level must be finite.
-        weights: How often each direction counts, ``[E]``; once when absent.
+        weights: Multiplicities, ``[E]``; None counts each direction once.
 
     Examples:
         >>> flow_distance(np.array([1.0]), np.array([np.inf, 0.0]))  # one step from noise leaves the mean
@@ -60,9 +61,9 @@ def best_flow_sigmas(
         eigenvalues: λ, ``[E]``, positive.
         num_steps: N, at least 1.
         sampler: Which sampler; Heun's first level must be finite.
-        weights: How often each direction counts, ``[E]``.
+        weights: Multiplicities, ``[E]``; None counts each direction once.
         first: The first level.
-        least: No positive level lies below it.
+        least: Lower limit of the positive levels.
 
     Returns:
         The levels, from ``first`` to 0.
@@ -82,7 +83,7 @@ def best_flow_sigmas(
 class _Levels:
     """Levels as shares of an angle, which keeps them apart and in order.
 
-    With a ``least`` above 0 that is the last positive level, and what is looked for lies above it.
+    A ``least`` above 0 is the last positive level.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class _Levels:
         self.flow = np.sqrt(eigenvalues) * late
 
     def best(self) -> FloatArray:
-        """The best there are from evenly spaced angles on."""
+        """The best levels, from evenly spaced angles."""
         from scipy.optimize import minimize
 
         start = np.zeros(self.shares)
@@ -113,13 +114,12 @@ class _Levels:
         return self.levels(minimize(self.error, start, method="L-BFGS-B").x)
 
     def angles(self, logits: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Of the levels between the two ends, and the shares."""
+        """The angles of the levels between the two ends, and the shares."""
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         return self.top - (self.top - self.bottom) * np.cumsum(shares)[:-1], shares
 
     def levels(self, logits: FloatArray) -> FloatArray:
-        """All of them."""
         inside = self.scale * np.tan(self.angles(logits)[0])
         end = [self.least, 0.0] if self.least > 0.0 else [0.0]
         return np.concatenate([[self.first], inside, end])
@@ -129,7 +129,7 @@ class _Levels:
         return math.log(flow_distance(self.values, self.levels(logits), self.sampler, self.weights))
 
     def error_and_slope(self, logits: FloatArray) -> tuple[float, FloatArray]:
-        """The same for DDIM, whose step multiplies a direction by the cosine of the angle that it takes there."""
+        """The error and its gradient for DDIM, whose step multiplies a direction by the cosine of its turn there."""
         levels, spreads = self.levels(logits), np.sqrt(self.values)
         theta = np.arctan2(levels[:, None], spreads)
         turns = theta[:-1] - theta[1:]

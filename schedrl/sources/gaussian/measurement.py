@@ -1,4 +1,9 @@
-"""The spectrum of any number of images of any size, measured in blocks, and how Gaussian the images are."""
+"""The spectrum of images: of an array at once, or of a stream of any length in blocks.
+
+These are two estimators of the same covariance. :func:`image_eigenvalues` diagonalises the Gram matrix of an array that
+fits into memory; recorded results of the environments depend on its last bits. :class:`SpectrumMeter` sums in blocks,
+knows only some of the covariance of large images, and also measures how Gaussian the images are.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,15 @@ import numpy.typing as npt
 
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.schedule import as_count
 
-__all__ = ["Measurement", "SpectrumMeter"]
+__all__ = ["SpectrumMeasurement", "SpectrumMeter", "image_eigenvalues"]
 
 _FULL = 3072
-"""Directions whose whole covariance is kept: 32 x 32 in colour. 75 MB, and seconds to diagonalise."""
+"""Directions with a full covariance: 32 x 32 in colour. 75 MB, and seconds to diagonalise."""
 
 _FIRST = 512
-"""Images that decide which cosine coefficients those are, where an image has more numbers."""
+"""Number of images that decide which cosine coefficients those are, where an image has more numbers."""
 
 _KEPT = 2048
 """Images that are kept in these coordinates for higher moments."""
@@ -25,20 +31,61 @@ _PROBED = 64
 """Principal directions whose kurtosis is measured; as many other coefficients are tested for correlation."""
 
 
+def image_eigenvalues(images: npt.ArrayLike, floor: float, max_images: int | None = None) -> FloatArray:
+    r"""Eigenvalues of the sample covariance of images.
+
+    Eigenvalues below ``floor**2`` are left out. Along these directions the data vary less than the noise of a model's
+    last level, so no sampler has to resolve them, and a single one near 0 would dominate :math:`\gamma^*` and the
+    forward divergence (THEORY 3.8). Fewer images than pixels are no problem: the Gram matrix has the same eigenvalues.
+
+    Args:
+        images: ``[n, ...]``, at least 2; pixels in [-1, 1], though any finite scale will do.
+        floor: Smallest standard deviation kept, in [1e-6, 1e6].
+        max_images: Use at most this many, equally spaced in the set; None uses all.
+
+    Returns:
+        ``[E]``, descending.
+
+    Examples:
+        >>> image_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]]), floor=0.01)
+        array([2.])
+    """
+    _check_floor(floor)
+    pixels = np.asarray(images)
+    if pixels.ndim < 2 or len(pixels) < 2 or pixels[0].size == 0:
+        raise SchedrlError(
+            f"field 'images': must be at least two images, [n, ...] (got shape {list(pixels.shape)})"
+        )
+    if max_images is not None and len(pixels) > as_count("max_images", max_images, minimum=2):
+        pixels = pixels[np.linspace(0, len(pixels) - 1, max_images).round().astype(np.int64)]
+    flat = pixels.reshape(len(pixels), -1).astype(np.float64)
+    finite = np.isfinite(flat)
+    if not finite.all():
+        image, pixel = (int(place) for place in np.argwhere(~finite)[0])
+        raise SchedrlError(
+            f"field 'images': must be finite, but pixel {pixel} of image {image} is {flat[image, pixel]}"
+        )
+    flat -= flat.mean(axis=0)
+    matrix = flat.T @ flat if len(flat) >= flat.shape[1] else flat @ flat.T
+    return _above_floor(
+        np.asarray(np.linalg.eigvalsh(matrix / (len(flat) - 1))[::-1], dtype=np.float64), floor
+    )
+
+
 @dataclass(frozen=True)
-class Measurement:
-    """What was measured.
+class SpectrumMeasurement:
+    """The spectrum of images, and how well a Gaussian describes them.
 
     Attributes:
         eigenvalues: [E] of the covariance that reach the floor squared, descending.
         count: Number of images.
         dimension: Numbers in an image.
-        floor: Least standard deviation kept.
+        floor: Smallest standard deviation kept.
         below_floor: Share of the variance in the directions left out.
         approximate: Share of the variance in cosine coefficients that are taken to be uncorrelated; 0 where the whole
             covariance was diagonalised.
-        residual_correlation: Root mean square of the correlations of some of these with the others, beyond what as
-            few images show of none.
+        residual_correlation: Root mean square correlation of some of these coefficients with the others, beyond what
+            this number of images shows by chance.
         kurtosis: [P] of the images along principal directions spread over the spectrum, first to last; 3 for a
             Gaussian.
     """
@@ -58,8 +105,8 @@ class SpectrumMeter:
 
     An image of more than ``full`` numbers is turned into its cosine coefficients (orthonormal over channels, rows and
     columns, so that nothing is lost). The ``full`` strongest keep their whole covariance; the others, mostly high
-    frequencies, count with their variance alone. The eigenvalues then have the right sum, and the measurement says
-    what share that concerns and how correlated these coefficients are.
+    frequencies, count with their variance alone. The eigenvalues then have the right sum, and the measurement gives
+    the share of the variance in these coefficients and how correlated they are.
 
     Args:
         shape: Channels, height and width.
@@ -82,14 +129,7 @@ class SpectrumMeter:
         self._stride = 1
 
     def update(self, images: npt.ArrayLike) -> None:
-        """Take a block.
-
-        Args:
-            images: ``[b, C, H, W]``, in [−1, 1].
-
-        Raises:
-            SchedrlError: The shape differs, or a value is not finite.
-        """
+        """Add a block of images, ``[b, C, H, W]`` in [−1, 1]."""
         block = np.asarray(images, dtype=np.float64)
         if block.shape[1:] != self.shape:
             raise SchedrlError(
@@ -109,19 +149,13 @@ class SpectrumMeter:
         else:
             self._add(block)
 
-    def measure(self, floor: float) -> Measurement:
-        """The spectrum of what was taken; more may follow.
+    def measure(self, floor: float) -> SpectrumMeasurement:
+        """The spectrum of the images so far; more may follow.
 
         Args:
-            floor: Least standard deviation kept, in [1e-6, 1e6].
-
-        Raises:
-            SchedrlError: Fewer than two images, or none varies by ``floor``.
+            floor: Smallest standard deviation kept, in [1e-6, 1e6].
         """
-        if not 1e-6 <= floor <= 1e6:
-            raise SchedrlError(
-                f"field 'floor': must be a standard deviation between 1e-6 and 1e6 (got {floor})"
-            )
+        _check_floor(floor)
         if self._order is None and self._waiting:
             self._begin()
         if self.count < 2:
@@ -131,16 +165,11 @@ class SpectrumMeter:
         values, vectors = np.linalg.eigh(head / (self.count - 1))
         tail = (self._squares - self.count * mean[self._full :] ** 2) / (self.count - 1)
         total = max(float(values.sum() + tail.sum()), np.finfo(np.float64).tiny)
-        everything = np.sort(np.concatenate([values, tail]))[::-1]
-        kept = everything[everything >= floor * floor]
-        if len(kept) == 0:
-            raise SchedrlError(
-                f"field 'images': must vary by at least floor = {floor} in some direction "
-                f"(the largest standard deviation is {np.sqrt(max(everything[0], 0.0)):.3g}); are they all the same?"
-            )
-        rows = np.concatenate(self._rows)[:: self._stride_left()]
+        kept = _above_floor(np.sort(np.concatenate([values, tail]))[::-1], floor)
+        stride = 2 if sum(map(len, self._rows)) > _KEPT else 1
+        rows = np.concatenate(self._rows)[::stride]
         along = rows[:, : self._full].astype(np.float64) - mean[: self._full]
-        return Measurement(
+        return SpectrumMeasurement(
             eigenvalues=kept,
             count=self.count,
             dimension=self.dimension,
@@ -175,7 +204,7 @@ class SpectrumMeter:
         self._sum += centred.sum(axis=0)
         self._squares += np.square(tail).sum(axis=0)
         self._products += head.T @ head
-        # Every stride-th image of all, the stride doubled whenever they become too many.
+        # Every stride-th image of all; the stride doubles whenever they become too many.
         wanted = np.arange(self.count, self.count + len(block)) % self._stride == 0
         self._rows.append(np.hstack([head[wanted], tail[wanted][:, self._probes]]).astype(np.float32))
         self.count += len(block)
@@ -183,11 +212,8 @@ class SpectrumMeter:
             self._rows = [np.concatenate(self._rows)[::2]]
             self._stride *= 2
 
-    def _stride_left(self) -> int:
-        return 2 if sum(map(len, self._rows)) > _KEPT else 1
-
     def _residual(self, rows: npt.NDArray[np.float32]) -> float:
-        """Correlation of the probed coefficients with those whose covariance is kept, noise taken off."""
+        """Correlation of the probed coefficients with those whose covariance is kept, less that of pure chance."""
         if self.dimension == self._full or len(rows) < 3:
             return 0.0
         scaled = rows - rows.mean(axis=0)
@@ -196,8 +222,24 @@ class SpectrumMeter:
         return float(np.sqrt(max(0.0, float(np.square(correlations).mean()) - 1.0 / (len(rows) - 1))))
 
 
+def _check_floor(floor: float) -> None:
+    if not 1e-6 <= floor <= 1e6:
+        raise SchedrlError(f"field 'floor': must be a standard deviation between 1e-6 and 1e6 (got {floor})")
+
+
+def _above_floor(eigenvalues: FloatArray, floor: float) -> FloatArray:
+    """Those of the descending eigenvalues that reach the floor squared; none is an error."""
+    kept = eigenvalues[eigenvalues >= floor * floor]
+    if len(kept) == 0:
+        raise SchedrlError(
+            f"field 'images': must vary by at least floor = {floor} in some direction "
+            f"(the largest standard deviation is {np.sqrt(max(eigenvalues[0], 0.0)):.3g}); are they all the same?"
+        )
+    return np.asarray(kept)
+
+
 def _kurtosis(rows: FloatArray, values: FloatArray, vectors: FloatArray, floor: float) -> FloatArray:
-    """Fourth moment over squared second, along principal directions from the largest to the smallest that count."""
+    """Fourth moment over squared second, along principal directions from the largest to the smallest that counts."""
     order = np.argsort(-values)
     order = order[values[order] >= floor * floor]
     if len(order) == 0:

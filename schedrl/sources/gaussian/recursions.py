@@ -3,8 +3,8 @@ r"""What a sampler does to the variance of a Gaussian along one eigenvector: exa
 The data are :math:`x_0 \sim N(0, \lambda)` along an eigenvector of the covariance; the state at noise-to-signal
 ratio :math:`r` is :math:`x = \cos\theta\, x_0 + \sin\theta\, \epsilon` with :math:`\theta = \arctan r` (the
 variance-preserving state, :math:`\bar\alpha = \cos^2\theta`), and its variance-exploding twin is
-:math:`y = x / \cos\theta`. With the exact denoiser every sampler is linear, so that a variance is mapped to
-``gain * v + noise``. Writing everything with sine and cosine keeps pure noise, :math:`r = \infty`, finite.
+:math:`y = x / \cos\theta`. With the exact denoiser every sampler is linear, so a step maps a variance ``v`` to
+``gain * v + noise``. With sine and cosine everything stays finite for pure noise, :math:`r = \infty`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from schedrl.schedules.conversions import FloatArray
 __all__ = [
     "SamplerName",
     "Start",
-    "closed_form_ddim",
-    "closed_form_ddpm",
-    "euler_vp_variances",
     "exact_variance",
     "output_variances",
     "start_variance",
@@ -68,7 +65,7 @@ def transition(
     - Heun by :math:`(\cos\theta' / \cos\theta)\, [\lambda + rr' + \tfrac12 \lambda (r - r')^2 / (\lambda +
       r'^2)] / (\lambda + r^2)`, or, where :math:`r' = 0`, as DDIM. EDM's two half slopes, summed up.
 
-    Fastest where ``eigenvalues`` lies in Fortran order and ``sigma`` is a column: the inner loop is then the long one.
+    It is fastest where ``eigenvalues`` lies in Fortran order and ``sigma`` is a column: the inner loop is then long.
 
     Args:
         eigenvalues: λ, ``[..., E]``, positive.
@@ -79,9 +76,6 @@ def transition(
     Returns:
         ``gain`` and ``noise``, fresh arrays that broadcast to ``eigenvalues``; ``noise`` is None where nothing
         is added.
-
-    Raises:
-        SchedrlError: The sampler does not exist, or is Heun's at infinite noise.
 
     Examples:
         >>> gain, noise = transition(np.array([4.0, 0.25]), np.array([np.inf]), np.array([1.0]), "ddim")
@@ -146,9 +140,6 @@ def start_variance(eigenvalues: FloatArray, sigma: FloatArray, start: Start) -> 
 
     Returns:
         An array that broadcasts to ``eigenvalues``.
-
-    Raises:
-        SchedrlError: The start does not exist.
     """
     cosine, sine = cosine_sine(sigma)
     if start == "vp":
@@ -190,9 +181,6 @@ def output_variances(
     Returns:
         Variance of y_0, ``[..., E]``: of the state at the last level in units of the data.
 
-    Raises:
-        SchedrlError: A name does not exist, or Heun's sampler starts from infinity.
-
     Examples:
         >>> levels = np.sqrt(2.5) * np.tan(np.pi * np.arange(7, -1, -1) / 14)
         >>> output_variances(np.array([2.5]), levels, "ddim").round(6)
@@ -210,110 +198,10 @@ def output_variances(
 def variance_trajectory(
     eigenvalues: FloatArray, sigmas: FloatArray, sampler: SamplerName, start: Start = "vp"
 ) -> FloatArray:
-    """VP variances at every level; divided by :func:`exact_variance` they show where a sampler loses what.
+    """VP variances at every level, ``[..., N+1, E]``, the first level's first; arguments as for the output's.
 
-    Args:
-        eigenvalues: λ, ``[..., E]``, positive.
-        sigmas: Descending levels, ``[..., N+1]``; leading axes broadcast.
-        sampler: Which sampler.
-        start: Variance of the first state.
-
-    Returns:
-        ``[..., N+1, E]``, the first level's variance first.
-
-    Raises:
-        SchedrlError: As :func:`output_variances`.
+    Divided by :func:`exact_variance` they show where a sampler loses variance.
     """
     eigenvalues = np.asarray(eigenvalues, dtype=np.float64)
     sigmas = np.asarray(sigmas, dtype=np.float64)
     return np.stack([v.copy() for v in _steps(eigenvalues, sigmas, sampler, start)], axis=-2)
-
-
-def closed_form_ddim(eigenvalues: FloatArray, sigmas: FloatArray, start: Start = "vp") -> FloatArray:
-    r"""DDIM's output variance as a product of cosines.
-
-    :math:`\lambda' = (\lambda + r_0^2)\, \frac{V_N}{\lambda + r_N^2} \prod_k \cos^2(\phi_k - \phi_{k-1})` with
-    :math:`\phi = \arctan(r / \sqrt\lambda)`. Source: THEORY 2.2.
-
-    Args:
-        eigenvalues: λ, ``[..., E]``, positive.
-        sigmas: Descending levels, ``[..., N+1]``; leading axes broadcast.
-        start: Variance of the first state.
-
-    Returns:
-        ``[..., E]``, as :func:`output_variances` gives.
-    """
-    levels, spectrum = sigmas[..., :, None], eigenvalues[..., None, :]
-    angles = np.arctan(levels / np.sqrt(spectrum))
-    loss = np.prod(np.cos(np.diff(angles, axis=-2)) ** 2, axis=-2)
-    first = sigmas[..., :1]
-    ratio = start_variance(eigenvalues, first, start) / exact_variance(eigenvalues, first)
-    return np.asarray((eigenvalues + sigmas[..., -1:] ** 2) * ratio * loss)
-
-
-def closed_form_ddpm(
-    eigenvalues: FloatArray, sigmas: FloatArray, sampler: SamplerName, start: Start = "vp"
-) -> FloatArray:
-    r"""Ancestral sampling's output variance as a sum over the steps.
-
-    :math:`V_0 = (\lambda + R_0)^2 [V_N / (\lambda + R_N)^2 + \sum_k n_k / (\lambda + R_{k-1})^2]`, R = r², n_k the
-    noise added on the way to level k-1. Source: THEORY 2.3.
-
-    Args:
-        eigenvalues: λ, ``[..., E]``, positive.
-        sigmas: Descending levels, ``[..., N+1]``; leading axes broadcast. The first may be infinite.
-        sampler: ``"ddpm"``, ``"ddpm-large"`` or ``"ddpm-exact"``.
-        start: Variance of the first state.
-
-    Returns:
-        ``[..., E]``, as :func:`output_variances` gives.
-
-    Raises:
-        SchedrlError: The sampler adds no noise.
-    """
-    squares, spectrum = sigmas[..., :, None] ** 2, eigenvalues[..., None, :]
-    before, after = squares[..., :-1, :], squares[..., 1:, :]
-    with np.errstate(invalid="ignore"):  # infinity over infinity, replaced by its limit
-        if sampler == "ddpm":
-            noise = after * np.where(np.isinf(before), 1.0, (before - after) / before)
-        elif sampler == "ddpm-large":
-            noise = (1.0 + after) * np.where(np.isinf(before), 1.0, (before - after) / (1.0 + before))
-        elif sampler == "ddpm-exact":
-            share = np.where(np.isinf(before), 1.0, (before - after) / (spectrum + before))
-            noise = (spectrum + after) * share
-        else:
-            raise unknown_name("ancestral sampler", str(sampler), ("ddpm", "ddpm-large", "ddpm-exact"))
-    added = np.sum(noise / (spectrum + after) ** 2, axis=-2)
-    first, last = sigmas[..., :1] ** 2, sigmas[..., -1:] ** 2
-    # V_N / (λ + R_N)² = (V_N / (λ + R_N)) / (λ + R_N): 0 at infinity.
-    ratio = start_variance(eigenvalues, sigmas[..., :1], start) / exact_variance(eigenvalues, sigmas[..., :1])
-    return np.asarray((eigenvalues + last) ** 2 * (ratio / (eigenvalues + first) + added))
-
-
-def euler_vp_variances(
-    eigenvalues: FloatArray, alpha_bar: FloatArray, beta: FloatArray, times: FloatArray
-) -> FloatArray:
-    r"""Plain Euler steps of the probability-flow ODE in the time of a VP process, x_N from N(0, I).
-
-    :math:`x_{k-1} = x_k [1 + \tfrac{\beta_k}{2}(t_k - t_{k-1})(1 - 1/S_k)]` with :math:`\beta = -d\log\bar\alpha/dt`
-    and :math:`S = \bar\alpha\lambda + 1 - \bar\alpha`. Exact for λ = 1. Source: THEORY 2.4.
-
-    Args:
-        eigenvalues: λ, ``[E]``, positive.
-        alpha_bar: :math:`\bar\alpha(t_k)`, ``[N+1]``, in the order of ``times``.
-        beta: :math:`\beta(t_k)`, ``[N+1]``, finite; the last is not used.
-        times: Descending, ``[N+1]``.
-
-    Returns:
-        VP variances at the last time, ``[E]``.
-
-    Raises:
-        SchedrlError: Some beta that is used is not finite, as the cosine schedule's at t = 1.
-    """
-    if not np.isfinite(beta[:-1]).all():
-        raise SchedrlError("field 'beta': must be finite at every time that is left (start below t = 1)")
-    variance = np.ones_like(eigenvalues)
-    for k, step in enumerate(-np.diff(times)):
-        marginal = alpha_bar[k] * eigenvalues + (1.0 - alpha_bar[k])
-        variance = variance * (1.0 + 0.5 * beta[k] * step * (1.0 - 1.0 / marginal)) ** 2
-    return variance

@@ -21,7 +21,7 @@ from schedrl.environments.sampling.actions import (
 from schedrl.environments.sampling.gaussian_source import GaussianBatch
 from schedrl.environments.sampling.source_kind import Scales
 from schedrl.errors import SchedrlError, parse
-from schedrl.sources.gaussian.geodesic import geodesic_sigmas
+from schedrl.sources.gaussian.laws import geodesic_sigmas
 
 
 def sources(count: int = 1) -> Any:

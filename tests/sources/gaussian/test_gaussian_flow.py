@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedrl.diffusion.samplers import ddim, heun
+from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
+from schedrl.sources import Gaussian
 from schedrl.sources.gaussian.flow import FlowSampler, best_flow_sigmas, flow_distance
 
 SPECTRUM = np.array([3.0, 0.5, 0.04, 0.002])
@@ -84,3 +87,30 @@ def _shifted(levels: FloatArray, size: float, rng: np.random.Generator) -> Float
     other = levels.copy()
     other[1:-1] *= np.exp(size * rng.standard_normal(len(levels) - 2))
     return other
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+def test_flow_grid_of_a_source_is_closer_to_the_flow_than_its_other_grids(sampler: FlowSampler) -> None:
+    source = Gaussian(SPECTRUM)
+    found = source.flow_grid(6, sampler, 80.0)
+    assert (found.num_steps, found.sigmas[0], found.sigmas[-1]) == (6, 80.0, 0.0)
+    least = flow_distance(SPECTRUM, found.sigma_array, sampler)
+    others = [source.best_grid(6, sampler, 80.0), source.geodesic_grid(6, 80.0)]
+    assert all(least < flow_distance(SPECTRUM, other.sigma_array, sampler) for other in others)
+    # From infinity by default; no positive level lies below sigma_min.
+    assert source.flow_grid(6).sigmas[0] == np.inf
+    assert source.flow_grid(6, sampler, 80.0, 0.3).sigmas[-2] >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "field 'n': must be a whole number of at least 1"),
+        ({"n": 4, "sampler": "ddpm"}, r"unknown deterministic sampler 'ddpm'.* Known: ddim, heun"),
+        ({"n": 4, "sampler": "heun"}, "field 'sigma_max': must be finite for Heun's sampler"),
+        ({"n": 4, "sigma_max": 1.0, "sigma_min": 2.0}, "field 'sigma_max': must be greater than sigma_min"),
+    ],
+)
+def test_wrong_flow_grids(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchedrlError, match=message):
+        Gaussian(SPECTRUM).flow_grid(**options)

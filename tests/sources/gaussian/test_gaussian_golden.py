@@ -10,10 +10,19 @@ import pytest
 
 from schedrl import schedules
 from schedrl.schedules import Grid
+from schedrl.schedules.continuous_laws import even_fractions, karras_sigmas, tangent_sigmas
 from schedrl.sources import Gaussian
-from schedrl.sources.gaussian import bound, laws
-from schedrl.sources.gaussian.divergences import Direction, kl
-from schedrl.sources.gaussian.recursions import SamplerName, Start, euler_vp_variances, output_variances
+from schedrl.sources.gaussian import laws
+from schedrl.sources.gaussian.divergences import Direction, bound_gap, continuous_bound, kl
+from schedrl.sources.gaussian.recursions import SamplerName, Start, output_variances
+from tests.sources.oracles import (
+    best_rho,
+    euler_vp_variances,
+    geodesic_energies,
+    power_time_sigmas,
+    tangent_energies,
+    tangent_on_schedule,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -120,14 +129,14 @@ def test_one_eigenvalue() -> None:
 
 def test_align_your_steps_between_finite_ends() -> None:
     source = Gaussian([0.25])
-    best = Grid(sigmas=tuple(laws.tangent_sigmas(0.5, 8, 80.0, 0.002).tolist()))
+    best = Grid(sigmas=tuple(tangent_sigmas(even_fractions(8), 0.5, 80.0, 0.002).tolist()))
     assert source.kl(best, start="exact") == pytest.approx(0.0260562674623, abs=6e-14)
     karras = schedules.grid("karras", 8, final_zero=False)
     assert source.kl(karras, start="exact") == pytest.approx(0.165217769401, abs=6e-13)
 
 
 def test_a_wide_start_makes_up_for_losses() -> None:
-    sigmas = laws.tangent_sigmas(math.sqrt(0.05), 20, 1.0)
+    sigmas = tangent_sigmas(even_fractions(20), math.sqrt(0.05), 1.0)
     ratio = output_variances(np.array([0.05]), sigmas, "ddim") / 0.05
     assert ratio[0] == pytest.approx(1.7386, abs=6e-5)
 
@@ -139,7 +148,7 @@ def test_a_wide_start_makes_up_for_losses() -> None:
 def test_energies_between_finite_ends(
     eigenvalue: float, gamma: float, ends: tuple[float, float], expected: float
 ) -> None:
-    energies = laws.tangent_energies(np.array([eigenvalue]), gamma, *ends)
+    energies = tangent_energies(np.array([eigenvalue]), gamma, *ends)
     assert energies[0] == pytest.approx(expected, abs=6e-12)
 
 
@@ -186,8 +195,8 @@ def test_limits_of_many_steps(
     star = laws.gamma_star(spectrum)
     assert star == pytest.approx(gamma, abs=6e-7)
     digits = 6e-5 if cosine < 1000 else 6e-3
-    by_law = [laws.tangent_energies(spectrum, 1.0), laws.tangent_energies(spectrum, star)]
-    by_law.append(laws.geodesic_energies(spectrum[None])[0])
+    by_law = [tangent_energies(spectrum, 1.0), tangent_energies(spectrum, float(star))]
+    by_law.append(geodesic_energies(spectrum[None])[0])
     limits = [float((energies**2).sum() / 4.0) for energies in by_law]
     assert limits[0] == pytest.approx(cosine, abs=max(digits, 6e-7 * cosine + 0.05 * (cosine > 1000)))
     assert limits[1:] == pytest.approx([tangent, geodesic], abs=digits)
@@ -245,9 +254,9 @@ def test_ddpm_wants_the_sine_law() -> None:
     def loss(sigmas: FloatArray) -> float:
         return float(kl(output_variances(np.ones(1), sigmas, "ddpm", "exact")))
 
-    assert loss(laws.sine_sigmas(1.0, 40, 20.0)) == pytest.approx(2.30016e-3, abs=6e-9)
-    assert loss(laws.tangent_sigmas(1.0, 40, 20.0)) == pytest.approx(3.00617e-3, abs=6e-9)
-    assert loss(laws.sine_sigmas(1.0, 10, 20.0)) == pytest.approx(3.52175e-2, abs=6e-8)
+    assert loss(laws.sine_sigmas(even_fractions(40), 1.0, 20.0)) == pytest.approx(2.30016e-3, abs=6e-9)
+    assert loss(tangent_sigmas(even_fractions(40), 1.0, 20.0)) == pytest.approx(3.00617e-3, abs=6e-9)
+    assert loss(laws.sine_sigmas(even_fractions(10), 1.0, 20.0)) == pytest.approx(3.52175e-2, abs=6e-8)
     best = Gaussian([1.0]).best_grid(10, "ddpm", sigma_max=20.0, start="exact")
     assert loss(best.sigma_array) == pytest.approx(2.94193e-2, abs=6e-8)
 
@@ -257,15 +266,15 @@ def test_heun_wants_the_cube_root_law() -> None:
         sigmas[-1] = 1e-12  # the table's last step is Heun's, too
         return float(kl(output_variances(np.ones(1), sigmas, "heun", "exact")))
 
-    assert loss(laws.cube_root_sigmas(1.0, 30, 20.0)) == pytest.approx(5.6238e-6, abs=6e-11)
-    assert loss(laws.tangent_sigmas(1.0, 30, 20.0)) == pytest.approx(2.0394e-5, abs=6e-10)
+    assert loss(laws.cube_root_sigmas(even_fractions(30), 1.0, 20.0)) == pytest.approx(5.6238e-6, abs=6e-11)
+    assert loss(tangent_sigmas(even_fractions(30), 1.0, 20.0)) == pytest.approx(2.0394e-5, abs=6e-10)
 
 
 def test_variational_bound() -> None:
     spectrum = np.array([4.0, 1.0, 0.1])
     levels = np.logspace(-3.0, 3.0, 1001)
-    assert float(bound.continuous_bound(spectrum, 1e-3, 1e3)) == pytest.approx(9.90654169420, abs=6e-12)
-    assert float(bound.discrete_bound_gap(spectrum, levels)) == pytest.approx(5.837116e-2, abs=6e-9)
+    assert float(continuous_bound(spectrum, 1e-3, 1e3)) == pytest.approx(9.90654169420, abs=6e-12)
+    assert float(bound_gap(spectrum, levels)) == pytest.approx(5.837116e-2, abs=6e-9)
     grid = Grid(sigmas=tuple((levels**-0.5).tolist()))
     source = Gaussian(spectrum)
     assert source.bound(grid) - source.bound_gap(grid) == pytest.approx(9.90654169420, abs=1e-11)
@@ -290,27 +299,25 @@ def test_laws_on_ddpms_linear_schedule(row: tuple[float, ...]) -> None:
         return source.kl(Grid(sigmas=tuple(sigmas.tolist())))
 
     def law(exponent: npt.ArrayLike) -> FloatArray:
-        return laws.power_time_sigmas(LINEAR, exponent, steps)
+        return power_time_sigmas(LINEAR, exponent, steps)
 
     assert [loss(law(e)) for e in (1.0, 2.0, 3.0)] == pytest.approx([uniform, quadratic, cubic], abs=6e-7)
-    best = laws.best_rho(law, spectrum)
+    best = best_rho(law, spectrum)
     assert best[0] == pytest.approx(rho, abs=6e-5)
     assert loss(law(best[0])) == pytest.approx(power, abs=6e-7)
     first, last = np.exp(-0.5 * LINEAR.logsnr_steps(1000)[[0, -1]])
-    inner = laws.power_sigmas(7.0, steps - 1, last, first)
+    inner = karras_sigmas(even_fractions(steps - 1), 7.0, last, first)
     assert loss(np.append(inner, 0.0)) == pytest.approx(karras, abs=6e-7)
     found = laws.best_gamma(spectrum, steps, sigma_max=last)
     assert found[0] == pytest.approx(gamma, abs=6e-5)
-    on_schedule = laws.tangent_on_schedule(LINEAR, steps, float(found[0]))
+    on_schedule = tangent_on_schedule(LINEAR, steps, float(found[0]))
     assert source.kl(on_schedule) == pytest.approx(tangent, abs=6e-7)
     assert source.gamma_star == pytest.approx(0.4013, abs=6e-5)
-    assert source.kl(laws.tangent_on_schedule(LINEAR, steps, source.gamma_star)) == pytest.approx(
-        star, abs=6e-7
-    )
+    assert source.kl(tangent_on_schedule(LINEAR, steps, source.gamma_star)) == pytest.approx(star, abs=6e-7)
 
 
 def test_quadratic_steps_on_whole_timesteps() -> None:
-    sigmas = laws.power_time_sigmas(LINEAR, 2.0, 10)
+    sigmas = power_time_sigmas(LINEAR, 2.0, 10)
     timesteps = Grid(sigmas=tuple(sigmas.tolist())).timesteps(LINEAR)
     assert timesteps.round(9).tolist() == [1000, 810, 640, 490, 360, 250, 160, 90, 40, 10, 0]
     assert Gaussian(HARMONIC).kl(Grid(sigmas=tuple(sigmas.tolist()))) == pytest.approx(
@@ -322,12 +329,12 @@ def test_power_law_in_sigma() -> None:
     spectrum = np.array([[0.25]])
 
     def law(exponent: npt.ArrayLike) -> FloatArray:
-        return laws.power_sigmas(exponent, 10, 80.0)
+        return karras_sigmas(even_fractions(10), np.asarray(exponent, dtype=np.float64)[..., None], 80.0)
 
     def loss(sigmas: FloatArray, direction: Direction = "forward", start: Start = "exact") -> float:
         return float(kl(output_variances(spectrum[0], sigmas, "ddim", start) / spectrum[0], direction))
 
-    best = laws.best_rho(law, spectrum, start="exact")
+    best = best_rho(law, spectrum, start="exact")
     assert best[0] == pytest.approx(5.677, abs=6e-4)
-    losses = [loss(law(best[0])), loss(law(7.0)), loss(laws.tangent_sigmas(0.5, 10, 80.0))]
+    losses = [loss(law(best[0])), loss(law(7.0)), loss(tangent_sigmas(even_fractions(10), 0.5, 80.0))]
     assert losses == pytest.approx([0.154349, 0.171991, 0.016420], abs=6e-7)

@@ -12,25 +12,28 @@ from hypothesis import strategies as st
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError
-from schedrl.sources.gaussian import bound, laws
-from schedrl.sources.gaussian.divergences import kl
-from schedrl.sources.gaussian.fits import Law
+from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
+from schedrl.sources.gaussian import laws
+from schedrl.sources.gaussian.divergences import bound_gap, kl
+from schedrl.sources.gaussian.laws import ScaledLaw
 from schedrl.sources.gaussian.recursions import SamplerName, output_variances
+from tests.sources.oracles import best_bound_snr, geodesic_energies, tangent_on_schedule
 
 FloatArray = npt.NDArray[np.float64]
 
 INF = math.inf
-LAWS: list[Law] = [laws.tangent_sigmas, laws.sine_sigmas, laws.cube_root_sigmas]
+LAWS: list[ScaledLaw] = [tangent_sigmas, laws.sine_sigmas, laws.cube_root_sigmas]
 scales = st.floats(-6.0, 6.0).map(lambda e: 10.0**e)
 
 
 @pytest.mark.parametrize("law", LAWS)
 @given(scale=scales, n=st.integers(1, 200), first=st.one_of(st.just(INF), scales), last=st.floats(0.0, 0.9))
 def test_laws_descend_between_their_exact_ends(
-    law: Law, scale: float, n: int, first: float, last: float
+    law: ScaledLaw, scale: float, n: int, first: float, last: float
 ) -> None:
     bottom = 0.0 if math.isinf(first) else last * first
-    sigmas = law(scale, n, first, bottom)
+    u = even_fractions(n)
+    sigmas = law(u, scale, first, bottom)
     assert sigmas.shape == (n + 1,)
     assert sigmas[0] == first
     assert sigmas[-1] == bottom
@@ -38,18 +41,19 @@ def test_laws_descend_between_their_exact_ends(
     if bottom == 0.0 and first / scale > 1e-3:
         assert (np.diff(sigmas) < 0.0).all()
     # One scale for both: units do not matter.
-    np.testing.assert_allclose(law(7.0 * scale, n, 7.0 * first, 7.0 * bottom), 7.0 * sigmas, rtol=1e-6)
+    np.testing.assert_allclose(law(u, 7.0 * scale, 7.0 * first, 7.0 * bottom), 7.0 * sigmas, rtol=1e-6)
 
 
 def test_what_the_laws_are_uniform_in() -> None:
     from scipy.integrate import quad
 
-    angles = np.arctan(laws.tangent_sigmas(0.7, 9, 50.0, 0.01) / 0.7)
+    u = even_fractions(9)
+    angles = np.arctan(tangent_sigmas(u, 0.7, 50.0, 0.01) / 0.7)
     np.testing.assert_allclose(np.diff(angles), (angles[-1] - angles[0]) / 9, rtol=1e-12)
-    levels = laws.sine_sigmas(0.7, 9, 50.0, 0.01)
+    levels = laws.sine_sigmas(u, 0.7, 50.0, 0.01)
     sines = levels / np.hypot(0.7, levels)
     np.testing.assert_allclose(np.diff(sines), (sines[-1] - sines[0]) / 9, rtol=1e-12)
-    angles = np.arctan(laws.cube_root_sigmas(0.7, 9, 50.0, 0.01) / 0.7)
+    angles = np.arctan(laws.cube_root_sigmas(u, 0.7, 50.0, 0.01) / 0.7)
     pieces = [
         quad(lambda a: math.tan(a) ** (1 / 3), low, high, epsabs=1e-13)[0]
         for low, high in zip(angles[1:], angles[:-1], strict=True)
@@ -60,9 +64,9 @@ def test_what_the_laws_are_uniform_in() -> None:
 def test_many_scales_at_once() -> None:
     gammas, ends = np.array([0.1, 1.0, 5.0]), (np.array([80.0, 10.0, 3.0]), np.array([0.0, 0.01, 0.1]))
     for law in LAWS:
-        together = law(gammas, 6, *ends)
+        together = law(even_fractions(6), gammas[:, None], *(end[:, None] for end in ends))
         for row in range(3):
-            alone = law(gammas[row], 6, ends[0][row], ends[1][row])
+            alone = law(even_fractions(6), gammas[row], ends[0][row], ends[1][row])
             np.testing.assert_allclose(together[row], alone, rtol=1e-14)
 
 
@@ -71,7 +75,7 @@ def test_the_geodesic_of_equal_eigenvalues_is_the_tangent_law(ends: tuple[float,
     spectra = np.array([[4.0, 4.0, 1.0], [0.01, 0.01, 5.0]])
     weights = np.array([[1.0, 2.0, 0.0], [3.0, 1.0, 0.0]])
     geodesic = laws.geodesic_sigmas(spectra, 12, weights, *ends)
-    tangent = laws.tangent_sigmas(np.array([2.0, 0.1]), 12, *ends)
+    tangent = tangent_sigmas(even_fractions(12), np.array([[2.0], [0.1]]), *ends)
     np.testing.assert_allclose(geodesic, tangent, rtol=1e-11)
 
 
@@ -101,7 +105,7 @@ def test_the_geodesic_has_the_least_energy() -> None:
         return np.asarray(n * (np.diff(angles, axis=0) ** 2).sum(axis=0))
 
     least = energies(levels)
-    np.testing.assert_allclose(least, laws.geodesic_energies(spectrum[None])[0], rtol=1e-5)
+    np.testing.assert_allclose(least, geodesic_energies(spectrum[None])[0], rtol=1e-5)
     u = np.arange(n, -1, -1) / n
     for frequency in (1, 2, 3):
         for size in (-0.05, 0.05):
@@ -121,7 +125,9 @@ def test_the_best_scale_is_found_among_many(sampler: SamplerName, first: float) 
 
     def losses(gamma: FloatArray) -> FloatArray:
         """[2, P] from [2, P]."""
-        variances = output_variances(spectra[:, None], laws.tangent_sigmas(gamma, 6, first), sampler)
+        variances = output_variances(
+            spectra[:, None], tangent_sigmas(even_fractions(6), gamma[..., None], first), sampler
+        )
         return kl(variances / spectra[:, None], weights=weights[:, None])
 
     scan = losses(np.exp(np.linspace(-6.0, 6.0, 4001))[None].repeat(2, axis=0)).min(axis=1)
@@ -141,24 +147,24 @@ def test_heun_cannot_start_from_infinity() -> None:
     with pytest.raises(SchedrlError, match="'sigma_max': Heun's sampler needs a finite first level"):
         laws.best_gamma(np.ones((1, 1)), 3, "heun")
     with pytest.raises(SchedrlError, match="field 'n': must be a whole number"):
-        laws.tangent_on_schedule(schedules.get("cosine"), 0, 1.0)
+        tangent_on_schedule(schedules.get("cosine"), 0, 1.0)
 
 
 def test_the_bound_is_least_for_its_own_law() -> None:
     spectrum = np.array([0.7])
-    best = bound.best_bound_snr(0.7, 6, 0.01, 100.0)
-    least = bound.discrete_bound_gap(spectrum, best)
+    best = best_bound_snr(0.7, 6, 0.01, 100.0)
+    least = bound_gap(spectrum, best)
     assert best[[0, -1]].tolist() == [0.01, 100.0]
     rng = np.random.default_rng(0)
     for _ in range(50):
         levels = np.sort(best * np.exp(np.append(0.0, np.append(rng.normal(0.0, 0.1, 5), 0.0))))
-        assert bound.discrete_bound_gap(spectrum, levels) > least
+        assert bound_gap(spectrum, levels) > least
     # Many steps: N times the gap tends to a quarter of log² of the ratio.
-    fine = bound.discrete_bound_gap(spectrum, bound.best_bound_snr(0.7, 10_000, 0.01, 100.0))
+    fine = bound_gap(spectrum, best_bound_snr(0.7, 10_000, 0.01, 100.0))
     assert 1e4 * float(fine) == pytest.approx(0.25 * math.log(71.0 / 1.007) ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("snr", [[1.0], [1.0, 1.0], [2.0, 1.0], [-1.0, 1.0], [1.0, INF]])
 def test_bound_of_wrong_levels(snr: list[float]) -> None:
     with pytest.raises(SchedrlError, match="field 'snr'"):
-        bound.discrete_bound(np.ones(1), np.array(snr))
+        bound_gap(np.ones(1), np.array(snr))

@@ -12,6 +12,7 @@ import pytest
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError
+from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 from schedrl.sources.gaussian import laws
 from schedrl.sources.gaussian.divergences import Direction
 from schedrl.sources.gaussian.families import LogUniformSpectrum
@@ -43,8 +44,8 @@ def test_no_law_between_the_same_ends_is_better(sampler: SamplerName, n: int) ->
     best = loss(best_sigmas(spectra, n, sampler, weights, first))
     gamma = laws.best_gamma(spectra, n, sampler, weights, first)
     for others in (
-        laws.tangent_sigmas(laws.gamma_star(spectra, weights), n, first),
-        laws.tangent_sigmas(gamma, n, first),
+        tangent_sigmas(even_fractions(n), laws.gamma_star(spectra, weights)[:, None], first),
+        tangent_sigmas(even_fractions(n), gamma[:, None], first),
         laws.geodesic_sigmas(spectra, n, weights, first),
     ):
         assert (best <= loss(others) * (1.0 + 1e-9)).all()
@@ -115,7 +116,7 @@ def test_one_eigenvalue_is_the_tangent_law_also_at_many_steps() -> None:
     for n in (2, 3, 10, 60):
         for ends in ((INF, 0.0), (80.0, 0.002)):
             best = best_sigmas(np.array([[0.3], [5.0]]), n, "ddim", None, *ends, start="exact")
-            tangent = laws.tangent_sigmas(np.sqrt([0.3, 5.0]), n, *ends)
+            tangent = tangent_sigmas(even_fractions(n), np.sqrt([[0.3], [5.0]]), *ends)
             np.testing.assert_allclose(best, tangent, rtol=1e-6)
 
 

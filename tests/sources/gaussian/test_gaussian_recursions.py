@@ -17,14 +17,12 @@ from schedrl.sources.gaussian.divergences import kl, kl_from_log, kl_slopes, w2_
 from schedrl.sources.gaussian.recursions import (
     SamplerName,
     Start,
-    closed_form_ddim,
-    closed_form_ddpm,
-    euler_vp_variances,
     exact_variance,
     output_variances,
     transition,
     variance_trajectory,
 )
+from tests.sources.oracles import closed_form_ddim, closed_form_ddpm, euler_vp_variances
 
 FloatArray = npt.NDArray[np.float64]
 

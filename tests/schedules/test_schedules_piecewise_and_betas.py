@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError
-from schedrl.schedules.free_form import MIN_BIN_MASS
+from schedrl.schedules.continuous_laws import MIN_BIN_MASS
 
 masses = st.lists(st.floats(0.001, 100.0), min_size=1, max_size=16)
 

@@ -8,10 +8,12 @@ import pytest
 from schedrl.errors import SchedrlError
 from schedrl.schedules import grid
 from schedrl.sources import Gaussian
-from schedrl.sources.gaussian.measurement import Measurement, SpectrumMeter
+from schedrl.sources.gaussian.measurement import SpectrumMeasurement, SpectrumMeter
 
 
-def measured(images: np.ndarray, block: int = 97, full: int = 3072, floor: float = 1e-3) -> Measurement:
+def measured(
+    images: np.ndarray, block: int = 97, full: int = 3072, floor: float = 1e-3
+) -> SpectrumMeasurement:
     meter = SpectrumMeter(images.shape[1:], full)
     for begin in range(0, len(images), block):
         meter.update(images[begin : begin + block])

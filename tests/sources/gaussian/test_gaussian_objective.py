@@ -12,8 +12,7 @@ import pytest
 
 from schedrl.errors import SchedrlError
 from schedrl.sources.gaussian.divergences import Direction
-from schedrl.sources.gaussian.objective import kl_derivatives, kl_of_levels
-from schedrl.sources.gaussian.pair_terms import log_ratio
+from schedrl.sources.gaussian.objective import kl_derivatives, kl_of_levels, log_ratio
 from schedrl.sources.gaussian.recursions import SamplerName, Start, output_variances
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,14 +1,14 @@
 r"""One DDIM step of many Curie-Weiss magnets at once, at a cost that does not grow with the dimension.
 
-The denoiser couples the spins through their sum only, so a sample of d coordinates is stood for by K: a state is
-[B, S, K], S samples of each of B magnets. The K strata are the nodes of a quadrature over the Gaussian deviations
+The denoiser couples the spins only through their sum, so K strata represent the d coordinates of a sample: a state is
+[B, S, K], S samples of each of B magnets. The strata are the nodes of a quadrature over the Gaussian deviations
 of the coordinates from their mean. They are denser in the tails than equal shares would be, because few spins are
 against the majority, and every sample has them at other places, so that averages over samples resolve S times as
-much; :func:`strata_weights` has the share of the d coordinates that each stands for.
+much; :func:`strata_weights` is the share of the d coordinates that each represents.
 
-States are variance preserving (:mod:`schedrl.sources.scaling`), and the parameters are [B, 1, 1]. What is lost
-against real samples: fluctuations of order 1/sqrt(d) of everything but the mean. With S = 32 and K = 32 the
-variance of the coordinates is right to about 3 % and the balance of the modes to about 1/S.
+States are variance preserving (:mod:`schedrl.sources.scaling`), and the parameters are [B, 1, 1]. Compared with real
+samples, fluctuations of order 1/sqrt(d) are lost in everything but the mean. With S = 32 and K = 32 the variance of the
+coordinates is right to about 3 % and the balance of the modes to about 1/S.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Literal
 
 import numpy as np
 
-from schedrl.schedules.conversions import FloatArray
+from schedrl.schedules.conversions import Broadcast, FloatArray
 from schedrl.schedules.schedule import as_count
-from schedrl.sources.curie_weiss.denoisers import quadrature_mean, saddle_mean
+from schedrl.sources.curie_weiss import quadrature_mean, saddle_mean
 from schedrl.sources.scaling import (
-    Broadcast,
     gaussian_midpoints,
     half_log_odds,
     positive_fraction,
@@ -37,7 +36,7 @@ _GOLDEN_RATIO = 0.6180339887498949
 
 
 def strata_weights(num_samples: int, num_strata: int) -> FloatArray:
-    """The share of a sample's coordinates that each stratum stands for.
+    """The share of a sample's coordinates that each stratum represents.
 
     Args:
         num_samples: S, at least 2.
@@ -45,9 +44,6 @@ def strata_weights(num_samples: int, num_strata: int) -> FloatArray:
 
     Returns:
         [S, K], positive; a sample's add up to 1. Read-only.
-
-    Raises:
-        SchedrlError: A number is not a whole number, or is too small.
 
     Examples:
         >>> strata_weights(2, 4).sum(axis=-1)
@@ -69,9 +65,6 @@ def strata_start(num_samples: int, num_strata: int, dimension: Broadcast) -> Flo
 
     Returns:
         [B, S, K], ascending along the last axis.
-
-    Raises:
-        SchedrlError: A number is not a whole number, or is too small.
 
     Examples:
         >>> x = strata_start(2, 5, np.array([[[100.0]]]))
@@ -124,7 +117,7 @@ def strata_step(
 
 
 def strata_outcome(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """What a batch of samples shows: how many lean to the majority, and how wide their coordinates spread.
+    """How many samples of a batch lean to the majority, and how wide their coordinates spread.
 
     Args:
         x: [B, S, K], in the order of :func:`strata_start`.
