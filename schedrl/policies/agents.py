@@ -22,7 +22,6 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.training.actions import ChoiceAction, DSCAction, GainAction
 from schedrl.environments.training.observations import ObservationSpec
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.files import read_object
 from schedrl.policies.grid_rules import AnyGridRule
@@ -208,10 +207,8 @@ class Agent(Spec):
             )
         return self._policy(variant, seed)
 
-    def _policy(self, variant: Variant, seed: int | Sequence[int]) -> Policy:
-        return self._training_policy(of_family(variant, TrainingVariant))
-
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: Any, seed: int | Sequence[int]) -> Policy:
+        """The policy in an environment of one of :attr:`families`."""
         raise NotImplementedError
 
     def solve(self, problems: SamplingProblems, seeds: Sequence[int] | None = None) -> Solution:
@@ -250,7 +247,7 @@ class ScheduleAgent(Agent):
     def _exact_changes(self, variant: TrainingVariant) -> dict[str, Any]:
         return {"action": ChoiceAction.of(self.schedule)}
 
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: TrainingVariant, seed: int | Sequence[int]) -> Policy:
         return SchedulePolicy(self.schedule, variant)
 
 
@@ -266,7 +263,6 @@ class AVAAgent(Agent, AVALaw):
     forms: ClassVar[tuple[Form, ...]] = ("exact", "action")
 
     def measured_in(self, variant: TrainingVariant, form: Form) -> TrainingVariant:
-        """The environment in which the agent is measured in one of its forms."""
         if form == "action" and variant.episode.phases == 1:
             raise SchedrlError(
                 f"agent '{self.name}' moves K between phases, and {variant.id} has one; its exact form has more"
@@ -274,28 +270,21 @@ class AVAAgent(Agent, AVALaw):
         return super().measured_in(variant, form)
 
     def _exact_changes(self, variant: TrainingVariant) -> dict[str, Any]:
-        """AVA's own action, observations and phases."""
         episode = variant.episode
         if episode.phases == 1:
             phases = nearest_divisor(variant.optimizer_steps, self.phases)
             steps = variant.optimizer_steps // phases
             episode = episode.model_copy(update={"phases": phases, "steps_per_phase": steps})
-        action = GainAction(
-            beta_init=self.beta_init,
-            alpha=self.alpha,
-            initial_gain=self.initial_gain,
-            minimum=self.minimum,
-            maximum=self.maximum,
-            # Wide enough that no move of K is cut.
-            scale=max(math.log(self.maximum / self.minimum), 1.0),
-        )
+        constants = self.model_dump(include={"beta_init", "alpha", "initial_gain", "minimum", "maximum"})
+        # A scale so wide that no move of K is cut.
+        action = GainAction(**constants, scale=max(math.log(self.maximum / self.minimum), 1.0))
         observation = ObservationSpec(
             features=("budget", "gradient_norm", "gradient_average", "log_gain"),
             bins=variant.observation.bins,
         )
         return {"action": action, "observation": observation, "episode": episode}
 
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: TrainingVariant, seed: int | Sequence[int]) -> Policy:
         return AVAPolicy(self, variant, f"agent '{self.name}'")
 
 
@@ -322,14 +311,13 @@ class AVADSCAgent(Agent, AVADSCLaw):
 
     @property
     def search_cost(self) -> int:
-        """Optimizer steps of the search for the constants."""
         return self.search_steps
 
     def acts_in(self, variant: Variant) -> bool:
         """Whether both AVA's law and DSC's constants are actions there."""
         return isinstance(variant, TrainingVariant) and isinstance(variant.action, DSCAction)
 
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: TrainingVariant, seed: int | Sequence[int]) -> Policy:
         return AVADSCPolicy(self, variant, f"agent '{self.name}'")
 
 
@@ -412,17 +400,15 @@ class SequenceAgent(Agent):
 
     @property
     def search_cost(self) -> int:
-        """Optimizer steps of the search."""
         return self.search_steps
 
     def check_held_out(self, seeds: Sequence[int], label: str) -> None:
-        """Raise if the search could have used a seed."""
         if (shared := next((seed for seed in seeds if seed < SEARCH_SEEDS), None)) is not None:
             raise SchedrlError(
                 f"seed {shared} is not held out: agent '{label}' was searched on seeds below {SEARCH_SEEDS}"
             )
 
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: TrainingVariant, seed: int | Sequence[int]) -> Policy:
         return SequencePolicy(self.actions, variant, f"agent '{self.name}'")
 
 
@@ -442,7 +428,7 @@ class SequenceSearchAgent(Agent):
     role: ClassVar[Role] = "searched"
     as_costly_as_training: ClassVar[bool] = True
 
-    def _training_policy(self, variant: TrainingVariant) -> Policy:
+    def _policy(self, variant: TrainingVariant, seed: int | Sequence[int]) -> Policy:
         raise SchedrlError(
             f"agent '{self.name}': has to be searched for in {variant.id} first: `schedrl search --env {variant.id} "
             f"--algo {self.search.name}`"
@@ -481,11 +467,6 @@ class PPOAgent(Agent):
     role: ClassVar[Role] = "learned"
 
     def resolved(self, env_id: str) -> TrainedAgent:
-        """The policy that is shipped for an environment.
-
-        Raises:
-            SchedrlError: There is none.
-        """
         trained = folder("agents") / "trained" / f"{self.name}-{slug(env_id)}"
         if not (trained / "agent.json").is_file():
             shipped = sorted(p.parent.name for p in trained.parent.glob("*/agent.json"))
@@ -513,26 +494,19 @@ class TrainedAgent(Agent):
 
     @property
     def files(self) -> Path:
-        """The folder."""
         return Path(self.path)
 
     def relocated(self, path: str) -> TrainedAgent:
-        """The agent with another path to its folder."""
         return self.model_copy(update={"path": path})
 
     def file(self) -> AgentFile:
-        """What ``agent.json`` says.
-
-        Raises:
-            AgentFileError: It is missing or damaged.
-        """
+        """What ``agent.json`` says."""
         from schedrl.policies.agent_files import read_description  # loads torch
 
         return read_description(self.files)
 
     @property
     def search_cost(self) -> int:
-        """Steps that its training took."""
         file = self.file()
         return file.optimizer_steps or file.timesteps
 
@@ -540,7 +514,6 @@ class TrainedAgent(Agent):
         return self.definition_hash()
 
     def definition_hash(self) -> str:
-        """SHA-256 of its weights."""
         from schedrl.policies.agent_files import WEIGHTS
 
         return hashlib.sha256((self.files / WEIGHTS).read_bytes()).hexdigest()
@@ -552,7 +525,6 @@ class TrainedAgent(Agent):
         return fits(self.file(), variant)
 
     def check_held_out(self, seeds: Sequence[int], label: str) -> None:
-        """Raise if its training started from a seed."""
         file = self.file()
         used = range(file.seed, file.seed + file.hyperparameters.num_envs)
         if (shared := next((seed for seed in seeds if seed in used), None)) is not None:
@@ -651,9 +623,6 @@ def find(name: str, env_id: str) -> Agent:
     """Look an agent up: a name in the catalogue, a ``.toml`` file, or the folder of a trained or a searched one.
 
     ``ppo`` becomes the trained policy shipped for ``env_id``.
-
-    Raises:
-        SchedrlError: There is no such agent.
     """
     path = Path(name)
     if (path / "agent.json").is_file():

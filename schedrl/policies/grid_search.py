@@ -7,7 +7,7 @@ none on a source it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -74,9 +74,33 @@ class GridSearch(Protocol):
 
         Args:
             problems: The problems.
-            rngs: What is random comes from here, a generator per problem: what is found for one does not depend on
-                which others are searched beside it.
+            rngs: A generator per problem, so what is found for one does not depend on which others are searched.
         """
+
+
+class _Tries:
+    """The best actions of whole episodes found so far, ``[B, N]``, and the sampler runs spent on each source."""
+
+    def __init__(self, problems: SamplingProblems) -> None:
+        self.problems, self.spent = problems, 0
+        self.best, self._value = np.zeros((len(problems), problems.width - 1)), np.full(len(problems), np.inf)
+
+    def evaluate(self, actions: FloatArray) -> FloatArray:
+        """Log errors ``[B, K]`` of K episodes of actions ``[B, K, N]`` per source."""
+        size, tries = actions.shape[:2]
+        flat = actions.reshape(size * tries, -1)
+        owner = np.repeat(np.arange(size), tries)
+        values = np.empty(size * tries)
+        for begin in range(0, len(flat), _ROWS_AT_ONCE):
+            part = slice(begin, begin + _ROWS_AT_ONCE)
+            chosen = self.problems.take(owner[part])
+            values[part] = log_error(chosen.error(chosen.placed(flat[part, : chosen.width - 1])))
+        scores = values.reshape(size, tries)
+        rows, index = np.arange(size), scores.argmin(axis=1)
+        better = scores[rows, index] < self._value
+        self.best[better], self._value[better] = actions[rows, index][better], scores[rows, index][better]
+        self.spent += tries
+        return scores
 
 
 class RandomGridSearch(Spec):
@@ -93,8 +117,7 @@ class RandomGridSearch(Spec):
 
     def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
         """Draw, evaluate, keep the best."""
-        best = np.zeros((len(problems), problems.width - 1))
-        value = np.full(len(problems), np.inf)
+        tries = _Tries(problems)
         for begin in range(0, self.evaluations, _TRIES_AT_ONCE):
             count = min(_TRIES_AT_ONCE, self.evaluations - begin)
             tried = np.zeros((len(problems), count, problems.width - 1))
@@ -102,11 +125,34 @@ class RandomGridSearch(Spec):
                 own[:, :n] = np.clip(self.spread * rng.standard_normal((count, n)), -1.0, 1.0)
             if begin == 0:
                 tried[:, 0] = 0.0
-            _keep_better(best, value, tried, _evaluate(problems, tried))
-        return Solution(problems.placed(best), np.full(len(problems), self.evaluations))
+            tries.evaluate(tried)
+        return Solution(problems.placed(tries.best), np.full(len(problems), self.evaluations))
 
 
-class CMAESGridSearch(Spec):
+class _SearchByN(Spec):
+    """A search of problems of equal N side by side: nothing is spent on steps that shorter grids do not have."""
+
+    evaluations: Evaluations = 200
+
+    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
+        """Search the problems of each N, from the reference, which is the first evaluation."""
+        actions = np.zeros((len(problems), problems.width - 1))
+        spent = np.zeros(len(problems), dtype=np.int64)
+        for n in np.unique(problems.total).tolist():
+            rows = np.flatnonzero(problems.total == n)
+            tries = _Tries(problems.take(rows))
+            tries.evaluate(np.zeros((len(rows), 1, n)))
+            if n > 1:  # the last step always ends at data
+                self._improve(tries, n - 1, [rngs[row] for row in rows.tolist()])
+            actions[rows, :n], spent[rows] = tries.best, tries.spent
+        return Solution(problems.placed(actions), spent)
+
+    def _improve(self, tries: _Tries, free: int, rngs: Rngs) -> None:
+        """Try other values of the first ``free`` actions until the evaluations are spent."""
+        raise NotImplementedError
+
+
+class CMAESGridSearch(_SearchByN):
     """CMA-ES (package ``cma``, extra ``search``), from the reference.
 
     Attributes:
@@ -115,64 +161,41 @@ class CMAESGridSearch(Spec):
     """
 
     name: Literal["cma-es"] = "cma-es"
-    evaluations: Evaluations = 200
     spread: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
-        """One instance per source, in lockstep."""
-
-        def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
-            best, value = np.zeros((len(part), part.width - 1)), _reference_value(part)
-            spent, free = 1, part.width - 2  # the last step always ends at data
-            instances = [CMAES(free, self.spread, rng) for rng in own]
-            while free and spent < self.evaluations:
-                # Every instance has the same population; the last generation is cut to what is left.
-                asked = np.array([instance.ask() for instance in instances])
-                counted = np.zeros((len(part), min(asked.shape[1], self.evaluations - spent), part.width - 1))
-                counted[:, :, :free] = asked[:, : counted.shape[1]]
-                values = _evaluate(part, counted)
-                spent += counted.shape[1]
-                _keep_better(best, value, counted, values)
-                if counted.shape[1] < asked.shape[1]:
-                    break
+    def _improve(self, tries: _Tries, free: int, rngs: Rngs) -> None:
+        instances = [CMAES(free, self.spread, rng) for rng in rngs]  # in lockstep
+        while tries.spent < self.evaluations:
+            # Every instance has the same population; the last generation is cut to what is left.
+            asked = np.array([instance.ask() for instance in instances])
+            tried = np.zeros((len(rngs), min(asked.shape[1], self.evaluations - tries.spent), free + 1))
+            tried[:, :, :free] = asked[:, : tried.shape[1]]
+            values = tries.evaluate(tried)
+            if tried.shape[1] == asked.shape[1]:
                 for instance, scores in zip(instances, values, strict=True):
                     instance.tell(scores)
-            return best, spent
-
-        return _by_steps(problems, rngs, search)
 
 
-class CoordinateGridSearch(Spec):
+class CoordinateGridSearch(_SearchByN):
     """Coordinate descent, as Align Your Steps does it: one step after the other moved either way, ever finer.
 
     Attributes:
         evaluations: Sampler runs per source, at most.
-        stride: First change of an action.
+        stride: First change of an action; it halves after each sweep over the steps.
     """
 
     name: Literal["coordinate"] = "coordinate"
-    evaluations: Evaluations = 200
     stride: Annotated[float, Field(gt=0.0)] = 0.1
 
-    def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
-        """Sweeps over the steps; the stride halves after a sweep."""
-
-        def search(part: SamplingProblems, own: Rngs) -> tuple[FloatArray, int]:
-            best, value = np.zeros((len(part), part.width - 1)), _reference_value(part)
-            spent, stride, free = 1, self.stride, part.width - 2
-            while free > 0 and spent + 2 <= self.evaluations:
-                for step in range(free):
-                    if spent + 2 > self.evaluations:
-                        break
-                    tried = np.repeat(best[:, None], 2, axis=1)
-                    tried[:, 0, step] = np.clip(tried[:, 0, step] + stride, -1.0, 1.0)
-                    tried[:, 1, step] = np.clip(tried[:, 1, step] - stride, -1.0, 1.0)
-                    spent += 2
-                    _keep_better(best, value, tried, _evaluate(part, tried))
-                stride *= 0.5
-            return best, spent
-
-        return _by_steps(problems, rngs, search)
+    def _improve(self, tries: _Tries, free: int, rngs: Rngs) -> None:
+        stride, step = self.stride, 0
+        while tries.spent + 2 <= self.evaluations:
+            tried = np.repeat(tries.best[:, None], 2, axis=1)
+            tried[:, 0, step] = np.clip(tried[:, 0, step] + stride, -1.0, 1.0)
+            tried[:, 1, step] = np.clip(tried[:, 1, step] - stride, -1.0, 1.0)
+            tries.evaluate(tried)
+            step = (step + 1) % free
+            stride *= 0.5 if step == 0 else 1.0
 
 
 class DynamicGridSearch(Spec):
@@ -233,43 +256,3 @@ def _cheapest_path(cost: FloatArray, steps: int) -> NDArray[np.int64]:
     for step in range(steps, 0, -1):
         path[:, step - 1] = came_from[step - 1, path[:, step], np.arange(size)]
     return path
-
-
-def _evaluate(problems: SamplingProblems, actions: FloatArray) -> FloatArray:
-    """Log errors ``[B, K]`` of K episodes of actions ``[B, K, N]`` per source."""
-    size, tries = actions.shape[:2]
-    flat = actions.reshape(size * tries, -1)
-    owner = np.repeat(np.arange(size), tries)
-    values = np.empty(size * tries)
-    for begin in range(0, len(flat), _ROWS_AT_ONCE):
-        part = slice(begin, begin + _ROWS_AT_ONCE)
-        chosen = problems.take(owner[part])
-        values[part] = log_error(chosen.error(chosen.placed(flat[part, : chosen.width - 1])))
-    return values.reshape(size, tries)
-
-
-def _reference_value(problems: SamplingProblems) -> FloatArray:
-    """Log errors ``[B]`` of the reference grids: the first evaluation of a search."""
-    return _evaluate(problems, np.zeros((len(problems), 1, problems.width - 1)))[:, 0]
-
-
-def _keep_better(best: FloatArray, value: FloatArray, tried: FloatArray, scores: FloatArray) -> None:
-    """Put the best of what was tried (``[B, K, N]``, ``[B, K]``) in place of what it beats."""
-    rows, index = np.arange(len(best)), scores.argmin(axis=1)
-    better = scores[rows, index] < value
-    best[better], value[better] = tried[rows, index][better], scores[rows, index][better]
-
-
-def _by_steps(
-    problems: SamplingProblems,
-    rngs: Rngs,
-    search: Callable[[SamplingProblems, Rngs], tuple[FloatArray, int]],
-) -> Solution:
-    """Search problems of equal N side by side: nothing is spent on steps that shorter grids do not have."""
-    actions = np.zeros((len(problems), problems.width - 1))
-    spent = np.zeros(len(problems), dtype=np.int64)
-    for n in np.unique(problems.total).tolist():
-        rows = np.flatnonzero(problems.total == n)
-        found, spent[rows] = search(problems.take(rows), [rngs[row] for row in rows.tolist()])
-        actions[rows, :n] = found
-    return Solution(problems.placed(actions), spent)
