@@ -1,8 +1,8 @@
-"""Paper B's dynamic kernel optimizer outside the environment: β_t = f(t, σ_local), f being a trained policy.
+"""AKOD's dynamic kernel optimizer outside the environment: β_t = f(t, σ_local), where f is a trained policy.
 
-A kernel that was trained in an environment with the action kind ``kernel`` decides β at knots in t from what it sees
-there. Here the same function makes a schedule for given images, or for every image its own, and steps a sampler by the
-σ_local of the state it is in.
+A kernel that was trained in an environment with the action kind ``kernel`` sets β at knots in t from what it sees
+there. Here the same function makes one schedule for given images or one for each, and steps a sampler by the σ_local of
+its present state.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["DKO"]
 Array = NDArray[np.float64]
 
 _FEATURES = ("time", "sigma_local", "logsnr", "budget")
-"""What can be seen outside an environment."""
+"""Observations that exist outside an environment."""
 
 _NOISE_SEED = 7
-"""Seed of the noise that images are looked at with; that of the environment."""
+"""Seed of the noise in which σ_local of images is measured; the environment's own."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DKO:
     Attributes:
         policy: The policy network, f.
         variant: The environment that it was trained in.
-        budget: What it sees as the share of the training still to come, if it sees any.
+        budget: The share of the training still to come that it is shown, if it sees one.
 
     Examples:
         >>> kernel = DKO.load("ppo", "schedrl/DigitsKernel-v0")
@@ -63,19 +63,17 @@ class DKO:
         """Load a trained kernel.
 
         Args:
-            agent: Folder of a trained agent, or ``"ppo"`` for the one that is shipped.
-            env_id: The environment whose shipped one.
+            agent: Folder of a trained agent, or ``"ppo"`` for the shipped one.
+            env_id: The environment whose shipped agent is meant.
             budget: See the attribute.
 
         Raises:
-            SchedrlError: There is none, it is no kernel, or it sees what only an environment can show.
+            SchedrlError: There is none, it is no kernel, or it needs an observation that only a training has.
         """
-        from schedrl.policies.agent_files import read_description
-
         found = find(str(agent), env_id)
         if not isinstance(found, TrainedAgent):
             raise SchedrlError(f"agent '{found.name}': is no trained kernel; `schedrl train` makes one")
-        variant = read_description(Path(found.path)).variant
+        variant = found.file().variant
         if not isinstance(variant, TrainingVariant) or not isinstance(variant.action, KernelAction):
             raise SchedrlError(
                 f"agent '{found.name}': was trained in {variant.id}, whose actions are no kernel's"
@@ -83,14 +81,14 @@ class DKO:
         unknown = [name for name in variant.observation.features if name not in _FEATURES]
         if unknown:
             raise SchedrlError(
-                f"agent '{found.name}': sees '{unknown[0]}', which only a training shows; a kernel outside one can "
+                f"agent '{found.name}': sees '{unknown[0]}', which exists only in a training; outside, a kernel can "
                 f"see {', '.join(_FEATURES)}"
             )
         return cls(found.policy(variant), variant, budget)
 
     @property
     def action(self) -> KernelAction:
-        """How its decisions become β."""
+        """How its actions become β."""
         assert isinstance(self.variant.action, KernelAction)
         return self.variant.action
 
@@ -111,8 +109,8 @@ class DKO:
         action, limits = self.action, (self.variant.bound.logsnr_max, self.variant.bound.logsnr_min)
         sigma = np.asarray(sigma_local, dtype=np.float64)
         seen = np.atleast_1d(sigma.mean()) if action.per_image else sigma
-        levels = np.asarray(logsnr, dtype=np.float64)
-        decided = self._decide(time, seen, np.atleast_1d(levels.mean()) if action.per_image else levels)
+        lambdas = np.asarray(logsnr, dtype=np.float64)
+        decided = self._decide(time, seen, np.atleast_1d(lambdas.mean()) if action.per_image else lambdas)
         change = decided[:, 0]
         if action.per_image:
             change = change + decided[:, 1] * relative_deviation(sigma[None])[0]
@@ -121,7 +119,7 @@ class DKO:
         return betas
 
     def schedule(self, images: NDArray[np.float32]) -> BetaKnots:
-        """The plain schedule of a batch: what a training on these images would be given.
+        """The schedule of a batch: the one that a training on these images would use.
 
         Args:
             images: ``[n, C, H, W]`` in [−1, 1]. An environment looks at its first 32 training images.
@@ -129,26 +127,16 @@ class DKO:
         Returns:
             β at every knot; :meth:`schedrl.schedules.Schedule.betas` gives them at any T.
         """
-        deviation = self._deviation(images)
-        if self.action.per_image:
-            betas = self._walk_images(deviation)
-            per_knot = self.action.num_train_timesteps / self.action.knots
-            mean = np.log1p(-betas).mean(axis=1) * per_knot
-            return self._law(-np.expm1(mean / per_knot))
-        betas = np.zeros(self.action.knots)
-        reached = np.zeros(1)
-        for knot in range(self.action.knots):
-            betas[knot] = self.betas(knot / self.action.knots, deviation.at(reached), self._seen(reached))[0]
-            reached = self._noised(reached, betas[knot])
-        return self._law(betas)
+        betas = self._walk(images, each=self.action.per_image)
+        if not self.action.per_image:
+            return self._schedule(betas[:, 0])
+        per_knot = self.action.num_train_timesteps / self.action.knots
+        mean = np.log1p(-betas).mean(axis=1) * per_knot
+        return self._schedule(-np.expm1(mean / per_knot))
 
     def image_schedules(self, images: NDArray[np.float32]) -> list[BetaKnots]:
-        """Every image's own trajectory, by its own σ_local.
-
-        Args:
-            images: ``[n, C, H, W]`` in [−1, 1].
-        """
-        return [self._law(row) for row in self._walk_images(self._deviation(images)).T]
+        """The schedule of each image ``[n, C, H, W]``, in [−1, 1], by its own σ_local."""
+        return [self._schedule(row) for row in self._walk(images, each=True).T]
 
     def sample(
         self,
@@ -167,20 +155,20 @@ class DKO:
             predict_epsilon: As of a population of one run: z ``[1, n, C, H, W]``, log-SNR ``[1, n]``.
             start: Standard normal numbers ``[n, C, H, W]``.
             num_steps: N.
-            start_logsnr: Level of the start: where the kernel's walk over such images ends, the last of
+            start_logsnr: Log-SNR of the start: where the kernel's walk over such images ends, the last of
                 ``schedule(images).logsnr_steps(T)``.
-            per_image: Every image steps by its own σ_local; else all by the mean.
+            per_image: Step each image by its own σ_local instead of the mean.
 
         Returns:
             Images shaped as ``start``.
         """
         if num_steps < 1:
             raise SchedrlError(f"num_steps: must be at least 1 (got {num_steps})")
-        level = np.full(len(start), start_logsnr)
+        logsnr = np.full(len(start), start_logsnr)
         share = self.action.num_train_timesteps / num_steps
         z = start
         for step in range(num_steps - 1, -1, -1):
-            here = torch.from_numpy(level).to(start)
+            here = torch.from_numpy(logsnr).to(start)
             noise = predict_epsilon(z[None], here[None])[0]
             alpha, sigma = (part.to(start) for part in alpha_sigma(here.double(), z.ndim))
             x0 = (z - sigma * noise) / alpha
@@ -188,14 +176,14 @@ class DKO:
                 return x0
             seen = local_deviation(z.double()).cpu().numpy()
             if per_image or self.action.per_image:
-                betas = self.betas(step / num_steps, seen, level)
+                betas = self.betas(step / num_steps, seen, logsnr)
             else:
-                betas = self.betas(step / num_steps, seen.mean(keepdims=True), level[:1])
-            reached = log_alpha_bar_from_logsnr(level) - share * np.log1p(-betas)
-            level = np.minimum(
+                betas = self.betas(step / num_steps, seen.mean(keepdims=True), logsnr[:1])
+            reached = log_alpha_bar_from_logsnr(logsnr) - share * np.log1p(-betas)
+            logsnr = np.minimum(
                 logsnr_from_log_alpha_bar(np.minimum(reached, -1e-12)), self.variant.bound.logsnr_max
             )
-            there = torch.from_numpy(level).to(start)
+            there = torch.from_numpy(logsnr).to(start)
             alpha, sigma = (part.to(start) for part in alpha_sigma(there.double(), z.ndim))
             z = alpha * x0 + sigma * noise
         return z
@@ -211,30 +199,21 @@ class DKO:
         actions, _ = self.policy.predict(rows, None, np.ones(n, dtype=np.bool_), deterministic=True)
         return np.asarray(actions, dtype=np.float64)
 
-    def _walk_images(self, deviation: LocalDeviation) -> Array:
-        """β ``[knots, images]`` of every image's own walk."""
-        reached, betas = np.zeros(len(deviation)), []
-        for knot in range(self.action.knots):
-            sigma = deviation.at_images(reached)
-            betas.append(self.betas(knot / self.action.knots, sigma, self._seen(reached)))
-            reached = self._noised(reached, betas[-1])
-        return np.stack(betas)
-
-    def _noised(self, log_alpha_bar: Array, betas: Array | float) -> Array:
-        steps = self.action.num_train_timesteps / self.action.knots
-        noised: Array = log_alpha_bar + steps * np.log1p(-np.asarray(betas))
-        return noised
-
-    def _seen(self, log_alpha_bar: Array) -> Array:
-        """Log-SNR as an environment shows it: its own data end where nothing has been added yet."""
-        levels = logsnr_from_log_alpha_bar(log_alpha_bar)
-        return np.where(log_alpha_bar == 0.0, self.variant.bound.logsnr_max, levels)
-
-    def _deviation(self, images: NDArray[np.float32]) -> LocalDeviation:
+    def _walk(self, images: NDArray[np.float32], *, each: bool) -> Array:
+        """β ``[knots, images]`` of each image's own walk, or ``[knots, 1]`` of the walk by the mean σ_local."""
         if images.ndim != 4 or len(images) == 0:
             raise SchedrlError(f"images: must be [n, C, H, W] with at least one (got shape {images.shape})")
         noise = np.random.default_rng(_NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
-        return LocalDeviation(images, noise)
+        deviation, knots = LocalDeviation(images, noise), self.action.knots
+        reached, betas = np.zeros(len(images) if each else 1), []  # log ᾱ
+        for knot in range(knots):
+            # An environment shows its own data end where nothing has been added yet.
+            walked = logsnr_from_log_alpha_bar(reached)
+            logsnr = np.where(reached == 0.0, self.variant.bound.logsnr_max, walked)
+            sigma = deviation.at_images(reached) if each else deviation.at(reached)
+            betas.append(self.betas(knot / knots, sigma, logsnr))
+            reached = reached + self.action.num_train_timesteps / knots * np.log1p(-betas[-1])
+        return np.stack(betas)
 
-    def _law(self, betas: Array) -> BetaKnots:
+    def _schedule(self, betas: Array) -> BetaKnots:
         return BetaKnots(betas=tuple(betas.tolist()), num_train_timesteps=self.action.num_train_timesteps)

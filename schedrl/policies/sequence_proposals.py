@@ -147,16 +147,8 @@ class SequenceSearch(Spec, ABC):
             )
 
 
-class _Proposer(ABC):
-    """Makes new candidates from the scores of earlier ones."""
-
-    @abstractmethod
-    def propose(self, count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
-        """Candidates ``[count, size]``, given those of the last round and their scores."""
-
-    def favourites(self) -> list[FloatArray]:
-        """Sequences beside those it proposed that are worth a final trial."""
-        return []
+Propose = Callable[[int, tuple[FloatArray, FloatArray] | None], FloatArray]
+"""From the number of candidates wanted, and the last ones ``[count, size]`` with their scores, to new ones."""
 
 
 class _PopulationSearch(SequenceSearch):
@@ -175,28 +167,27 @@ class _PopulationSearch(SequenceSearch):
     finalists: Annotated[int, Field(ge=1, le=64)] = 7
     final_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
 
-    @abstractmethod
-    def _proposer(self, space: SequenceSpace, rng: np.random.Generator) -> _Proposer:
-        """What proposes candidates."""
-
-    def _begin(self, space: SequenceSpace, runs: int, rng: np.random.Generator, static: Static) -> Proposals:
-        return self._rounds(space, runs, self._proposer(space, rng))
-
-    def _rounds(self, space: SequenceSpace, runs: int, proposer: _Proposer) -> Proposals:
-        """Rounds of one seed each, then the best on fresh seeds."""
+    def _rounds(
+        self,
+        space: SequenceSpace,
+        runs: int,
+        propose: Propose,
+        favourites: Callable[[], list[FloatArray]] = list,
+    ) -> Proposals:
+        """Rounds of one seed each, then the best and the ``favourites`` on fresh seeds."""
         for_finals = int(self.final_share * runs)
         left, reference = runs - for_finals, np.zeros((1, space.size))
         last: tuple[FloatArray, FloatArray] | None = None
         tried, scores = np.zeros((0, space.size)), np.zeros(0)
         while left >= 2:
-            candidates = proposer.propose(min(self.population, left) - 1, last)
+            candidates = propose(min(self.population, left) - 1, last)
             values = yield Round(np.concatenate([reference, candidates]), 1)
             last = candidates, values[1:] - values[0]
             tried, scores = np.concatenate([tried, last[0]]), np.concatenate([scores, last[1]])
             left -= 1 + len(candidates)
         order = np.argsort(-scores, kind="stable")
         chosen = _distinct(np.concatenate([reference, tried[order]]))
-        chosen = _distinct(np.stack([chosen[0], *proposer.favourites(), *chosen[1:]]))
+        chosen = _distinct(np.stack([chosen[0], *favourites(), *chosen[1:]]))
         chosen = chosen[: min(1 + self.finalists, for_finals + left)]
         if len(chosen) < 2:
             best: FloatArray = tried[order[0]] if scores[order[0]] > 0.0 else reference[0]
@@ -218,23 +209,7 @@ class RandomSequenceSearch(_PopulationSearch):
         every = space.all(runs)
         if every is not None:
             return _all_of(every, runs // len(every))
-        return super()._begin(space, runs, rng, static)
-
-    def _proposer(self, space: SequenceSpace, rng: np.random.Generator) -> _Proposer:
-        return _Draws(space, rng, self.spread)
-
-
-@dataclass
-class _Draws(_Proposer):
-    """Draws that learn nothing from scores."""
-
-    space: SequenceSpace
-    rng: np.random.Generator
-    spread: float
-
-    def propose(self, count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
-        """New draws."""
-        return self.space.draw(self.rng, count, self.spread)
+        return self._rounds(space, runs, lambda count, _: space.draw(rng, count, self.spread))
 
 
 class TPESequenceSearch(_PopulationSearch):
@@ -247,14 +222,7 @@ class TPESequenceSearch(_PopulationSearch):
     name: Literal["tpe"] = "tpe"
     startup: Annotated[int, Field(ge=1)] = 32
 
-    def _proposer(self, space: SequenceSpace, rng: np.random.Generator) -> _Proposer:
-        return _TPE(self.startup, space, rng)
-
-
-class _TPE(_Proposer):
-    """A study of Optuna."""
-
-    def __init__(self, startup: int, space: SequenceSpace, rng: np.random.Generator) -> None:
+    def _begin(self, space: SequenceSpace, runs: int, rng: np.random.Generator, static: Static) -> Proposals:
         try:
             import optuna
         except ImportError:
@@ -264,31 +232,29 @@ class _TPE(_Proposer):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            seed = int(rng.integers(2**31))
             sampler = optuna.samplers.TPESampler(
-                seed=int(rng.integers(2**31)), n_startup_trials=startup, multivariate=True, constant_liar=True
+                seed=seed, n_startup_trials=self.startup, multivariate=True, constant_liar=True
             )
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
         one: Any = (
             optuna.distributions.FloatDistribution(-1.0, 1.0)
             if space.choices is None
             else optuna.distributions.CategoricalDistribution(tuple(range(space.choices)))
         )
-        self._distributions = {f"a{place}": one for place in range(space.size)}
+        every = {f"a{place}": one for place in range(space.size)}
         # The reference scores 0 by definition; knowing it costs nothing.
-        zero = dict.fromkeys(self._distributions, 0.0 if space.choices is None else 0)
-        self._known = optuna.trial.create_trial(params=zero, distributions=self._distributions, value=0.0)
-        self._asked: list[Any] = []
+        zero = dict.fromkeys(every, 0.0 if space.choices is None else 0)
+        study.add_trial(optuna.trial.create_trial(params=zero, distributions=every, value=0.0))
+        asked: list[Any] = []
 
-    def propose(self, count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
-        """What the estimator suggests."""
-        if last is None:
-            self._study.add_trial(self._known)
-        else:
-            for trial, score in zip(self._asked, last[1].tolist(), strict=True):
-                self._study.tell(trial, score)
-        self._asked = [self._study.ask(self._distributions) for _ in range(count)]
-        rows = [[trial.params[name] for name in self._distributions] for trial in self._asked]
-        return np.array(rows, dtype=np.float64)
+        def propose(count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
+            for trial, score in zip(asked, [] if last is None else last[1].tolist(), strict=True):
+                study.tell(trial, score)
+            asked[:] = [study.ask(every) for _ in range(count)]
+            return np.array([[trial.params[name] for name in every] for trial in asked], dtype=np.float64)
+
+        return self._rounds(space, runs, propose)
 
 
 class CMAESSequenceSearch(_PopulationSearch):
@@ -303,29 +269,19 @@ class CMAESSequenceSearch(_PopulationSearch):
     name: Literal["cma-es"] = "cma-es"
     spread: Annotated[float, Field(gt=0.0)] = 0.3
 
-    def _proposer(self, space: SequenceSpace, rng: np.random.Generator) -> _Proposer:
+    def _begin(self, space: SequenceSpace, runs: int, rng: np.random.Generator, static: Static) -> Proposals:
         if space.choices is not None:
             raise SchedrlError("search 'cma-es': needs continuous actions; use random, tpe or halving")
-        return _CMA(CMAES(space.size, self.spread, rng, max(self.population - 1, 2)))
+        strategy = CMAES(space.size, self.spread, rng, max(self.population - 1, 2))
 
+        def propose(count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
+            if last is not None:
+                strategy.tell(-last[1])
+            # The last round is cut to what is left of the budget; nothing is told of it.
+            candidates: FloatArray = np.clip(strategy.ask()[:count], -1.0, 1.0)
+            return candidates
 
-@dataclass
-class _CMA(_Proposer):
-    """An instance of CMA-ES."""
-
-    strategy: CMAES
-
-    def propose(self, count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
-        """A generation."""
-        if last is not None:
-            self.strategy.tell(-last[1])
-        # The last round is cut to what is left of the budget; nothing is told of it.
-        candidates: FloatArray = np.clip(self.strategy.ask()[:count], -1.0, 1.0)
-        return candidates
-
-    def favourites(self) -> list[FloatArray]:
-        """The last mean."""
-        return [self.strategy.mean()]
+        return self._rounds(space, runs, propose, lambda: [strategy.mean()])
 
 
 class HalvingSequenceSearch(SequenceSearch):

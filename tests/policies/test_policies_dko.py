@@ -146,5 +146,5 @@ def test_what_is_no_kernel_is_refused(trained: Path, kernels: dict[str, Path], t
 def test_what_it_cannot_see_is_named(tiny: dict[str, Any], tmp_path: Path) -> None:
     overrides = {**tiny, "observation.features": ["time", "gradient_norm"]}
     made = train(request_for(KERNELS[0], 0, overrides, num_envs=2, total_timesteps=20), tmp_path / "sees")
-    with pytest.raises(SchedrlError, match="sees 'gradient_norm', which only a training shows"):
+    with pytest.raises(SchedrlError, match="sees 'gradient_norm', which exists only in a training"):
         DKO.load(made)
