@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Tables of ``docs/network-sampling.md`` from a result file of ``benchmarks/network-digits.toml``.
+"""Tables of ``docs/results/network-sampling.md`` from a result file of ``benchmarks/network-digits.toml``.
 
     schedrl benchmark benchmarks/network-digits.toml -f runs/network-digits
     .venv/bin/python scripts/compare_network_grids.py runs/network-digits/results.jsonl

@@ -1,4 +1,4 @@
-"""Docstrings on the site: Sphinx roles become links and code, formulas become MathML, which browsers draw themselves."""
+"""Docstrings on the site: Sphinx roles become links and code, formulas become MathML, which browsers draw."""
 
 from __future__ import annotations
 

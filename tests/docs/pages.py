@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
-_FENCE = re.compile(r"^(?:<!-- *(?P<marker>.*?) *-->\n)?```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?:<!-- *(?P<marker>.*?) *-->\n)?```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 _SKIP = re.compile(r"skip: (takes \d+ minutes|needs \S.*)")
 _NEEDS = re.compile(r"needs: (\w+)")
@@ -58,7 +60,10 @@ class Block:
     def commands(self) -> list[str]:
         """The commands of a bash block, without comments."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+        words = " && ".join(
+            line.split(" #")[0] for line in lines if line.strip() and not line.startswith("#")
+        )
+        return [command.strip() for command in words.split("&&")]
 
 
 def blocks(page: Path) -> list[Block]:

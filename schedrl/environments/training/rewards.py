@@ -71,7 +71,7 @@ class BoundReward(Spec):
 class OwnLossReward(Spec):
     """Paper B's reward as printed: minus the validation loss under the schedule in force.
 
-    An agent earns it by adding noise, not by training well. It is here to show that; see ``docs/gaming.md``.
+    An agent earns it by adding noise, not by training well. It is here to show that; see ``docs/results/gaming.md``.
     """
 
     kind: Literal["own_loss"] = "own_loss"
