@@ -73,7 +73,14 @@ def test_wheel_metadata(wheel: Path) -> None:
         assert archive.read(f"{INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"dev", "docs", "export", "metrics", "ray", "search"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "dev",
+        "docs",
+        "export",
+        "metrics",
+        "ray",
+        "search",
+    }
 
 
 def test_make_from_the_wheel(wheel: Path, tmp_path: Path) -> None:

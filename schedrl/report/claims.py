@@ -185,7 +185,9 @@ def _reward(summary: TrainingSummary) -> Claim:
     text = "AKOD: the negative validation loss under the schedule that is judged tells a better schedule from a worse"
     if summary.reward != "own_loss":
         return Claim(
-            text, NOT_MEASURED, f"the reward here is `{summary.reward}`; docs/gaming.md has the measurement"
+            text,
+            NOT_MEASURED,
+            f"the reward here is `{summary.reward}`; docs/results/gaming.md has the measurement",
         )
     most, best = summary.row(summary.ranking_by_reward[0][0]), summary.rows[0]
     measured = f"the most rewarded row is `{most.name}`, the one with the best test bound `{best.name}`"

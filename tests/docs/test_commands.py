@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -95,20 +93,9 @@ def test_long_commands_have_valid_options(page: Path) -> None:
                 script = ROOT / (words[0] if program == VENV else program)
                 assert program in OTHER or script.is_file(), f"{name(page)}:{block.line}: {command}"
                 continue
-            parse(typer.main.get_command(app), words, f"{name(page)}:{block.line}: {command}")
-
-
-def parse(group: click.Command, words: list[str], where: str) -> None:
-    """Parse a command line without running the command."""
-    context = click.Context(group, info_name="schedrl")
-    try:
-        while isinstance(group, click.Group):
-            _, found, words = group.resolve_command(context, words)
-            assert found is not None
-            group = found
-        group.make_context(group.name, list(words))
-    except click.ClickException as error:
-        pytest.fail(f"{where}: {error.format_message()}")
+            # The whole line is parsed before --help is answered.
+            result = CliRunner().invoke(app, [*words, "--help"], prog_name="schedrl")
+            assert result.exit_code == 0, f"{name(page)}:{block.line}: {command}\n{result.output}"
 
 
 def test_the_tutorial_ends_with_samples() -> None:
