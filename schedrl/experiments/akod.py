@@ -203,7 +203,7 @@ class AKODExperiment(Experiment):
         "Training time falls from 24.5 to 18.8 hours: 23.3 % or 1.30 times; the text says 22.8 %, the abstract 1.8.",
         "“Iterations 1000” are the diffusion steps of both, not how long either was trained.",
         "Features of t−1 and t+1 take two more passes through the encoder; what complexity is comparable is not said.",
-        "The reward is the loss under the chosen schedule, which falls as noise is added (docs/gaming.md).",
+        "The reward is the loss under the chosen schedule, which falls as noise is added (docs/results/gaming.md).",
         "F(t−1) and F(t+1) are outputs of the U-Net and enter its bottleneck; a sampler does not have x_{t−1} yet.",
         "The projections are added in the equation and concatenated in the prose.",
         "DDIM is called faster with its schedule left as it was, and is not compared with.",
