@@ -21,7 +21,8 @@ from schedrl.cli.common import (
 from schedrl.errors import SchedrlError, unknown_name
 
 if TYPE_CHECKING:
-    from schedrl.policies.training import Listener, TrainingProgress
+    from schedrl.policies.progress import TrainingProgress
+    from schedrl.policies.training import Listener
 
 __all__ = ["TRAIN_EXAMPLES", "progress_listener", "train"]
 
@@ -129,6 +130,6 @@ def progress_listener(tick: Any) -> Listener:
     """Turn a training's progress into ticks."""
 
     def listen(progress: TrainingProgress) -> None:
-        tick(progress.timesteps, f"mean return {progress.mean_return:.4f}")
+        tick(progress.timesteps, f"mean return {progress.return_mean:.4f}")
 
     return listen

@@ -10,10 +10,10 @@ from typing import Any
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import TrainedAgent
+from schedrl.policies.progress import TrainingProgress
 from schedrl.policies.training import (
     REQUEST,
     Listener,
-    TrainingProgress,
     TrainingRequest,
     read_request,
     request_for,
@@ -95,7 +95,7 @@ def train_for(plan: TrainingPlan, listen: Callable[[TrainingProgress], None]) ->
 
     def watch(progress: TrainingProgress) -> None:
         listen(progress)
-        if time.monotonic() > end and progress.timesteps < progress.total:
+        if time.monotonic() > end and progress.timesteps < plan.request.spec.total_timesteps:
             raise _TimeIsUpError
 
     watching: Listener = watch

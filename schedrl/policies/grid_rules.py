@@ -100,7 +100,6 @@ class LawRule(_RuleByN):
     grid: AnyGridLaw
 
     def place(self, part: SamplingProblems, n: int) -> FloatArray:
-        """The same grid for every source."""
         grid = self.grid.grid(n)
         if (last := grid.sigmas[-1]) > 0.0:  # its error would not be that of a sample
             raise SchedrlError(
@@ -129,7 +128,6 @@ class FixedRule(_RuleByN):
         return self
 
     def place(self, part: SamplingProblems, n: int) -> FloatArray:
-        """The grid of ``n`` steps."""
         known = {grid.num_steps: grid.sigma_array for grid in self.levels}
         if n not in known:
             raise SchedrlError(
@@ -149,7 +147,6 @@ class TangentRule(_RuleByN):
     gamma: Sigma | Literal["star", "best"] = "star"
 
     def place(self, part: SamplingProblems, n: int) -> FloatArray:
-        """The law at each source's γ."""
         from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
         from schedrl.sources.gaussian.laws import best_gamma
 
@@ -219,7 +216,6 @@ class _RuleByDimension(Spec):
         raise NotImplementedError
 
     def grids(self, problems: SamplingProblems) -> FloatArray:
-        """Grids of all problems."""
         parameters = problems.batch.parameters()
         if "dimension" not in parameters:
             raise SchedrlError(
@@ -249,7 +245,6 @@ class InterpolantRule(_RuleByDimension):
     scaling: Literal["vp", "ve"]
 
     def place_one(self, n: int, dimension: float, variance: float) -> Grid:
-        """Uniform steps."""
         from schedrl.sources.interpolants import uniform_grid
 
         return uniform_grid(n, dimension, scaling=self.scaling, path="linear")
@@ -272,7 +267,6 @@ class DilationRule(_RuleByDimension):
     second: Literal["linear", "tangent"] = "linear"
 
     def place_one(self, n: int, dimension: float, variance: float) -> Grid:
-        """A dilated grid."""
         from schedrl.sources.interpolants import dilated_grid, dilated_tangent_grid
 
         options: dict[str, Any] = {"kappa": self.kappa, "scaling": self.scaling}
@@ -313,7 +307,6 @@ class GridPolicy(BatchPolicy):
         self._targets = np.zeros_like(self.runs.levels)
 
     def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
-        """Actions that step to the rule's next sigmas."""
         runs = self.runs
         if len(rows) != runs.num_runs:
             raise SchedrlError(f"observation: one row per run is needed, {runs.num_runs}")

@@ -116,7 +116,6 @@ class RandomGridSearch(Spec):
     spread: Annotated[float, Field(gt=0.0)] = 0.2
 
     def find(self, problems: SamplingProblems, rngs: Rngs) -> Solution:
-        """Draw, evaluate, keep the best."""
         tries = _Tries(problems)
         for begin in range(0, self.evaluations, _TRIES_AT_ONCE):
             count = min(_TRIES_AT_ONCE, self.evaluations - begin)

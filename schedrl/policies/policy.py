@@ -165,7 +165,6 @@ class SchedulePolicy(BatchPolicy):
         self._encode.check(schedule)
 
     def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
-        """The schedule's actions."""
         return self._encode([self.schedule] * len(rows), rows), ()
 
 
@@ -190,7 +189,6 @@ class _GainPolicy(BatchPolicy):
         self._features = _Features(variant, (*needed, *(("time",) if self._sweeps else ())), who)
 
     def begin(self, runs: int) -> State:
-        """The gain that each law starts with."""
         return (np.array([law.initial_gain for law in self._of_runs(runs)]),)
 
     def _of_runs(self, runs: int) -> Sequence[AVALaw]:
@@ -330,11 +328,9 @@ class SequencePolicy(BatchPolicy):
             raise SchedrlError(f"{who}: an action of its sequence is outside of the actions of {variant.id}")
 
     def begin(self, runs: int) -> State:
-        """No step taken."""
         return (np.zeros(runs, dtype=np.int64),)
 
     def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
-        """The next action of every run."""
         step = np.asarray(state[0])
         return self._actions[np.minimum(step, len(self._actions) - 1)], (step + 1,)
 
@@ -356,7 +352,6 @@ class RandomPolicy(BatchPolicy):
             self._spaces.append(space)
 
     def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
-        """New random actions."""
         if self._several and len(rows) != len(self._spaces):
             raise SchedrlError(
                 f"observation: a row per seed is needed, {len(self._spaces)} (got {len(rows)})"

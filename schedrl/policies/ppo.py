@@ -62,10 +62,10 @@ class PPOSpec(Spec):
         use_sde: Exploration by a random function of the state that is drawn once per rollout, so that it is
             constant over a sweep, instead of independent noise at each step.
         shared_seed: All runs of an update share seeds, so they differ by their actions alone.
-        group_size: With ``shared_seed``, only so many runs in a row share a seed, and an update sees as many seeds as
-            there are such groups; all runs when absent. It divides ``num_envs``.
-        center_rewards: Subtract from each run's reward the mean of the other runs' at the same step; with shared
-            seeds this takes the seed's luck out without bias.
+        group_size: With ``shared_seed``, the number of runs in a row that share a seed, a divisor of ``num_envs``; all
+            of them when absent.
+        center_rewards: Subtract from each run's reward the mean of the other runs' at the same step. With shared
+            seeds this removes the effect of the seed without bias.
         reward_scale: Factor on rewards, for the value network.
     """
 
@@ -123,11 +123,9 @@ class CommonBaseline(VecEnvWrapper):
         self.center, self.scale = center and self.group_size > 1, scale
 
     def reset(self) -> Any:
-        """Begin new episodes."""
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take the step and change its rewards."""
         observations, rewards, dones, infos = self.venv.step_wait()
         changed = self.scale * rewards.astype(np.float64)
         if self.center:
@@ -178,23 +176,24 @@ def build(
 ) -> SteppedPPO:
     """SB3's PPO with the given hyperparameters, on the CPU (its network is tiny)."""
     n_steps = spec.episodes_per_update * env.get_attr("variant", 0)[0].episode_steps
-    rollout = n_steps * spec.num_envs
+    rate = spec.learning_rate
+    same = {
+        "n_epochs",
+        "gamma",
+        "gae_lambda",
+        "clip_range",
+        "ent_coef",
+        "vf_coef",
+        "max_grad_norm",
+        "use_sde",
+    }
     model = SteppedPPO(
         "MlpPolicy",
         env,
-        learning_rate=(lambda remaining: spec.learning_rate * remaining)
-        if spec.anneal
-        else spec.learning_rate,
+        **spec.model_dump(include=same),
+        learning_rate=(lambda remaining: rate * remaining) if spec.anneal else rate,
         n_steps=n_steps,
-        batch_size=max(rollout // spec.minibatches, 2),
-        n_epochs=spec.n_epochs,
-        gamma=spec.gamma,
-        gae_lambda=spec.gae_lambda,
-        clip_range=spec.clip_range,
-        ent_coef=spec.ent_coef,
-        vf_coef=spec.vf_coef,
-        max_grad_norm=spec.max_grad_norm,
-        use_sde=spec.use_sde,
+        batch_size=max(n_steps * spec.num_envs // spec.minibatches, 2),
         policy_kwargs={"net_arch": list(spec.net_arch), "log_std_init": spec.log_std_init},
         stats_window_size=spec.episodes_per_update * spec.num_envs,
         seed=seed,
@@ -247,7 +246,9 @@ def restore_checkpoint(path: Path, model: SteppedPPO) -> dict[str, Any]:
         AgentFileError: The file is missing or damaged, or belongs to another training.
     """
     try:
-        arrays, content = _read(path)
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            content: dict[str, Any] = json.loads(file.metadata()["schedrl"])
         _restore(model, arrays, content)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -274,13 +275,6 @@ def _restore(model: SteppedPPO, arrays: dict[str, NDArray[Any]], content: dict[s
     torch.set_rng_state(torch.from_numpy(arrays["torch_rng"]))
     name, position, gauss, cached = content["numpy_rng"]
     np.random.set_state((name, arrays["numpy_rng"], position, gauss, cached))  # noqa: NPY002
-
-
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        content: dict[str, Any] = json.loads(file.metadata()["schedrl"])
-    return arrays, content
 
 
 def _below(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

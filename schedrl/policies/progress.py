@@ -9,14 +9,14 @@ from pathlib import Path
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.files import write_text
 
-__all__ = ["PROGRESS", "ProgressRow", "append_progress", "read_progress", "trim_progress"]
+__all__ = ["PROGRESS", "TrainingProgress", "append_progress", "read_progress", "trim_progress"]
 
 PROGRESS = "progress.csv"
 
 
 @dataclass(frozen=True)
-class ProgressRow:
-    """One update.
+class TrainingProgress:
+    """Where a training stands after an update: a line of the curve.
 
     Attributes:
         timesteps: Environment steps taken by then.
@@ -36,10 +36,10 @@ class ProgressRow:
         return "{},{:.3f},{:.6f},{:.6f}\n".format(*astuple(self))
 
 
-_HEADER = ",".join(field.name for field in fields(ProgressRow)) + "\n"
+_HEADER = ",".join(field.name for field in fields(TrainingProgress)) + "\n"
 
 
-def append_progress(folder: Path, row: ProgressRow) -> None:
+def append_progress(folder: Path, row: TrainingProgress) -> None:
     """Add a line to the folder's curve."""
     path = folder / PROGRESS
     try:
@@ -49,7 +49,7 @@ def append_progress(folder: Path, row: ProgressRow) -> None:
         raise SchedrlError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read_progress(folder: Path) -> list[ProgressRow]:
+def read_progress(folder: Path) -> list[TrainingProgress]:
     """The folder's curve; empty when there is none. A last line that a kill cut short is left out.
 
     Raises:
@@ -74,12 +74,12 @@ def trim_progress(folder: Path, timesteps: int) -> None:
         write_text(folder / PROGRESS, "".join([_HEADER, *kept]))
 
 
-def _row(path: Path, number: int, line: str) -> ProgressRow:
+def _row(path: Path, number: int, line: str) -> TrainingProgress:
     try:
         timesteps, *others = line.split(",")
         values = [float(value) for value in others]
         if not all(map(math.isfinite, values)):
             raise ValueError
-        return ProgressRow(int(timesteps), *values)
+        return TrainingProgress(int(timesteps), *values)
     except (ValueError, TypeError):
         raise AgentFileError(f"{path}: line {number} is damaged: {line[:60]!r}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,12 @@ from schedrl.policies.ppo import (
     save_checkpoint,
 )
 from schedrl.policies.preview import draw_choice
-from schedrl.policies.progress import ProgressRow, append_progress, trim_progress
+from schedrl.policies.progress import TrainingProgress, append_progress, trim_progress
 from schedrl.provenance import versions
 
 __all__ = [
     "REQUEST",
     "Listener",
-    "TrainingProgress",
     "TrainingRequest",
     "begin_or_resume",
     "new_folder",
@@ -63,22 +61,8 @@ class TrainingRequest(Spec):
     overrides: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Where a training stands after an update.
-
-    Attributes:
-        timesteps: Environment steps taken.
-        total: Environment steps asked for.
-        mean_return: Mean return of the last update's episodes, in the environment's unit.
-    """
-
-    timesteps: int
-    total: int
-    mean_return: float
-
-
 Listener = Callable[[TrainingProgress], None]
+"""Called after every update."""
 
 
 def new_folder(root: Path, algo: str, env_id: str) -> Path:
@@ -203,7 +187,6 @@ class _Training:
         return self.folder
 
     def restore(self) -> None:
-        """Continue from the folder's checkpoint."""
         content = restore_checkpoint(self.folder / CHECKPOINT, self.model)
         self.earlier_seconds = float(content["seconds"])
         trim_progress(self.folder, self.model.completed_timesteps)
@@ -231,7 +214,8 @@ class _Training:
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         mean, std = (float(np.mean(returns)), float(np.std(returns))) if returns else (0.0, 0.0)
         # The curve first: what a kill leaves beyond the checkpoint is cut off on resuming.
-        append_progress(self.folder, ProgressRow(self.model.num_timesteps, self.seconds, mean, std))
+        progress = TrainingProgress(self.model.num_timesteps, self.seconds, mean, std)
+        append_progress(self.folder, progress)
         save_checkpoint(self.folder / CHECKPOINT, self.model, {"seconds": self.seconds})
         self.model.logger.record("rollout/return_mean", mean)
         self.model.logger.record("rollout/return_std", std)
@@ -242,8 +226,7 @@ class _Training:
             )
         self.model.logger.dump(self.model.num_timesteps)
         if self.listen is not None:
-            total = self.request.spec.total_timesteps
-            self.listen(TrainingProgress(self.model.num_timesteps, total, mean))
+            self.listen(progress)
 
 
 class _NoCallback(BaseCallback):

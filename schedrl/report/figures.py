@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow
 from schedrl.benchmark.training_summary import Role, TrainingRow, TrainingSummary
 from schedrl.environments.training.rendering import tile
-from schedrl.policies.progress import ProgressRow
+from schedrl.policies.progress import TrainingProgress
 from schedrl.report.compute import ComputeGains
 from schedrl.report.document import Image
 from schedrl.schedules import Schedule
@@ -209,7 +209,7 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
     return figure
 
 
-def learning_figure(rows: Sequence[ProgressRow], name: str) -> Figure:
+def learning_figure(rows: Sequence[TrainingProgress], name: str) -> Figure:
     """Return against training."""
     figure, axes = new_axes(7.5, 4.0)
     steps = np.array([row.timesteps for row in rows], dtype=np.float64)

@@ -24,8 +24,8 @@ from schedrl.policies.agents import GridAgent, GridSearchAgent, RandomAgent, Tra
 from schedrl.policies.grid_rules import DilationRule, GridPolicy, GridRule, LawRule, OptimumRule, TangentRule
 from schedrl.policies.policy import BatchPolicy, Rows, State, walk
 from schedrl.policies.preview import draw_choice
-from schedrl.policies.progress import read_progress
-from schedrl.policies.training import TrainingProgress, request_for, resume, train
+from schedrl.policies.progress import TrainingProgress, read_progress
+from schedrl.policies.training import request_for, resume, train
 from schedrl.schedules import KarrasGrid
 
 MakeSampling = Callable[..., SamplingVariant]

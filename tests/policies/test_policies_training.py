@@ -12,9 +12,8 @@ import torch
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
-from schedrl.policies.progress import ProgressRow, append_progress, read_progress, trim_progress
+from schedrl.policies.progress import TrainingProgress, append_progress, read_progress, trim_progress
 from schedrl.policies.training import (
-    TrainingProgress,
     TrainingRequest,
     new_folder,
     request_for,
@@ -153,10 +152,10 @@ def test_the_rate_falls_to_zero(
 def test_progress_is_told_and_kept(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
     seen: list[TrainingProgress] = []
     folder = train(request_of(updates=3), tmp_path / "run", seen.append)
-    assert [(progress.timesteps, progress.total) for progress in seen] == [(2, 6), (4, 6), (6, 6)]
+    assert [progress.timesteps for progress in seen] == [2, 4, 6]
     rows = read_progress(folder)
     assert [row.timesteps for row in rows] == [2, 4, 6]
-    assert [row.return_mean for row in rows] == pytest.approx([p.mean_return for p in seen], abs=1e-6)
+    assert [row.return_mean for row in rows] == pytest.approx([p.return_mean for p in seen], abs=1e-6)
     assert all(row.return_std > 0.0 for row in rows)
     assert [row.seconds for row in rows] == sorted(row.seconds for row in rows)
     assert list((folder / "tensorboard").iterdir())
@@ -201,7 +200,7 @@ def test_damage_is_noticed_on_resuming(
 
 def test_a_curve_survives_a_kill(tmp_path: Path) -> None:
     assert read_progress(tmp_path) == []
-    rows = [ProgressRow(step, 0.5 * step, 1.25, 0.125) for step in (2, 4, 6)]
+    rows = [TrainingProgress(step, 0.5 * step, 1.25, 0.125) for step in (2, 4, 6)]
     for row in rows:
         append_progress(tmp_path, row)
     assert read_progress(tmp_path) == rows

@@ -15,7 +15,7 @@ from schedrl.export import ScheduleFile
 from schedrl.jobs.learning.export import write_law
 from schedrl.jobs.learning.job import Request, learned_law, measure_job, prepare, train_job
 from schedrl.jobs.learning.proxy import make_proxy
-from schedrl.policies.training import TrainingProgress
+from schedrl.policies.progress import TrainingProgress
 
 
 def images(folder: Path, count: int = 90, side: int = 12) -> Npz:
