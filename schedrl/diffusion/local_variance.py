@@ -7,6 +7,8 @@ every noise level.
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ __all__ = ["KERNEL_SIZE", "LocalDeviation", "gaussian_blur", "local_deviation"]
 
 KERNEL_SIZE = 7
 """Width of the filter, at most that of the image. Its standard deviation is a quarter of the width."""
+
+_NOISE_SEED = 7
+"""Seed of the fixed noise of :meth:`LocalDeviation.of`."""
 
 _AT_ONCE = 2**22
 """Numbers of a map in memory at once."""
@@ -75,6 +80,12 @@ class LocalDeviation:
         self._signal = (gaussian_blur(x * x) - blur_x * blur_x).reshape(rows)
         self._noise = (gaussian_blur(e * e) - blur_e * blur_e).reshape(rows)
         self._cross = (gaussian_blur(x * e) - blur_x * blur_e).reshape(rows)
+
+    @classmethod
+    def of(cls, images: NDArray[np.float32]) -> Self:
+        """Of images with the noise that training environments show them with."""
+        noise = np.random.default_rng(_NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
+        return cls(images, noise)
 
     def __len__(self) -> int:
         return len(self._signal)

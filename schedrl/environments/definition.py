@@ -6,13 +6,17 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 from pydantic import Field
 
 from schedrl.data import AnyData
 from schedrl.errors import Spec
 from schedrl.provenance import content_hash
 
-__all__ = ["Variant"]
+__all__ = ["OBSERVATION_LIMIT", "Variant"]
+
+OBSERVATION_LIMIT = 5.0
+"""Observations are clipped to ± this."""
 
 
 class Variant(Spec, ABC):
@@ -37,9 +41,10 @@ class Variant(Spec, ABC):
     def observation_names(self) -> tuple[str, ...]:
         """Name of every entry of an observation."""
 
-    @abstractmethod
     def observation_space(self) -> gym.spaces.Box:
-        """Observations of one environment."""
+        """Observations of one environment: a Box of ± :data:`OBSERVATION_LIMIT`, one entry per name."""
+        entries = (len(self.observation_names),)
+        return gym.spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, entries, np.float32)
 
     @abstractmethod
     def action_space(self) -> gym.spaces.Box | gym.spaces.Discrete:

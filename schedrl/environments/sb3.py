@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ class Sb3VectorEnv(VecEnv):
 
     Args:
         env: The vector environment.
-        shared_seed: Seed every run alike, so that runs differ by their actions alone (common random numbers). For
-            training; evaluation uses independent seeds.
-        group_size: With ``shared_seed``, only so many runs in a row are seeded alike; all of them when absent.
+        shared_seed: Seed the runs of a group alike, so that they differ by their actions alone (common random numbers).
+            For training; evaluation uses independent seeds.
+        group_size: Number of neighbouring runs in a group; all of them when absent.
     """
 
     def __init__(
@@ -42,13 +42,12 @@ class Sb3VectorEnv(VecEnv):
             self.seed()
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Remember the seeds of the next reset: ``seed``, or a fresh one, counted up from group to group."""
+        """Set the seeds of the next reset: ``seed``, or a fresh one, counted up from group to group."""
         first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._seeds = [first + run // self.group_size for run in range(self.num_envs)]
         return self._seeds
 
     def reset(self) -> Any:
-        """Begin new episodes."""
         seeded = any(seed is not None for seed in self._seeds)
         observations, infos = self.env.reset(seed=list(self._seeds) if seeded else None)  # type: ignore[arg-type]
         self.reset_infos = [_row(infos, run) for run in range(self.num_envs)]
@@ -57,11 +56,9 @@ class Sb3VectorEnv(VecEnv):
         return observations
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
-        """Remember the actions."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Take the step."""
         assert self._actions is not None
         observations, rewards, ended, truncated, infos = self.env.step(self._actions)
         rows = [_row(infos, run) for run in range(self.num_envs)]
@@ -73,33 +70,29 @@ class Sb3VectorEnv(VecEnv):
         return observations, rewards.astype(np.float32), ended | truncated, rows
 
     def close(self) -> None:
-        """Close the vector environment."""
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The vector environment's attribute, once per run asked for."""
+        """The vector environment's attribute, once per run."""
         return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set the vector environment's attribute."""
         setattr(self.env, attr_name, value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call the vector environment's method, once per run asked for."""
-        return [
-            getattr(self.env, method_name)(*method_args, **method_kwargs) for _ in self._get_indices(indices)
-        ]
+        """Results of the vector environment's method, called once per run."""
+        method = getattr(self.env, method_name)
+        return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """Runs are never wrapped one by one."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray[Any, Any] | None]:
-        """Pictures of the runs, if the environment renders ``rgb_array``."""
-        frames: Iterable[Any] | None = self.env.render() if self.render_mode == "rgb_array" else None
-        return list(frames) if frames is not None else [None] * self.num_envs
+        frames: Any = self.env.render() if self.render_mode == "rgb_array" else None
+        return [None] * self.num_envs if frames is None else list(frames)
 
 
 def _row(infos: dict[str, Any], run: int) -> dict[str, Any]:

@@ -35,9 +35,6 @@ Array = NDArray[np.float64]
 _FEATURES = ("time", "sigma_local", "logsnr", "budget")
 """Observations that exist outside an environment."""
 
-_NOISE_SEED = 7
-"""Seed of the noise in which σ_local of images is measured; the environment's own."""
-
 
 @dataclass(frozen=True)
 class DKO:
@@ -203,8 +200,7 @@ class DKO:
         """β ``[knots, images]`` of each image's own walk, or ``[knots, 1]`` of the walk by the mean σ_local."""
         if images.ndim != 4 or len(images) == 0:
             raise SchedrlError(f"images: must be [n, C, H, W] with at least one (got shape {images.shape})")
-        noise = np.random.default_rng(_NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
-        deviation, knots = LocalDeviation(images, noise), self.action.knots
+        deviation, knots = LocalDeviation.of(images), self.action.knots
         reached, betas = np.zeros(len(images) if each else 1), []  # log ᾱ
         for knot in range(knots):
             # An environment shows its own data end where nothing has been added yet.

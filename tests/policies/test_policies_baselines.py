@@ -71,7 +71,7 @@ def test_every_agent_acts_or_says_why_not(name: str, env_id: str, tiny: dict[str
             agent.policy(variant)
         return
     policy = agent.policy(variant, seed=3)
-    space, shown = variant.action.space(), variant.observation.space()
+    space, shown = variant.action.space(), variant.observation_space()
     rows = np.zeros((3, *shown.shape), dtype=np.float32)
     actions, _ = policy.predict(rows, None, np.ones(3, dtype=np.bool_), deterministic=True)
     assert actions.shape[0] == 3

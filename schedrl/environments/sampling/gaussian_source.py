@@ -129,6 +129,7 @@ class GaussianBatch(SourceBatch):
     """
 
     knows_optimum: ClassVar[bool] = True
+    parameter_names: ClassVar[tuple[str, ...]] = ("eigenvalues", "weights")
     by_row: ClassVar[tuple[str, ...]] = (
         "_spectra", "_weights", "_seen", "_root", "_shown_spectrum", "_low", "_share",
     )  # fmt: skip
@@ -275,9 +276,6 @@ class GaussianBatch(SourceBatch):
     def targets(self) -> dict[str, FloatArray]:
         none = np.zeros(self._spectra.shape[1])
         return {"kl": none, "reverse_kl": none}
-
-    def parameters(self) -> dict[str, FloatArray]:
-        return {"eigenvalues": self.eigenvalues, "weights": self.weights}
 
     def _prepare(self, rows: Rows) -> None:
         spectra, weights = self._spectra[:, rows], self._weights[:, rows]

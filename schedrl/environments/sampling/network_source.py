@@ -8,7 +8,7 @@ PyTorch is loaded with the first batch.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -161,7 +161,8 @@ class NetworkBatch(SourceBatch):
         sampler: ``ddim`` or ``heun``.
     """
 
-    by_row: ClassVar[tuple[str, ...]] = ("numbers",)
+    parameter_names: ClassVar[tuple[str, ...]] = ("numbers",)
+    by_row: ClassVar[tuple[str, ...]] = parameter_names
 
     def __init__(self, shared: SharedNetwork, numbers: Rows, sampler: SamplerName) -> None:
         self.shared, self.numbers, self.sampler = shared, numbers, sampler
@@ -216,18 +217,18 @@ class NetworkBatch(SourceBatch):
     def grid_parts(self, grids: FloatArray) -> dict[str, FloatArray]:
         """Parts of the final errors of grids; the network runs only for grids that were not seen before."""
         keys = [(number, _key(grid)) for number, grid in zip(self.numbers.tolist(), grids, strict=True)]
-        known = {key: self.shared.outcomes.get(key) for key in keys}
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
-        fresh = sorted(row for key, row in first.items() if known[key] is None)
-        part = max(1, _NUMBERS_AT_ONCE // (self.shared.size * self.shared.pixels))
-        for begin in range(0, len(fresh), part):
-            rows = np.array(fresh[begin : begin + part])
+
+        def run(own: list[tuple[int, bytes]]) -> list[dict[str, float]]:
+            rows = np.array([first[key] for key in own])
             taken = self.take(rows)
             values = taken.parts(run_grids(taken, grids[rows]), grids[rows, -1])
-            for place, row in enumerate(rows.tolist()):
-                known[keys[row]] = own = {name: float(value[place]) for name, value in values.items()}
-                self.shared.outcomes.put(keys[row], own)
-        found = [outcome for key in keys if (outcome := known[key]) is not None]
+            return [
+                {name: float(value[place]) for name, value in values.items()} for place in range(len(own))
+            ]
+
+        part = max(1, _NUMBERS_AT_ONCE // (self.shared.size * self.shared.pixels))
+        found = self.shared.outcomes.get(keys, run, part)
         return {name: np.array([outcome[name] for outcome in found]) for name in found[0]}
 
     def grid_errors(self, grids: FloatArray) -> FloatArray:
@@ -254,10 +255,6 @@ class NetworkBatch(SourceBatch):
         out[2] = np.where(begun, 0.25 * logs[_CLEAN_MS], 0.0)
         out[3] = np.where(begun, 0.25 * logs[_CHANGE_MS], 0.0)
         out[4] = np.where(begun, 0.25 * (logs[_CHANGE_MS] - 2.0 * logs[_TURN]), 0.0)
-
-    def parameters(self) -> dict[str, FloatArray]:
-        """The seeds of the noises."""
-        return {"noise": self.numbers.astype(np.float64)}
 
     def _moved(self, state: State, sigma: FloatArray, sigma_next: FloatArray) -> State:
         z, last, seen = state
@@ -310,15 +307,21 @@ class _Cache(Generic[Key, Value]):
     def __init__(self, most: int) -> None:
         self.most, self.values = max(most, 1), OrderedDict[Key, Value]()
 
-    def get(self, key: Key) -> Value | None:
-        if key in self.values:
+    def get(
+        self, keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Value]], part: int = 1
+    ) -> list[Value]:
+        """The values of keys; missing ones are computed in parts of ``part``, each once, and kept."""
+        found = {key: self.values[key] for key in keys if key in self.values}
+        for key in found:
             self.values.move_to_end(key)
-        return self.values.get(key)
-
-    def put(self, key: Key, value: Value) -> None:
-        self.values[key] = value
-        if len(self.values) > self.most:
-            self.values.popitem(last=False)
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        for begin in range(0, len(missing), part):
+            own = missing[begin : begin + part]
+            for key, value in zip(own, compute(own), strict=True):
+                found[key] = self.values[key] = value
+                if len(self.values) > self.most:
+                    self.values.popitem(last=False)
+        return [found[key] for key in keys]
 
 
 class SharedNetwork:
@@ -359,12 +362,10 @@ class SharedNetwork:
 
     def noise(self, number: int) -> FloatArray:
         """Standard normal ``[images, pixels]``; that of an image does not depend on how many images there are."""
-        if (found := self._noise.get(number)) is None:
-            found = np.random.Generator(np.random.Philox(key=number)).standard_normal(
-                (self.size, self.pixels)
-            )
-            self._noise.put(number, found)
-        return found
+        return self._noise.get([number], lambda _: [self._drawn(number)])[0]
+
+    def _drawn(self, number: int) -> FloatArray:
+        return np.random.Generator(np.random.Philox(key=number)).standard_normal((self.size, self.pixels))
 
     def denoise(self, z: FloatArray, sigma: FloatArray) -> FloatArray:
         """The network's clean images for states ``[images, pixels, rows]`` at levels ``[rows]``.
@@ -404,17 +405,13 @@ class SharedNetwork:
 
     def teacher(self, numbers: NDArray[np.int64]) -> FloatArray:
         """Images to which the flow takes the noise of these seeds, ``[images, pixels, rows]``."""
-        wanted = numbers.tolist()
-        found = {number: self._teacher.get(number) for number in wanted}
-        missing = [number for number, images in found.items() if images is None]
-        part = max(1, (_AT_ONCE // 4) // (self.size * self.pixels))
-        for begin in range(0, len(missing), part):
-            own = missing[begin : begin + part]
+
+        def flow(own: list[int]) -> list[FloatArray]:
             arrived = self._flow(np.stack([self.noise(number) for number in own], axis=-1))
-            for column, number in enumerate(own):
-                found[number] = images = arrived[..., column].copy()
-                self._teacher.put(number, images)
-        return np.stack([known for number in wanted if (known := found[number]) is not None], axis=-1)
+            return [arrived[..., column].copy() for column in range(len(own))]
+
+        part = max(1, (_AT_ONCE // 4) // (self.size * self.pixels))
+        return np.stack(self._teacher.get(numbers.tolist(), flow, part), axis=-1)
 
     def measure(self, images: FloatArray, numbers: NDArray[np.int64]) -> dict[str, FloatArray]:
         """Parts of the error of samples ``[images, pixels, rows]``, each ``[rows]``."""
@@ -501,11 +498,7 @@ def shared_network(source: NetworkSource) -> SharedNetwork:
     from schedrl.diffusion.trained_models import find_model
 
     model = find_model(source.model)
-    key = source, model.identity
-    if (found := _networks.get(key)) is None:
-        found = SharedNetwork(source, model)
-        _networks.put(key, found)
-    return found
+    return _networks.get([(source, model.identity)], lambda _: [SharedNetwork(source, model)])[0]
 
 
 def mean_square(states: FloatArray) -> FloatArray:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schedrl.environments.definition import OBSERVATION_LIMIT
 from schedrl.environments.sampling.problems import SamplingProblems, UniformStreams, draw_episodes
 from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.source_kind import Rows, SourceBatch, State, at_rows, moved_rows
-from schedrl.environments.sampling.variant import PROGRESS, SEEN_LIMIT, SamplingVariant
+from schedrl.environments.sampling.variant import PROGRESS, SamplingVariant
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["SamplingRuns"]
@@ -98,7 +99,7 @@ class SamplingRuns:
         seen = self._seen
         seen[: len(PROGRESS)] = self.remaining / self.total, left, self.place
         self.batch.write_features(self.sampler, self.sigma, seen[len(PROGRESS) :])
-        np.clip(seen, -SEEN_LIMIT, SEEN_LIMIT, out=seen)
+        np.clip(seen, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=seen)
         return np.ascontiguousarray(seen.T)
 
     def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:

@@ -66,11 +66,13 @@ class SourceBatch(ABC):
 
     Attributes:
         scales: Noise levels at which something happens.
-        by_row: Names of the arrays that describe the sources, ``[..., B]``.
+        parameter_names: Names of the sources' parameters, which are attributes.
+        by_row: Names of the arrays that depend on the source, ``[..., B]``.
         knows_optimum: Whether the best grid is known in closed form or by a search that needs no sampler runs.
     """
 
     scales: Scales
+    parameter_names: ClassVar[tuple[str, ...]]
     by_row: ClassVar[tuple[str, ...]]
     knows_optimum: ClassVar[bool] = False
 
@@ -136,9 +138,9 @@ class SourceBatch(ABC):
     def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
         """Write the source's part of the observation at level ``sigma`` into ``out``, ``[entries, B]``."""
 
-    @abstractmethod
     def parameters(self) -> dict[str, FloatArray]:
         """Parameters of the sources by name, each ``[B, ...]``."""
+        return {name: getattr(self, name) for name in self.parameter_names}
 
 
 class SourceKind(Spec, ABC):

@@ -217,7 +217,8 @@ class MixtureBatch(_TwoModeBatch):
         quantiles: Starting points of the projection.
     """
 
-    by_row: ClassVar[tuple[str, ...]] = ("dimension", "majority", "variance")
+    parameter_names: ClassVar[tuple[str, ...]] = ("dimension", "majority", "variance")
+    by_row: ClassVar[tuple[str, ...]] = parameter_names
 
     def __init__(
         self, dimension: FloatArray, majority: FloatArray, variance: FloatArray, quantiles: int
@@ -261,9 +262,6 @@ class MixtureBatch(_TwoModeBatch):
     def targets(self) -> dict[str, FloatArray]:
         return {"majority": self.majority, "within_variance": self.variance}
 
-    def parameters(self) -> dict[str, FloatArray]:
-        return {"dimension": self.dimension, "majority": self.majority, "variance": self.variance}
-
     def _shown_parameters(self) -> tuple[FloatArray, ...]:
         return 0.1 * np.log(self.dimension), self.majority, 0.2 * np.log(self.variance)
 
@@ -279,7 +277,8 @@ class CurieWeissBatch(_TwoModeBatch):
         strata: Points that represent the spins of a sample.
     """
 
-    by_row: ClassVar[tuple[str, ...]] = ("dimension", "beta", "majority", "_share", "_variance")
+    parameter_names: ClassVar[tuple[str, ...]] = ("dimension", "inverse_temperature", "majority")
+    by_row: ClassVar[tuple[str, ...]] = (*parameter_names, "_share", "_variance")
 
     def __init__(
         self,
@@ -289,7 +288,7 @@ class CurieWeissBatch(_TwoModeBatch):
         samples: int,
         strata: int,
     ) -> None:
-        self.dimension, self.beta, self.majority = (
+        self.dimension, self.inverse_temperature, self.majority = (
             np.array(x) for x in (dimension, inverse_temperature, majority)
         )
         self.samples, self.strata = samples, strata
@@ -298,7 +297,7 @@ class CurieWeissBatch(_TwoModeBatch):
 
     def assign(self, rows: Rows, dimension: FloatArray, beta: FloatArray, majority: FloatArray) -> None:
         """Put new magnets into some rows."""
-        self.dimension[rows], self.beta[rows], self.majority[rows] = dimension, beta, majority
+        self.dimension[rows], self.inverse_temperature[rows], self.majority[rows] = dimension, beta, majority
         self._prepare(rows)
 
     def start(self, rows: Rows) -> State:
@@ -308,7 +307,8 @@ class CurieWeissBatch(_TwoModeBatch):
     def advance(self, state: State, sigma: FloatArray, sigma_next: FloatArray) -> State:
         """One DDIM step with the two-saddle denoiser (THEORY 6)."""
         wide: list[Any] = [
-            x[:, None, None] for x in (sigma, sigma_next, self.dimension, self.beta, self.majority)
+            x[:, None, None]
+            for x in (sigma, sigma_next, self.dimension, self.inverse_temperature, self.majority)
         ]
         return (_rows_last(strata_step(np.moveaxis(state[0], -1, 0), *wide)),)
 
@@ -328,17 +328,14 @@ class CurieWeissBatch(_TwoModeBatch):
         """P(M > 0) and the variance 1 − m*² of a spin within a mode."""
         return {"majority": self._share, "within_variance": self._variance}
 
-    def parameters(self) -> dict[str, FloatArray]:
-        return {"dimension": self.dimension, "inverse_temperature": self.beta, "majority": self.majority}
-
     def _shown_parameters(self) -> tuple[FloatArray, ...]:
-        return 0.1 * np.log(self.dimension), 0.5 * self.beta, self._share
+        return 0.1 * np.log(self.dimension), 0.5 * self.inverse_temperature, self._share
 
     def _prepare(self, rows: Rows) -> None:
         for row in rows.tolist():
             source = CurieWeiss(
                 dimension=round(float(self.dimension[row])),
-                beta=float(self.beta[row]),
+                beta=float(self.inverse_temperature[row]),
                 majority=float(self.majority[row]),
             )
             self._variance[row] = 1.0 - source.magnetisation**2

@@ -6,7 +6,6 @@ import math
 from typing import Annotated, Literal
 
 import gymnasium as gym
-import numpy as np
 from pydantic import Field, model_validator
 
 from schedrl.data import AnyData
@@ -19,7 +18,7 @@ from schedrl.environments.sampling.two_mode_sources import CurieWeissSource, Mix
 from schedrl.errors import Spec
 from schedrl.sources.gaussian.recursions import SamplerName
 
-__all__ = ["PROGRESS", "SEEN_LIMIT", "AnySource", "SamplingVariant", "StepsSpec"]
+__all__ = ["PROGRESS", "AnySource", "SamplingVariant", "StepsSpec"]
 
 AnySource = Annotated[
     GaussianSource | ImageSource | MixtureSource | CurieWeissSource | NetworkSource,
@@ -29,9 +28,6 @@ AnySource = Annotated[
 
 PROGRESS = ("budget", "log_remaining", "place")
 """What every sampling environment shows first: share of the steps left, ln(steps left) / 3, and w."""
-
-SEEN_LIMIT = 5.0
-"""Observations are clipped to ± this."""
 
 
 class StepsSpec(Spec):
@@ -116,10 +112,5 @@ class SamplingVariant(Variant):
     def cost(self, optimizer_steps: int) -> str:
         return self.source.step_cost
 
-    def observation_space(self) -> gym.spaces.Box:
-        """Box of ±5, one entry per name."""
-        return gym.spaces.Box(-SEEN_LIMIT, SEEN_LIMIT, (len(self.observation_names),), np.float32)
-
     def action_space(self) -> gym.spaces.Box:
-        """Box of [−1, 1], one entry."""
         return self.action.space()

@@ -1,8 +1,9 @@
-"""What a phase of training earns."""
+"""Rewards of a phase of training."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,31 +11,33 @@ from pydantic import Field
 
 from schedrl.errors import Spec
 
-__all__ = ["AnyReward", "BoundReward", "OwnLossReward", "RewardKind"]
+__all__ = ["AnyReward", "BoundReward", "OwnLossReward", "TrainingReward"]
 
 Array = NDArray[np.float64]
 
 
-class RewardKind(Protocol):
-    """One way of scoring a phase."""
+class TrainingReward(Spec, ABC):
+    """One way of scoring a phase.
 
-    @property
-    def kind(self) -> str:
-        """Name in the variant."""
+    Attributes:
+        kind: Name in the variant.
+        needs_own_loss: Whether the loss under the schedule in force has to be measured.
+    """
 
-    @property
-    def needs_own_loss(self) -> bool:
-        """Whether the loss under the schedule in force has to be measured."""
+    kind: str
+    needs_own_loss: ClassVar[bool] = False
 
+    @abstractmethod
     def earned(self, before: Array, after: Array, own_loss: Array | None) -> Array:
         """Rewards of the surviving runs.
 
         Args:
             before: Validation bound before the phase, bits/dim, ``[runs]``.
             after: The same after it.
-            own_loss: Validation ε error under the schedule in force, if it was asked for.
+            own_loss: Validation ε error under the schedule in force, where it was measured.
         """
 
+    @abstractmethod
     def penalty(self, worst_bound: float, worst_error: float, phases: int) -> float:
         """Reward of a run that diverges, below what any surviving run can have in total.
 
@@ -45,22 +48,16 @@ class RewardKind(Protocol):
         """
 
 
-class BoundReward(Spec):
+class BoundReward(TrainingReward):
     """Decrease of the validation bound over the phase, in bits/dim.
 
-    The return telescopes to the first bound minus the last. The bound is the same measurement whatever the agent
-    does, so the only way to earn is to train a better network.
+    The return telescopes to the first bound minus the last. No action can change how the bound is measured, so the only
+    way to earn is to train a better network.
     """
 
     kind: Literal["bound"] = "bound"
 
-    @property
-    def needs_own_loss(self) -> bool:
-        """No."""
-        return False
-
     def earned(self, before: Array, after: Array, own_loss: Array | None) -> Array:
-        """``before - after``."""
         return before - after
 
     def penalty(self, worst_bound: float, worst_error: float, phases: int) -> float:
@@ -68,26 +65,20 @@ class BoundReward(Spec):
         return -worst_bound
 
 
-class OwnLossReward(Spec):
-    """Paper B's reward as printed: minus the validation loss under the schedule in force.
+class OwnLossReward(TrainingReward):
+    """AKOD's printed reward: minus the validation loss under the schedule in force.
 
-    An agent earns it by adding noise, not by training well. It is here to show that; see ``docs/results/gaming.md``.
+    An agent earns it by adding noise, not by training well; see ``docs/results/gaming.md``.
     """
 
     kind: Literal["own_loss"] = "own_loss"
-
-    @property
-    def needs_own_loss(self) -> bool:
-        """Yes."""
-        return True
+    needs_own_loss: ClassVar[bool] = True
 
     def earned(self, before: Array, after: Array, own_loss: Array | None) -> Array:
-        """Minus the loss."""
         assert own_loss is not None
         return -own_loss
 
     def penalty(self, worst_bound: float, worst_error: float, phases: int) -> float:
-        """Minus the worst loss in every phase."""
         return -worst_error * phases
 
 

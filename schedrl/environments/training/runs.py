@@ -26,25 +26,22 @@ __all__ = ["Phase", "TrainingRuns"]
 Array = NDArray[np.float64]
 
 _LOCAL_IMAGES = 32
-"""Images whose local variance the kernel looks at."""
-
-_LOCAL_SEED = 7
-"""Seed of their fixed noise."""
+"""Training images from which σ_local is computed."""
 
 _EVERY_IMAGE = 1_000_000_000
-"""Most pixels, of all images and runs, whose local variance a kernel over single images works out at a knot."""
+"""Most pixels of all images and runs for a kernel over single images, whose local variance it computes at a knot."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase at work.
+    """A phase of training that may be trained in parts.
 
     Attributes:
-        population: What trains.
-        schedules: Of every run.
+        population: The networks.
+        schedules: The schedule of every run.
         noise: Their training noise.
         coefficients: DSC's γ and λ, where the agent sets them.
-        records: What the parts trained so far saw.
+        records: Records of the parts trained so far.
     """
 
     population: Population
@@ -54,21 +51,30 @@ class Phase:
     records: list[PhaseRecord] = field(default_factory=list)
 
     def advance(self, num_steps: int) -> PhaseRecord:
-        """Train on; how a phase is cut into parts changes no number."""
+        """Continue training; the numbers do not depend on how a phase is cut into parts."""
         self.records.append(self.population.train(self.noise, num_steps, self.coefficients))
         return self.records[-1]
 
 
 class TrainingRuns:
-    """``num_runs`` episodes of a variant, trained side by side.
+    """Episodes of a variant, trained side by side.
 
     Args:
-        variant: What an episode is.
-        num_runs: How many.
-        device: Where the networks are trained.
+        variant: The environment.
+        num_runs: Number of episodes.
+        device: Torch device of the networks.
 
     Raises:
         SchedrlError: The data is missing or does not fit the variant.
+
+    Attributes:
+        phase: Phases trained so far, ``[runs]``.
+        mse: Validation ε error at each λ of the bound, ``[runs, levels]``.
+        current: Validation bound in bits/dim, ``[runs]``.
+        memory: What the action carries between phases, ``[runs, entries]``.
+        sweep: Actions of the present sweep so far.
+        history: Schedules of the phases so far, per run.
+        losses: Training losses of the phases so far, per run.
     """
 
     def __init__(self, variant: TrainingVariant, num_runs: int, device: str = "cpu") -> None:
@@ -82,26 +88,19 @@ class TrainingRuns:
         if variant.reward.needs_own_loss:
             chosen = images.validation[: variant.bound.images]
             self._own_loss = LawLoss(chosen, variant.bound.levels, device)
-        local = images.train[:_LOCAL_IMAGES]
-        noise = np.random.default_rng(_LOCAL_SEED).standard_normal(local.shape, dtype=np.float32)
-        self.local_deviation = LocalDeviation(local, noise)
+        self.local_deviation = LocalDeviation.of(images.train[:_LOCAL_IMAGES])
         self._every_image = self._image_deviation()
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
         self.divergence = DivergenceRule(variant, self.bound)
-        runs, levels = num_runs, variant.bound.levels
-        self.phase = np.zeros(runs, dtype=np.int64)
-        self.seeds = np.zeros(runs, dtype=np.int64)
-        self.mse = np.ones((runs, levels))
-        self.current = np.zeros(runs)
-        self.memory = np.zeros((runs, len(variant.action.initial_memory)))
-        self.gradient_norm = np.ones(runs)
-        self.gradient_sum = np.zeros(runs)
-        self.gradient_weight = np.zeros(runs)
-        self.seconds = np.zeros(runs)
-        self.diverged = np.zeros(runs, dtype=np.bool_)
+        self.phase, self.seeds = (np.zeros(num_runs, dtype=np.int64) for _ in range(2))
+        self.mse = np.ones((num_runs, variant.bound.levels))
+        self.memory = np.zeros((num_runs, len(variant.action.initial_memory)))
+        self.current, self.gradient_sum, self.gradient_weight, self.seconds = np.zeros((4, num_runs))
+        self.gradient_norm = np.ones(num_runs)
+        self.diverged = np.zeros(num_runs, dtype=np.bool_)
         self.sweep: list[NDArray[Any]] = []
-        self.history: list[list[Schedule]] = [[] for _ in range(runs)]
-        self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(runs)]
+        self.history: list[list[Schedule]] = [[] for _ in range(num_runs)]
+        self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(num_runs)]
 
     def start(self, run: int, seed: int) -> None:
         """Begin a new episode in ``run``."""
@@ -115,12 +114,12 @@ class TrainingRuns:
         self.history[run], self.losses[run] = [], []
 
     def walk(self, actions: NDArray[Any]) -> bool:
-        """Take in one action per run; True when the sweep is complete and :meth:`train_phase` is due."""
+        """Add one action per run to the sweep; True when it is complete and :meth:`train_phase` is next."""
         self.sweep.append(actions.copy())
         return len(self.sweep) == self.variant.action.num_knots
 
     def view(self) -> RunView:
-        """What observations are made from."""
+        """The state that observations are made from."""
         runs, action = self.num_runs, self.variant.action
         if self.sweep:
             reached, sigma = action.walked(np.stack(self.sweep), self.local_deviation, self.limits)
@@ -150,7 +149,7 @@ class TrainingRuns:
         return outcome
 
     def begin_phase(self) -> Phase:
-        """Turn the sweep into the coming phase's schedules."""
+        """Decode the sweep into the schedules of the next phase."""
         action, sweep = self.variant.action, np.stack(self.sweep)
         schedules, self.memory = action.schedules(sweep, self.memory, self.limits)
         noise: NoiseSampler
@@ -202,7 +201,7 @@ class TrainingRuns:
         return self._test.evaluate(self.population.predict_epsilon, self.num_runs)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and plain JSON."""
+        """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays, meta = self.population.state()
         arrays |= {name: getattr(self, name).copy() for name in _STATE}
         meta |= {
@@ -237,8 +236,7 @@ class TrainingRuns:
                 f"action.per_image: {self.num_runs} runs x {images.size} pixels are {numbers:.1e} numbers at every "
                 f"knot, more than {_EVERY_IMAGE:.0e}; lower data.limit or the number of environments"
             )
-        noise = np.random.default_rng(_LOCAL_SEED).standard_normal(images.shape, dtype=np.float32)
-        return LocalDeviation(images, noise)
+        return LocalDeviation.of(images)
 
     def _average_gradients(self, norms: Array) -> None:
         self.gradient_norm = np.sqrt(np.square(norms).mean(axis=0))

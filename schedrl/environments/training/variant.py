@@ -100,7 +100,6 @@ class TrainingVariant(Variant):
 
     @property
     def observation_names(self) -> tuple[str, ...]:
-        """Name of every entry of an observation."""
         return self.observation.names
 
     @property
@@ -123,12 +122,7 @@ class TrainingVariant(Variant):
             "images were not used."
         )
 
-    def observation_space(self) -> gym.spaces.Box:
-        """Observations of one run."""
-        return self.observation.space()
-
     def action_space(self) -> gym.spaces.Box | gym.spaces.Discrete:
-        """Actions of one run."""
         return self.action.space()
 
     def protocol_fingerprint(self) -> str:
