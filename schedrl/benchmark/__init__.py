@@ -1,30 +1,33 @@
-"""Agents compared on held-out seeds at equal optimizer steps: protocol, result store, table, report.
+"""Benchmarks: agents × environments × held-out seeds, from a file to a table.
 
-The protocol, in short. Every agent trains networks on the same data with the same number of optimizer steps, from the
-same seeds, none of which was used to train an agent. What counts is the variational bound on *test* images, which no
-agent is rewarded for. The interval that decides is that of the difference paired by seed.
+A :class:`Benchmark` is laid out as parts, one per environment, whose :class:`Task` objects any process can run. Each
+gives :class:`Result` lines, and a :class:`Summary` is the table of them. What differs between training and sampling
+environments is in one adapter each, :mod:`.training_family` and :mod:`.sampling_family`.
 """
 
-from schedrl.benchmark.evaluation import RunResult, evaluate
-from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.benchmark_file import Benchmark, lay_out, read_benchmark
+from schedrl.benchmark.evaluation import Episode, evaluate
+from schedrl.benchmark.results import Result, SamplingResult, TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
-from schedrl.benchmark.tasks import FIRST_SEED, held_out_seeds
-from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
-from schedrl.benchmark.training_tasks import Entry, Plan, run_plan
-from schedrl.policies.agents import Form
+from schedrl.benchmark.summary import Summary, SummaryRow
+from schedrl.benchmark.tasks import FIRST_SEED, Part, Task, held_out_seeds, run_tasks
 
 __all__ = [
     "FIRST_SEED",
-    "Entry",
-    "Form",
-    "Plan",
+    "Benchmark",
+    "Episode",
+    "Part",
+    "Result",
     "ResultStore",
-    "RunResult",
+    "SamplingResult",
+    "Summary",
+    "SummaryRow",
+    "Task",
     "TrainingResult",
-    "TrainingSummary",
     "evaluate",
     "held_out_seeds",
+    "lay_out",
+    "read_benchmark",
     "read_results",
-    "run_plan",
-    "summarise_training",
+    "run_tasks",
 ]

@@ -1,46 +1,33 @@
-"""A comparison as a file: which agents, in which environments, on which seeds, with which budget."""
+"""A benchmark as a file or as options of the command line: agents × environments × held-out seeds."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from schedrl.benchmark.sampling_tasks import NUM_SOURCES, SamplingPlan, make_sampling_plan
-from schedrl.benchmark.searches import check_searches
-from schedrl.benchmark.tasks import FIRST_SEED, NUM_SEEDS, held_out_seeds
-from schedrl.benchmark.training_tasks import Entry, Plan, default_entries, make_plan
-from schedrl.environments.sampling.variant import SamplingVariant
-from schedrl.environments.training.variant import TrainingVariant
-from schedrl.environments.variants import of_family
-from schedrl.errors import SchedrlError, Spec, parse, unknown_name
+from schedrl.benchmark.families import FAMILIES, checked
+from schedrl.benchmark.searches import search_tasks
+from schedrl.benchmark.tasks import FIRST_SEED, Part, held_out_seeds, labelled
+from schedrl.environments.definition import Variant
+from schedrl.environments.registration import ready_variant
+from schedrl.errors import SchedrlError, Spec, unknown_name
+from schedrl.files import read_model
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import Form, SequenceSearchAgent, find, slug
+from schedrl.policies.agents import Agent, Form, find, slug
 
-__all__ = [
-    "AgentEntry",
-    "Benchmark",
-    "Budget",
-    "EnvironmentEntry",
-    "Part",
-    "lay_out",
-    "read_benchmark",
-]
-
-Ready = Callable[[str, dict[str, Any]], TrainingVariant | SamplingVariant]
-"""The environment behind an id, changed as overrides say, its data at hand."""
+__all__ = ["AgentEntry", "Benchmark", "Budget", "EnvironmentEntry", "lay_out", "read_benchmark"]
 
 
 class EnvironmentEntry(Spec):
-    """An environment of a comparison; in a file its id alone will do.
+    """An environment of a benchmark; in a file its id alone will do.
 
     Attributes:
         id: Id of a registered one, or a variant's own ``.toml`` file.
-        set: Fields to change, on top of the protocol's own.
+        set: Fields to change, on top of the benchmark's own.
     """
 
     id: str
@@ -48,10 +35,10 @@ class EnvironmentEntry(Spec):
 
 
 class AgentEntry(Spec):
-    """An agent of a comparison; in a file its name alone will do.
+    """An agent of a benchmark; in a file its name alone will do.
 
     Attributes:
-        name: Of the catalogue, or a trained agent's folder, or a ``.toml`` file.
+        name: Name in the catalogue, a trained agent's folder, or a ``.toml`` file.
         label: What the table calls it; its own name when absent.
         origin: Written ``from``: the id of another environment, whose shipped policy acts here as it is.
         environments: Ids of those it takes part in; all when absent.
@@ -62,12 +49,24 @@ class AgentEntry(Spec):
     origin: Annotated[str | None, Field(alias="from")] = None
     environments: tuple[str, ...] | None = None
 
+    def found(self, env_id: str) -> tuple[str, Agent]:
+        """The label and the agent in an environment."""
+        agent = find(self.name, self.origin or env_id)
+        if self.origin is None:
+            return self.label or agent.name, agent
+        if agent.files is None:
+            raise SchedrlError(
+                f"agent '{self.name}': field 'from': only a trained agent comes from another environment "
+                f"(got '{self.origin}')"
+            )
+        return self.label or f"{agent.name}-from-{slug(self.origin)}", agent
+
 
 class Budget(Spec):
-    """What a run may cost; what is left out is the environment's own.
+    """Cost of a run; what is left out is the environment's own.
 
     Attributes:
-        optimizer_steps: Of a training run, over all its phases.
+        optimizer_steps: Optimizer steps of a training run, over all its phases.
         sampler_steps: N, of a sampler.
     """
 
@@ -80,18 +79,18 @@ def _named(field: str) -> BeforeValidator:
 
 
 class Benchmark(Spec):
-    """Contents of a protocol file.
+    """Agents × environments × held-out seeds.
 
     Attributes:
         format: Version of the layout.
-        description: What the comparison is for.
-        environments: Where; all of one family.
-        agents: Who; when absent every agent that fits each environment.
-        seeds: Number of held-out seeds; when absent 20, or 256 sources of a sampling environment.
-        first_seed: The others count up.
-        forms: How hand-made laws are measured.
+        description: What the benchmark is for.
+        environments: The environments, all of one family.
+        agents: The agents; when absent every agent that fits each environment.
+        seeds: Number of held-out seeds; when absent that of the family, 20 training runs or 256 sampled sources.
+        first_seed: The first of them; the others count up.
+        forms: Forms in which hand-made schedules are measured.
         reference: Label of the agent that the others are compared with; when absent the learned one, else the best.
-        budget: What a run may cost.
+        budget: Cost of a run.
         set: Fields to change in every environment.
         quality: Samples to draw from every trained network and measure; none when absent.
     """
@@ -109,49 +108,20 @@ class Benchmark(Spec):
     quality: SampleSpec | None = None
 
 
-@dataclass(frozen=True)
-class Part:
-    """A protocol in one of its environments, checked.
-
-    Attributes:
-        plan: What will be measured.
-        overrides: Changes that made the plan's variant out of the registered one.
-        reference: Label of the agent that the others are compared with.
-        folder: Name of its own, for a protocol with several environments.
-        notes: What was left out that an installed package would bring, for people.
-        entries: The agents, searches included.
-        searches: Labels of those that have to be searched for first, which the plan is without until then.
-    """
-
-    plan: Plan | SamplingPlan
-    overrides: dict[str, Any]
-    reference: str | None
-    folder: str
-    notes: tuple[str, ...] = ()
-    entries: tuple[Entry, ...] = ()
-    searches: tuple[str, ...] = ()
-
-
 def read_benchmark(path: Path) -> Benchmark:
-    """Read a protocol file. Paths in it, ``./agent`` say, are seen from its own folder.
+    """Read a benchmark file. Paths in it, ``./agent`` say, are relative to its own folder.
 
     Raises:
         SchedrlError: It cannot be read, or says something that is not allowed.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SchedrlError(f"protocol file {path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise SchedrlError(f"protocol file {path}: is not a TOML file: {error}") from None
-    protocol = parse(Benchmark, content, f"protocol file {path}")
+    benchmark = read_model(path, Benchmark, "benchmark file")
     environments = tuple(
-        entry.model_copy(update={"id": _located(entry.id, path)}) for entry in protocol.environments
+        entry.model_copy(update={"id": _located(entry.id, path)}) for entry in benchmark.environments
     )
-    agents = protocol.agents and tuple(
-        entry.model_copy(update={"name": _located(entry.name, path)}) for entry in protocol.agents
+    agents = benchmark.agents and tuple(
+        entry.model_copy(update={"name": _located(entry.name, path)}) for entry in benchmark.agents
     )
-    return protocol.model_copy(update={"environments": environments, "agents": agents})
+    return benchmark.model_copy(update={"environments": environments, "agents": agents})
 
 
 def _located(name: str, file: Path) -> str:
@@ -161,143 +131,100 @@ def _located(name: str, file: Path) -> str:
     return str(beside) if own else name
 
 
-def lay_out(protocol: Benchmark, ready: Ready, prefix: str = "") -> list[Part]:
+def lay_out(
+    benchmark: Benchmark, *, device: str = "cpu", download: bool = False, prefix: str = ""
+) -> list[Part]:
     """Check everything that can be checked before any work, in every environment.
 
     Args:
-        protocol: The comparison.
-        ready: Makes environments.
+        benchmark: The benchmark.
+        device: Torch device of the networks.
+        download: Download image sets that are missing.
         prefix: Put before a field's name in messages.
+
+    Returns:
+        A part per environment; the tasks of searches that it names are not in it yet.
 
     Raises:
         SchedrlError: Names the field, the value and what is allowed.
     """
-    if protocol.agents is not None and not protocol.agents:
+    if benchmark.agents is not None and not benchmark.agents:
         raise SchedrlError(f"{prefix}agents: names at least one agent; `schedrl agents` lists them")
-    places = [
-        (entry, overrides, ready(entry.id, overrides))
-        for entry in protocol.environments
-        for overrides in [_overrides(protocol, entry, ready, prefix)]
-    ]
-    if len({variant.family for _, _, variant in places}) > 1:
-        families = ", ".join(f"{variant.id} ({variant.family})" for _, _, variant in places)
+    places = [(entry, *_variant(benchmark, entry, download, prefix)) for entry in benchmark.environments]
+    if len({variant.family for _, variant, _ in places}) > 1:
+        families = ", ".join(f"{variant.id} ({variant.family})" for _, variant, _ in places)
         raise SchedrlError(f"{prefix}environments: all of one family are needed (got {families})")
-    known = {name for entry, _, variant in places for name in (entry.id, variant.id)}
-    for agent in protocol.agents or ():
+    known = {name for entry, variant, _ in places for name in (entry.id, variant.id)}
+    for agent in benchmark.agents or ():
         for name in agent.environments or ():
             if name not in known:
                 raise unknown_name(f"environment of agent '{agent.name}'", name, known)
-    made: list[Part] = []
+    parts: list[Part] = []
     names: list[str] = []
-    for entry, overrides, variant in places:
+    for entry, variant, overrides in places:
         names.append(slug(variant.id))
         number = names.count(names[-1])
         folder = names[-1] if number == 1 else f"{names[-1]}-{number}"
-        made.append(_comparison(protocol, entry, variant, overrides, folder, prefix))
-    labels = [item.label for comparison in made for item in comparison.entries]
-    if protocol.reference is not None and protocol.reference not in labels:
-        raise SchedrlError(f"{prefix}reference: '{protocol.reference}' is not among the agents")
-    return made
+        part = _part(benchmark, entry, variant, overrides, prefix)
+        parts.append(replace(part, folder=folder, device=device))
+    if benchmark.reference is not None and not any(benchmark.reference in part.agents for part in parts):
+        raise SchedrlError(f"{prefix}reference: '{benchmark.reference}' is not among the agents")
+    return [_checked(part) for part in parts]
 
 
-def _overrides(protocol: Benchmark, entry: EnvironmentEntry, ready: Ready, prefix: str) -> dict[str, Any]:
-    overrides = {**protocol.set, **entry.set}
-    budget = protocol.budget
-    if budget == Budget():
-        return overrides
-    variant = ready(entry.id, overrides)
-    if isinstance(variant, SamplingVariant):
-        if budget.optimizer_steps is not None:
-            raise SchedrlError(f"{prefix}budget.optimizer_steps: nothing is trained in {variant.id}")
-        number = budget.sampler_steps
-        return {**overrides, "steps": {"minimum": number, "maximum": number}}
-    if budget.sampler_steps is not None:
-        raise SchedrlError(f"{prefix}budget.sampler_steps: there is no sampler in {variant.id}")
-    assert budget.optimizer_steps is not None
-    steps, rest = divmod(budget.optimizer_steps, variant.episode.phases)
-    if rest or not steps:
-        raise SchedrlError(
-            f"{prefix}budget.optimizer_steps: must be a multiple of the {variant.episode.phases} phases of "
-            f"{variant.id} (got {budget.optimizer_steps})"
-        )
-    return {**overrides, "episode.steps_per_phase": steps}
+def _variant(
+    benchmark: Benchmark, entry: EnvironmentEntry, download: bool, prefix: str
+) -> tuple[Variant, dict[str, Any]]:
+    """An environment of the benchmark, and the overrides that made it."""
+    overrides = {**benchmark.set, **entry.set}
+    variant = ready_variant(entry.id, overrides, download=download)
+    options = {"reference": benchmark.reference, "quality": benchmark.quality, **vars(benchmark.budget)}
+    try:
+        changes = FAMILIES[variant.family].overrides(variant, **options)
+    except SchedrlError as error:
+        raise SchedrlError(f"{prefix}{error}") from None
+    if not changes:
+        return variant, overrides
+    overrides |= changes
+    return ready_variant(variant.id, overrides), overrides
 
 
-def _comparison(
-    protocol: Benchmark,
+def _part(
+    benchmark: Benchmark,
     entry: EnvironmentEntry,
-    variant: TrainingVariant | SamplingVariant,
+    variant: Variant,
     overrides: Mapping[str, Any],
-    folder: str,
     prefix: str,
 ) -> Part:
-    chosen = None if protocol.agents is None else _entries(protocol.agents, entry, variant)
-    if chosen is not None and not chosen:
-        raise SchedrlError(f"{prefix}agents: none takes part in {variant.id}")
-    notes: list[str] = []
-    plan: Plan | SamplingPlan
-    if isinstance(variant, SamplingVariant):
-        from schedrl.benchmark.sampling_tasks import default_entries as sampling_entries
-
-        if protocol.reference is not None:
-            raise SchedrlError(
-                f"{prefix}reference: sampling agents are compared with the optimum and the learned one"
-            )
-        if protocol.quality is not None:
-            raise SchedrlError(f"{prefix}quality: nothing is trained in {variant.id}")
-        seeds = held_out_seeds(protocol.seeds or NUM_SOURCES, protocol.first_seed)
-        if chosen is None:
-            chosen, notes = sampling_entries(variant, seeds)
-        plan = make_sampling_plan(variant, chosen, seeds)
+    family = FAMILIES[variant.family]
+    seeds = held_out_seeds(benchmark.seeds or family.num_seeds, benchmark.first_seed)
+    notes: tuple[str, ...] = ()
+    if benchmark.agents is None:
+        agents, notes = family.default_agents(variant, seeds)
     else:
-        seeds = held_out_seeds(protocol.seeds or NUM_SEEDS, protocol.first_seed)
-        chosen = default_entries(variant) if chosen is None else chosen
-        known = [item for item in chosen if not isinstance(item.agent, SequenceSearchAgent)]
-        if len(known) < len(chosen):
-            check_searches(variant, chosen)
-        plan = (
-            make_plan(variant, known, seeds, protocol.forms, protocol.quality)
-            if known
-            else Plan(variant, seeds, [])
+        agents = labelled(
+            [
+                agent.found(variant.id)
+                for agent in benchmark.agents
+                if agent.environments is None or {entry.id, variant.id} & set(agent.environments)
+            ]
         )
-    labels = [item.label for item in chosen]
-    searches = tuple(item.label for item in chosen if isinstance(item.agent, SequenceSearchAgent))
-    reference = protocol.reference if protocol.reference in labels else None
-    return Part(plan, dict(overrides), reference, folder, tuple(notes), tuple(chosen), searches)
+        if not agents:
+            raise SchedrlError(f"{prefix}agents: none takes part in {variant.id}")
+    return Part(
+        variant,
+        agents,
+        tuple(seeds),
+        benchmark.forms,
+        benchmark.quality,
+        reference=benchmark.reference if benchmark.reference in agents else None,
+        overrides=overrides,
+        notes=notes,
+    )
 
 
-def with_found(comparison: Part, protocol: Benchmark, entries: list[Entry]) -> Part:
-    """A comparison whose searches have been done.
-
-    Args:
-        comparison: From :func:`lay_out`.
-        protocol: That it was laid out from.
-        entries: All of its agents, what was found in the place of searches.
-
-    Raises:
-        SchedrlError: Something that was found cannot be measured.
-    """
-    variant = of_family(comparison.plan.variant, TrainingVariant)
-    plan = make_plan(variant, entries, comparison.plan.seeds, protocol.forms, protocol.quality)
-    return replace(comparison, plan=plan, searches=())
-
-
-def _entries(
-    agents: tuple[AgentEntry, ...], where: EnvironmentEntry, variant: TrainingVariant | SamplingVariant
-) -> list[Entry]:
-    entries = []
-    for agent in agents:
-        if agent.environments is not None and not {where.id, variant.id} & set(agent.environments):
-            continue
-        found = find(agent.name, agent.origin or variant.id)
-        if agent.origin is None:
-            label = found.name
-        else:
-            if found.kind != "trained":
-                raise SchedrlError(
-                    f"agent '{agent.name}': field 'from': only a trained agent comes from another environment "
-                    f"(got '{agent.origin}')"
-                )
-            label = f"{found.name}-from-{slug(agent.origin)}"
-        entries.append(Entry(agent.label or label, found))
-    return entries
+def _checked(part: Part) -> Part:
+    """A part with its tasks, all but those of searches, which are only checked."""
+    searches = search_tasks([part])[0]
+    known = {label: agent for label, agent in part.agents.items() if label not in searches}
+    return replace(checked(replace(part, agents=known)), agents=part.agents) if known else part

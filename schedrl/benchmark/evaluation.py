@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from schedrl.benchmark.results import Quality
+from schedrl.benchmark.samples import population_quality, resolved
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.policy import Policy, State
 
-if TYPE_CHECKING:
-    from schedrl.metrics.sample_quality import SampleQuality
-
-__all__ = ["MAX_RUNS", "RunResult", "chunks", "evaluate", "picture"]
+__all__ = ["MAX_RUNS", "Episode", "chunks", "evaluate", "picture"]
 
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
 
 
 @dataclass(frozen=True)
-class RunResult:
+class Episode:
     """One episode.
 
     Attributes:
-        seed: That it was reset with.
+        seed: Seed of ``reset``.
         test_bound: On test images at the end, bits/dim; None when the variant leaves it out.
         bound: On validation images at the end, bits/dim.
         episode_return: Sum of rewards.
         diverged: Whether it ended early; its bounds then are those at which a run counts as diverged.
-        optimizer_steps: Spent.
+        optimizer_steps: Optimizer steps taken.
         seconds: Wall-clock time, this run's share of the population's.
         schedule: The schedule of every phase, as plain data.
         test_bins: The diffusion part of ``test_bound`` by cell of λ, bits/dim.
-        quality: Of its samples, if they were asked for.
+        quality: Quality of its samples, if they were asked for.
     """
 
     seed: int
@@ -68,7 +67,7 @@ def evaluate(
     *,
     device: str = "cpu",
     samples: SampleSpec | None = None,
-) -> list[RunResult]:
+) -> list[Episode]:
     """One episode per seed, the policy acting without exploration.
 
     Every run has its own seed, so the results are independent draws; two policies on the same seeds are pairs. The
@@ -88,73 +87,54 @@ def evaluate(
     Raises:
         SchedrlError: The data is missing or does not fit, or samples cannot be measured.
     """
-    if samples is not None:
-        from schedrl.benchmark.samples import resolved
-
-        samples = resolved(samples, variant.data)
-    return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device, samples)]
+    asked = None if samples is None else resolved(samples, variant.data)
+    return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device, asked)]
 
 
 def _evaluate(
     policy: Policy, variant: TrainingVariant, seeds: list[int], device: str, samples: SampleSpec | None
-) -> list[RunResult]:
+) -> list[Episode]:
     qualities: dict[int, Quality] = {}
 
     def at_end(runs: TrainingRuns, survivors: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
         if samples is not None:
             rows = [run for run in np.flatnonzero(survivors).tolist() if run not in qualities]
-            qualities.update(_qualities(runs, variant, samples, seeds, rows))
+            limits = variant.test_bound or variant.bound
+            qualities.update(population_quality(runs.population, variant.data, limits, samples, seeds, rows))
         return {}
 
     env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device, at_end=at_end)
-    try:
-        observation, _ = env.reset(seed=seeds)
-        state: State | None = None
-        start = np.ones(len(seeds), dtype=np.bool_)
-        earned = np.zeros(len(seeds))
-        results: dict[int, RunResult] = {}
+    results: dict[int, Episode] = {}
+    earned = np.zeros(len(seeds))
+    with closing(_steps(env, policy, seeds)) as steps:
         while len(results) < len(seeds):
-            action, state = policy.predict(observation, state=state, episode_start=start, deterministic=True)
-            observation, reward, ended, _, infos = env.step(action)
-            start = ended
+            reward, ended, infos = next(steps)
             # A run that diverged early goes on with further episodes; only its first counts.
             open_runs = np.array([run not in results for run in range(len(seeds))])
             earned += np.where(open_runs, reward, 0.0)
             for run in np.flatnonzero(ended & open_runs).tolist():
                 results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run)
-    finally:
-        env.close()
-    if samples is None:
-        return [results[run] for run in range(len(seeds))]
-    lost = _quality(samples, None)
-    return [
-        replace(results[run], quality=lost if results[run].diverged else qualities[run])
-        for run in range(len(seeds))
-    ]
-
-
-def _qualities(
-    runs: TrainingRuns, variant: TrainingVariant, samples: SampleSpec, seeds: list[int], rows: list[int]
-) -> dict[int, Quality]:
-    from schedrl.benchmark.samples import population_quality
-
-    limits = variant.test_bound or variant.bound
-    found = population_quality(runs.population, variant.data, limits, samples, seeds, rows)
-    return {run: _quality(samples, quality) for run, quality in found.items()}
-
-
-def _quality(spec: SampleSpec, found: SampleQuality | None) -> Quality:
-    assert spec.features is not None
-    content: dict[str, Any] = {"features": spec.features, "samples": spec.count, "steps": spec.steps}
-    if found is not None:
-        content |= {
-            "reference_samples": found.reference_samples,
-            "frechet": found.frechet.value,
-            "kid": found.kid.value,
-            "precision": found.precision_recall.precision,
-            "recall": found.precision_recall.recall,
+    if samples is not None:
+        lost = Quality.of(samples)
+        results = {
+            run: replace(result, quality=lost if result.diverged else qualities[run])
+            for run, result in results.items()
         }
-    return Quality(**content, sampler=spec.sampler)
+    return [results[run] for run in range(len(seeds))]
+
+
+def _steps(
+    env: TrainingVectorEnv, policy: Policy, seeds: list[int]
+) -> Generator[tuple[NDArray[Any], NDArray[np.bool_], dict[str, Any]]]:
+    """Rewards, ends and infos of every step, without end; the environment is closed with the generator."""
+    with closing(env):
+        observation, _ = env.reset(seed=seeds)
+        state: State | None = None
+        start = np.ones(len(seeds), dtype=np.bool_)
+        while True:
+            action, state = policy.predict(observation, state=state, episode_start=start, deterministic=True)
+            observation, reward, start, _, infos = env.step(action)
+            yield reward, start, infos
 
 
 def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str = "cpu") -> NDArray[np.uint8]:
@@ -162,25 +142,18 @@ def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str 
     env = TrainingVectorEnv(
         1, variant=variant, render_mode="rgb_array", autoreset_mode=AutoresetMode.DISABLED, device=device
     )
-    try:
-        observation, _ = env.reset(seed=[seed])
-        state: State | None = None
-        ended = np.ones(1, dtype=np.bool_)
-        while True:
-            action, state = policy.predict(observation, state=state, episode_start=ended, deterministic=True)
-            observation, _, ended, _, _ = env.step(action)
-            if ended[0]:
-                frames = env.render()
-                assert frames is not None
-                drawn: NDArray[np.uint8] = frames[0]
-                return drawn
-    finally:
-        env.close()
+    with closing(_steps(env, policy, [seed])) as steps:
+        while not next(steps)[1][0]:
+            pass
+        frames = env.render()
+    assert frames is not None
+    drawn: NDArray[np.uint8] = frames[0]
+    return drawn
 
 
-def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> RunResult:
+def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> Episode:
     measured = "test_bound" in final and bool(final["_test_bound"][run])
-    return RunResult(
+    return Episode(
         seed=seed,
         test_bound=float(final["test_bound"][run]) if measured else None,
         bound=float(final["bound"][run]),

@@ -1,66 +1,76 @@
-"""What a folder of results is about: which environment, which seeds, which rows. Written beside the results."""
+"""``benchmark.json``: what a folder of results is about, written beside the results."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from schedrl.benchmark.results import SamplingResult, TrainingResult
-from schedrl.benchmark.sampling_tasks import SamplingPlan
+from schedrl.benchmark.results import Result, SamplingResult, TrainingResult
 from schedrl.benchmark.store import RESULTS, read_results
-from schedrl.benchmark.training_tasks import Plan
+from schedrl.benchmark.tasks import Part
+from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
-from schedrl.files import dump_json, write_text
+from schedrl.files import dump_json, read_model, write_text
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import AnyAgent, Form
 
 __all__ = [
     "MANIFEST",
+    "Manifest",
+    "ManifestRow",
     "SamplingManifest",
-    "SamplingManifestRow",
     "Several",
     "TrainingManifest",
-    "TrainingManifestRow",
     "family_of",
     "load_sampling",
     "load_training",
-    "read_json_model",
     "read_manifest",
-    "relative",
-    "write_sampling_manifest",
-    "write_training_manifest",
+    "write_manifests",
 ]
 
 MANIFEST = "benchmark.json"
 
+VariantT = TypeVar("VariantT", bound=Variant)
+ResultT = TypeVar("ResultT", bound=Result)
 ModelT = TypeVar("ModelT", bound=Spec)
 
 
-class TrainingManifestRow(Spec):
+class ManifestRow(Spec):
     """A row of the table.
 
     Attributes:
-        agent: Its label.
-        form: How it was measured.
+        label: What the table calls the agent.
         agent_hash: Hash of the agent.
-        folder: Of a trained agent, with its learning curve; relative to the manifest when inside its folder.
+        form: How it was measured, in a training environment.
+        agent: The agent; a trained one's folder is relative to the manifest when inside its folder. Files of format 1
+            have only trained agents where networks are trained.
     """
 
-    agent: str
-    form: Form
+    label: str
     agent_hash: str
-    folder: str | None = None
+    form: Form | None = None
+    agent: AnyAgent | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _format_1(cls, row: Any) -> Any:
+        """Rows of training environments had the label as ``agent``, and a trained agent's ``folder``."""
+        if not isinstance(row, dict) or not isinstance(label := row.get("agent"), str):
+            return row
+        path = row.get("folder")
+        agent = None if path is None else {"kind": "trained", "name": "trained", "path": path}
+        return {**{name: row[name] for name in row if name != "folder"}, "label": label, "agent": agent}
 
 
-class TrainingManifest(Spec):
-    """Contents of ``benchmark.json``.
+class Manifest(Spec, Generic[VariantT]):
+    """Contents of ``benchmark.json`` for one environment.
 
     Attributes:
         format: Version of the layout.
@@ -74,72 +84,60 @@ class TrainingManifest(Spec):
         samples: What was drawn from every trained network and measured.
     """
 
-    format: Literal[1] = 1
-    variant: TrainingVariant
+    format: Literal[1, 2] = 2
+    variant: VariantT
     seeds: tuple[int, ...]
-    rows: tuple[TrainingManifestRow, ...]
+    rows: tuple[ManifestRow, ...]
     reference: str | None = None
     results: str = RESULTS
     notes: tuple[str, ...] = ()
     overrides: dict[str, Any] = Field(default_factory=dict)
     samples: SampleSpec | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _format_1(cls, content: Any) -> Any:
+        """The variant says what ``family`` said."""
+        if isinstance(content, dict) and content.get("family") == "sampling":
+            return {name: value for name, value in content.items() if name != "family"}
+        return content
 
-def write_training_manifest(
-    folder: Path,
-    plan: Plan,
-    results: Path,
-    *,
-    reference: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    within: Path | None = None,
-) -> TrainingManifest:
-    """Describe a comparison in its folder.
+    def folders(self, folder: Path) -> dict[str, Path]:
+        """Folders of the trained agents, by label; the manifest lies in ``folder``."""
+        agents = {row.label: row.agent for row in self.rows if row.agent is not None}
+        return {label: folder / agent.files for label, agent in agents.items() if agent.files is not None}
 
-    Args:
-        folder: Where to.
-        plan: The comparison.
-        results: The file that its runs are in.
-        reference: Label of the agent that the others are compared with.
-        overrides: Changes that made the plan's variant out of the registered one.
-        within: Folder that is moved as a whole, if that is not ``folder``: paths inside it are relative.
-    """
-    rows = []
-    for row in plan.measurements:
-        agent = row.entry.agent
-        path = None if agent.files is None else relative(agent.files, folder, within)
-        rows.append(
-            TrainingManifestRow(agent=row.entry.label, form=row.form, agent_hash=row.agent_hash, folder=path)
-        )
-    manifest = TrainingManifest(
-        variant=plan.variant,
-        seeds=tuple(plan.seeds),
-        rows=tuple(rows),
-        reference=reference,
-        results=relative(results, folder, within),
-        notes=tuple(plan.notes),
-        overrides=dict(overrides or {}),
-        samples=plan.samples,
-    )
-    write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))
-    return manifest
+    def names(self) -> dict[str, str]:
+        """By label, the agents' names in the catalogue, or paths."""
+        return {
+            row.label: row.label if row.agent is None else str(row.agent.files or row.agent.name)
+            for row in self.rows
+        }
+
+    def select(self, results: Sequence[ResultT]) -> list[ResultT]:
+        """The results that it is about, row by row."""
+        fingerprint, seeds = self.variant.fingerprint(), set(self.seeds)
+        return [
+            result
+            for row in self.rows
+            for result in results
+            if result.row[:2] == (row.label, row.agent_hash)
+            and result.row[2:] in ((), (row.form, self.samples))
+            and result.fingerprint == fingerprint
+            and result.seed in seeds
+        ]
 
 
-def read_manifest(folder: Path) -> TrainingManifest:
-    """Read the description of a comparison of training runs.
-
-    Raises:
-        SchedrlError: It is missing or damaged.
-    """
-    return read_json_model(folder, TrainingManifest)
+TrainingManifest = Manifest[TrainingVariant]
+SamplingManifest = Manifest[SamplingVariant]
 
 
 class Several(Spec):
-    """Contents of ``benchmark.json`` for a protocol with several environments; each has a folder of its own.
+    """Contents of ``benchmark.json`` for a benchmark in several environments; each has a folder of its own.
 
     Attributes:
         format: Version of the layout.
-        family: Tells it from a comparison in one environment.
+        family: Tells it from a benchmark in one environment.
         parts: Names of the folders.
     """
 
@@ -148,148 +146,82 @@ class Several(Spec):
     parts: tuple[str, ...]
 
 
+def write_manifests(folder: Path, parts: Sequence[Part], results: Path) -> None:
+    """Describe the results of a benchmark in its folder.
+
+    Args:
+        folder: Folder of the benchmark; with several parts, each gets its own folder in it.
+        parts: One per environment.
+        results: The file that all runs are in.
+    """
+    several = len(parts) > 1
+    for part in parts:
+        own = folder / part.folder if several else folder
+        rows = []
+        for task in part.tasks:
+            agent = task.agent
+            if agent.files is not None:
+                agent = agent.relocated(_relative(agent.files, own, folder))
+            row = {"label": task.label, "agent_hash": task.agent_hash, "form": task.form, "agent": agent}
+            rows.append(ManifestRow.model_validate(row))
+        manifest = Manifest[Any](
+            variant=part.variant,
+            seeds=part.seeds,
+            rows=tuple(rows),
+            reference=part.reference,
+            results=_relative(results, own, folder),
+            notes=part.notes,
+            overrides=dict(part.overrides),
+            samples=part.samples,
+        )
+        _write(own, manifest)
+    if several:
+        _write(folder, Several(parts=tuple(part.folder for part in parts)))
+
+
+def _write(folder: Path, content: Spec) -> None:
+    write_text(folder / MANIFEST, dump_json(content.model_dump(mode="json")))
+
+
+def _relative(path: Path, folder: Path, within: Path) -> str:
+    """A path as seen from ``folder`` if it lies within the benchmark's folder, which may be moved; else absolute."""
+    path = path.resolve()
+    return os.path.relpath(path, folder.resolve()) if path.is_relative_to(within.resolve()) else str(path)
+
+
 def family_of(folder: Path) -> str:
-    """The family of environments that a folder's comparison is about; ``training`` unless it says otherwise."""
+    """The family of a folder's benchmark, or ``several``; ``training`` where it cannot be read."""
     try:
-        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("family", "training"))
-    except (OSError, ValueError, AttributeError):
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return str(content.get("family") or content["variant"].get("family", "training"))
+    except (OSError, ValueError, LookupError, AttributeError):
         return "training"  # reading it as such says what is wrong
 
 
-def read_json_model(folder: Path, model: type[ModelT]) -> ModelT:
-    """A folder's ``benchmark.json`` as a model.
-
-    Raises:
-        SchedrlError: It is missing or damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
+def read_manifest(folder: Path, model: type[ModelT]) -> ModelT:
+    """Read a folder's ``benchmark.json``."""
+    if not folder.joinpath(MANIFEST).is_file():
         raise SchedrlError(
-            f"{folder}: no comparison to report: {MANIFEST}: {error.strerror or error}; "
-            "`schedrl benchmark -f FOLDER` makes one"
-        ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise SchedrlError(f"{path}: field '{field}': {problem['msg']}") from None
-    except ValueError as error:
-        raise SchedrlError(f"{path}: is not JSON: {error}") from None
+            f"{folder}: no benchmark to report: {MANIFEST} is missing; `schedrl benchmark -f FOLDER` makes one"
+        )
+    return read_model(folder / MANIFEST, model, "manifest")
 
 
 def load_training(folder: Path) -> tuple[TrainingManifest, list[TrainingResult]]:
-    """A folder's description and those of its results that it is about.
-
-    Raises:
-        SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
-    """
-    manifest = read_manifest(folder)
-    results = select(manifest, read_results(folder / manifest.results, TrainingResult))
-    if not results:
-        raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
-    return manifest, results
-
-
-def select(manifest: TrainingManifest, results: Sequence[TrainingResult]) -> list[TrainingResult]:
-    """Results of the comparison, row by row in its order."""
-    fingerprint, seeds = manifest.variant.fingerprint(), set(manifest.seeds)
-    return [
-        result
-        for row in manifest.rows
-        for result in results
-        if (result.agent, result.form, result.agent_hash) == (row.agent, row.form, row.agent_hash)
-        and result.fingerprint == fingerprint
-        and result.seed in seeds
-        and (None if result.quality is None else result.quality.spec) == manifest.samples
-    ]
-
-
-def relative(path: Path, folder: Path, within: Path | None = None) -> str:
-    """A path as a manifest in ``folder`` holds it: relative inside it (or inside ``within``), else absolute."""
-    path, folder = path.resolve(), folder.resolve()
-    inside = path.is_relative_to(folder if within is None else within.resolve())
-    return os.path.relpath(path, folder) if inside else str(path)
-
-
-class SamplingManifestRow(Spec):
-    """A row of the table.
-
-    Attributes:
-        label: Its name.
-        agent_hash: Hash of the agent.
-        agent: What it is; a trained one's folder is relative to the manifest when inside its folder.
-    """
-
-    label: str
-    agent_hash: str
-    agent: AnyAgent
-
-
-class SamplingManifest(Spec):
-    """Contents of ``benchmark.json``.
-
-    Attributes:
-        format: Version of the layout.
-        family: Tells it from a comparison of training runs.
-        variant: The environment, whole.
-        seeds: Held-out seeds.
-        rows: The agents.
-        results: Where the results are; relative to the manifest when inside its folder.
-        overrides: Changes that made the variant out of the registered one.
-    """
-
-    format: Literal[1] = 1
-    family: Literal["sampling"] = "sampling"
-    variant: SamplingVariant
-    seeds: tuple[int, ...]
-    rows: tuple[SamplingManifestRow, ...]
-    results: str = RESULTS
-    overrides: dict[str, Any] = Field(default_factory=dict)
-
-
-def write_sampling_manifest(
-    folder: Path,
-    plan: SamplingPlan,
-    results: Path,
-    overrides: Mapping[str, Any] | None = None,
-    within: Path | None = None,
-) -> SamplingManifest:
-    """Describe a comparison in its folder; see :func:`write_training_manifest`."""
-    rows = []
-    for row in plan.rows:
-        agent: Any = row.entry.agent
-        if agent.files is not None:
-            agent = agent.relocated(relative(agent.files, folder, within))
-        rows.append(SamplingManifestRow(label=row.entry.label, agent_hash=row.agent_hash, agent=agent))
-    manifest = SamplingManifest(
-        variant=plan.variant,
-        seeds=tuple(plan.seeds),
-        rows=tuple(rows),
-        results=relative(results, folder, within),
-        overrides=dict(overrides or {}),
-    )
-    write_text(folder / MANIFEST, dump_json(manifest.model_dump(mode="json")))
-    return manifest
+    """The manifest and the results of a folder about a training environment."""
+    return _load(folder, TrainingManifest, TrainingResult)
 
 
 def load_sampling(folder: Path) -> tuple[SamplingManifest, list[SamplingResult]]:
-    """A folder's description and those of its results that it is about, row by row.
+    """The manifest and the results of a folder about a sampling environment."""
+    return _load(folder, SamplingManifest, SamplingResult)
 
-    Raises:
-        SchedrlError: Files are missing or damaged, or hold none of the comparison's runs.
-    """
-    manifest = read_json_model(folder, SamplingManifest)
-    fingerprint, seeds = manifest.variant.fingerprint(), set(manifest.seeds)
-    found = read_results(folder / manifest.results, SamplingResult)
-    results = [
-        result
-        for row in manifest.rows
-        for result in found
-        if (result.agent, result.agent_hash) == (row.label, row.agent_hash)
-        and result.fingerprint == fingerprint
-        and result.seed in seeds
-    ]
+
+def _load(
+    folder: Path, model: type[Manifest[VariantT]], result: type[ResultT]
+) -> tuple[Manifest[VariantT], list[ResultT]]:
+    manifest = read_manifest(folder, model)
+    results = manifest.select(read_results(folder / manifest.results, result))
     if not results:
-        raise SchedrlError(f"{folder / manifest.results}: holds no run of the comparison in {MANIFEST}")
+        raise SchedrlError(f"{folder / manifest.results}: holds no run of the benchmark in {MANIFEST}")
     return manifest, results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,9 +10,55 @@ from pydantic import Field
 from schedrl.benchmark.store import Line
 from schedrl.errors import Spec
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import Form
+from schedrl.policies.agents import Form, Role, role_of
 
-__all__ = ["Quality", "SamplingResult", "TrainingResult"]
+__all__ = ["Quality", "Result", "SamplingResult", "TrainingResult"]
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(ge=0.0)]
+
+
+class Result(Line):
+    """What an agent came to on one seed; each family of environments adds what it measures.
+
+    Attributes:
+        agent: The agent's label in the benchmark.
+        kind: Kind of agent.
+        agent_hash: Hash of the agent's definition; of its weights, for a trained one.
+        env_id: The benchmark's environment.
+        fingerprint: Hash of that environment.
+        seed: Seed of ``reset``.
+        seconds: Wall-clock time, this run's share of the time of all runs beside it.
+        versions: Versions of the software.
+        hardware: Processor or GPU.
+        created: When, UTC, ISO 8601.
+        revision: Git revision of the package, with ``-dirty`` when it was changed; empty outside a checkout.
+    """
+
+    agent: Annotated[str, Field(min_length=1)]
+    kind: str
+    agent_hash: str
+    env_id: str
+    fingerprint: str
+    seed: int
+    seconds: Positive
+    versions: dict[str, str]
+    hardware: str
+    created: str
+    revision: str = ""
+
+    @property
+    def row(self) -> tuple[Hashable, ...]:
+        """What the runs of one row of the table have in common, and no other row of the environment has."""
+        return self.agent, self.agent_hash
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        return *self.row, self.env_id, self.fingerprint, self.seed
+
+    @property
+    def role(self) -> Role:
+        return role_of(self.kind)
 
 
 class Quality(Spec):
@@ -19,12 +66,12 @@ class Quality(Spec):
 
     Attributes:
         features: Name of the feature network.
-        samples: Images drawn.
-        steps: Of the sampler.
-        sampler: Which.
-        reference_samples: Images compared with.
+        samples: Number of images drawn.
+        steps: Steps of the sampler.
+        sampler: The sampler.
+        reference_samples: Number of images that they are compared with.
         frechet: Fréchet distance; called FID only where the features are ``inception``. None for a run that diverged,
-            as the others.
+            like the other three.
         kid: Kernel distance, unbiased.
         precision: Share of samples that lie among the data.
         recall: Share of the data that lies among samples.
@@ -40,116 +87,76 @@ class Quality(Spec):
     precision: float | None = None
     recall: float | None = None
 
+    @classmethod
+    def of(cls, spec: SampleSpec, **measured: Any) -> Quality:
+        """What was measured as ``spec`` says."""
+        assert spec.features is not None
+        return cls(
+            features=spec.features, samples=spec.count, steps=spec.steps, sampler=spec.sampler, **measured
+        )
+
     @property
     def spec(self) -> SampleSpec:
         """How it was measured."""
         return SampleSpec(count=self.samples, steps=self.steps, sampler=self.sampler, features=self.features)
 
 
-class TrainingResult(Line):
+class TrainingResult(Result):
     """One training run.
 
     Attributes:
-        agent: Label of the row that it belongs to.
-        kind: Kind of agent: ``schedule``, ``ava``, ``ava-dsc``, ``sequence``, ``random`` or ``trained``.
-        agent_hash: Hash of the agent's definition; of its weights, for a trained one.
-        form: How it was measured.
-        env_id: The environment that the comparison is about.
-        fingerprint: Of that environment.
-        protocol: Of what results have in common that can be compared: data, training, measurement, optimizer steps.
+        form: How the agent was measured.
+        protocol: Hash of data, training, measurement and optimizer steps: results with the same can be compared.
         reward: Kind of reward that the return is made of.
-        seed: Of ``reset``.
-        test_bound: Bits/dim on test images.
-        bound: Bits/dim on validation images.
+        test_bound: Bound on test images, bits/dim; that at which a run counts as diverged, if it did.
+        bound: Bound on validation images, bits/dim, likewise.
         test_bins: The diffusion part of ``test_bound`` by cell of λ, from λ_max on, bits/dim; empty in older files.
-        quality: Of its samples, where the comparison asks for it.
+        quality: Quality of its samples, where the benchmark asks for it.
         episode_return: Sum of rewards. Written ``return``.
-        diverged: Whether the run diverged; its bounds then are those at which a run counts as diverged.
-        optimizer_steps: Spent in the run.
-        search_steps: Optimizer steps that finding the agent cost, over all its training runs; 0 for a hand-made law.
-        seconds: Wall-clock time, the run's share of its population's.
+        diverged: Whether the run diverged.
+        optimizer_steps: Optimizer steps of the run.
+        search_steps: Optimizer steps that finding the agent took, over all training runs; 0 for a hand-made schedule.
         schedule: The schedule of every phase.
-        versions: Of the software.
-        hardware: Processor or GPU.
-        created: When, UTC, ISO 8601.
-        revision: Git revision of the package, with ``-dirty`` when it was changed; empty outside a checkout.
     """
 
-    agent: Annotated[str, Field(min_length=1)]
     kind: Literal["schedule", "ava", "ava-dsc", "sequence", "random", "trained"]
-    agent_hash: str
     form: Form
-    env_id: str
-    fingerprint: str
     protocol: str
     reward: str
-    seed: int
     test_bound: float
     bound: float
     episode_return: Annotated[float, Field(alias="return")]
     diverged: bool
-    optimizer_steps: Annotated[int, Field(ge=0)]
-    search_steps: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(ge=0.0)]
+    optimizer_steps: Count
+    search_steps: Count
     schedule: tuple[dict[str, Any], ...]
     test_bins: tuple[float, ...] = ()
     quality: Quality | None = None
-    versions: dict[str, str]
-    hardware: str
-    created: str
-    revision: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, SampleSpec | None, int]:
-        """Agent, form, environment, samples asked for, and seed."""
-        asked = self.quality.spec if self.quality is not None else None
-        return self.agent, self.agent_hash, self.form, self.env_id, self.fingerprint, asked, self.seed
+    def row(self) -> tuple[Hashable, ...]:
+        asked = None if self.quality is None else self.quality.spec
+        return self.agent, self.agent_hash, self.form, asked
 
 
-class SamplingResult(Line):
-    """One problem solved.
+class SamplingResult(Result):
+    """One sampling problem solved.
 
     Attributes:
-        agent: Label of the row that it belongs to.
-        kind: Kind of agent.
-        agent_hash: Hash of the agent's definition; of its weights, for a trained one.
-        env_id: The environment.
-        fingerprint: Of that environment.
-        seed: Of ``reset``: decides the source and the number of steps.
         num_steps: N.
-        error: Exact final error (of a Gaussian: KL divergence in nats).
-        optimum: The least error that is possible between the environment's end points; None where it is not known.
+        error: Final error; exact where the source's denoiser is (of a Gaussian: KL divergence in nats).
+        optimum: Least possible error between the environment's end points; None where it is not known.
         reference: Error of the environment's reference grid.
         parts: What the error is made of.
         evaluations: Sampler runs spent on this source to find the grid.
-        training_steps: Sampler steps that the agent's own training spent, once for all sources.
-        seconds: Wall-clock time of finding the grid, this source's share.
-        versions: Of the software.
-        hardware: Processor.
-        created: When, UTC, ISO 8601.
-        revision: Git revision of the package, with ``-dirty`` when it was changed; empty outside a checkout.
+        training_steps: Sampler steps that training the agent took, once for all sources.
     """
 
-    agent: Annotated[str, Field(min_length=1)]
     kind: Literal["grid", "search", "random", "trained"]
-    agent_hash: str
-    env_id: str
-    fingerprint: str
-    seed: int
     num_steps: Annotated[int, Field(ge=1)]
-    error: Annotated[float, Field(ge=0.0)]
-    optimum: Annotated[float, Field(ge=0.0)] | None
-    reference: Annotated[float, Field(ge=0.0)]
+    error: Positive
+    optimum: Positive | None
+    reference: Positive
     parts: dict[str, float]
-    evaluations: Annotated[int, Field(ge=0)]
-    training_steps: Annotated[int, Field(ge=0)]
-    seconds: Annotated[float, Field(ge=0.0)]
-    versions: dict[str, str]
-    hardware: str
-    created: str
-    revision: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str, str, int]:
-        """Agent, environment and seed."""
-        return self.agent, self.agent_hash, self.env_id, self.fingerprint, self.seed
+    evaluations: Count
+    training_steps: Count

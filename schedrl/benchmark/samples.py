@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl import data
+from schedrl.benchmark.results import Quality
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
 from schedrl.diffusion.prediction import network_denoiser
@@ -19,7 +20,7 @@ from schedrl.diffusion.samplers import ddim, ddpm
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import extractor
 from schedrl.metrics.metric_specs import BoundSpec, SampleSpec
-from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
+from schedrl.metrics.sample_quality import ReferenceFeatures, sample_quality
 from schedrl.schedules import grid
 
 __all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "resolved"]
@@ -30,7 +31,7 @@ BATCH = 100
 _OWN_FEATURES = {"digits": "digits-cnn", "fashion-mnist": "fashion-cnn"}
 
 _SUBSETS, _SUBSET_SIZE = 20, 250
-"""Of the kernel distance."""
+"""Number and size of the subsets of the kernel distance."""
 
 
 def own_features(spec: AnyData) -> str:
@@ -47,8 +48,8 @@ def resolved(spec: SampleSpec, images: AnyData) -> SampleSpec:
     """A specification whose features are named, and checked before any work.
 
     Raises:
-        SchedrlError: The feature network is unknown, has no weights or does not fit the images, or the samples are too
-            few for it.
+        SchedrlError: The feature network is unknown, has no weights or does not fit the images, or there are too few
+            samples for it.
     """
     named = spec.model_copy(update={"features": spec.features or own_features(images)})
     assert named.features is not None
@@ -67,39 +68,44 @@ def population_quality(
     spec: SampleSpec,
     seeds: Sequence[int],
     rows: Sequence[int],
-) -> Mapping[int, SampleQuality | None]:
+) -> dict[int, Quality]:
     """Sample networks, and compare with the training images.
 
     Args:
         population: The networks.
-        images: What they were trained on.
+        images: Image set that they were trained on.
         limits: Ends of the noise levels that samplers step through.
-        spec: How many samples, drawn how and seen by which features.
-        seeds: Of each run; its starting noise follows from its own.
+        spec: Number of samples, sampler and features; from :func:`resolved`.
+        seeds: Seed of each run; its starting noise follows from it.
         rows: The runs that count.
 
     Returns:
-        By run; None where a sample is not finite.
+        By run; without numbers where a sample is not finite.
     """
-    assert spec.features is not None  # resolved
+    assert spec.features is not None
     reference = _reference(images, spec.features)
     drawn = draw_samples(population, limits, spec.count, spec.steps, seeds, spec.sampler)
-    found: dict[int, SampleQuality | None] = {}
+    found = dict.fromkeys(rows, Quality.of(spec))
     with _one_thread():
         for row in rows:
-            usable = bool(np.isfinite(drawn[row]).all())
+            if not np.isfinite(drawn[row]).all():
+                continue
             rng = np.random.default_rng([seeds[row], 2])
-            found[row] = (
-                sample_quality(
-                    drawn[row],
-                    reference,
-                    reference.extractor,
-                    rng,
-                    subsets=_SUBSETS,
-                    subset_size=_SUBSET_SIZE,
-                )
-                if usable
-                else None
+            made = sample_quality(
+                drawn[row],
+                reference,
+                reference.extractor,
+                rng,
+                subsets=_SUBSETS,
+                subset_size=_SUBSET_SIZE,
+            )
+            found[row] = Quality.of(
+                spec,
+                reference_samples=made.reference_samples,
+                frechet=made.frechet.value,
+                kid=made.kid.value,
+                precision=made.precision_recall.precision,
+                recall=made.precision_recall.recall,
             )
     return found
 

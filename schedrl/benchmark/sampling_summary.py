@@ -1,4 +1,4 @@
-"""From solved problems to rows: one per agent, with its regret, its interval and what it took."""
+"""The table of sampling environments: a row per agent, with its regret and what finding its grids took."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.summary import BOOTSTRAP_SEED, Summary, SummaryRow, check_comparable
 from schedrl.environments.sampling.rewards import ERROR_RANGE
-from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval, geometric_mean
 
 __all__ = ["SamplingRow", "SamplingSummary", "positive", "summarise_sampling"]
 
-_SEED = 5
-"""Of the bootstrap: the same results give the same table."""
-
 
 @dataclass(frozen=True)
-class SamplingRow:
+class SamplingRow(SummaryRow):
     """An agent.
 
     Attributes:
-        name: Its label.
-        kind: Kind of agent.
-        num_sources: Sources it was measured on.
+        num_sources: Number of sources that it was measured on.
         error: Geometric mean of its error, with a bootstrap interval over sources.
         ratio: Geometric mean of its error over the yardstick's on the same source, likewise.
         worst: The greatest of those ratios.
@@ -38,8 +33,6 @@ class SamplingRow:
         parts: Mean of what the error is made of.
     """
 
-    name: str
-    kind: str
     num_sources: int
     error: Interval
     ratio: Interval
@@ -51,51 +44,39 @@ class SamplingRow:
     seconds: float
     parts: dict[str, float]
 
-    @property
-    def learned(self) -> bool:
-        """Whether it was trained."""
-        return self.kind == "trained"
-
 
 @dataclass(frozen=True)
-class SamplingSummary:
-    """The table.
+class SamplingSummary(Summary):
+    """The table of a sampling environment.
 
     Attributes:
-        env_id: The environment.
+        rows: By mean ratio, the best first.
         yardstick: What ratios are to: ``optimum`` where it is known, else ``reference``.
-        num_sources: Held-out sources.
+        num_sources: Number of held-out sources.
         num_steps: Least and greatest N.
         learned: Name of the learned agent that the others are compared with, if there is one.
-        rows: By mean ratio, the best first.
     """
 
-    env_id: str
+    rows: tuple[SamplingRow, ...]
     yardstick: str
     num_sources: int
     num_steps: tuple[int, int]
     learned: str | None
-    rows: tuple[SamplingRow, ...]
 
 
 def summarise_sampling(results: Sequence[SamplingResult]) -> SamplingSummary:
-    """Build the table of a comparison.
+    """Build the table.
 
     Raises:
         SchedrlError: There are no results, or they are of different environments.
     """
-    if not results:
-        raise SchedrlError("no results to make a table of")
-    if len({result.fingerprint for result in results}) > 1:
-        raise SchedrlError("results of different fingerprint cannot be compared in one table")
+    check_comparable(results, "fingerprint")
     groups: dict[str, dict[int, SamplingResult]] = {}
     for result in results:
         groups.setdefault(result.agent, {})[result.seed] = result
     known = all(result.optimum is not None for result in results)
-    learned = next(
-        (name for name, group in groups.items() if next(iter(group.values())).kind == "trained"), None
-    )
-    rng = np.random.default_rng(_SEED)
+    learned = next((result.agent for result in results if result.role == "learned"), None)
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
     rows = [
         _row(name, group, None if name == learned or learned is None else groups[learned], known, rng)
         for name, group in groups.items()

@@ -1,4 +1,4 @@
-"""Searches that a comparison names: done once, before anything is measured, and kept beside the results."""
+"""Searches that a benchmark names: done once, before anything is measured, and kept beside the results."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from schedrl.benchmark.executors import Executor
+from schedrl.benchmark.executors import Executor, InProcess
+from schedrl.benchmark.families import checked
 from schedrl.benchmark.store import Line
-from schedrl.benchmark.training_tasks import Entry
+from schedrl.benchmark.tasks import Part, Step
 from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import SEQUENCE, SequenceAgent, SequenceSearchAgent
 from schedrl.policies.sequence_search import PROGRESS, SearchProgress, check_search, ppo_budget, search
 
-__all__ = ["SEARCHES", "SearchTask", "check_searches", "search_side_by_side", "search_tasks", "searched"]
+__all__ = ["SEARCHES", "SearchTask", "do_searches", "search_tasks"]
 
 SEARCHES = "searches"
 """Folder of the searches, in that of the results."""
 
 _LOOK_EVERY = 2.0
-"""Seconds between two looks at how far other processes have searched."""
+"""Seconds between two looks at how far searches are."""
 
 
 @dataclass(frozen=True)
 class SearchTask:
-    """A search that any process of this machine can do. What it finds is in its folder, and what it measures is not.
+    """A search that any process of this machine can do. It leaves what it finds in its folder, and no results.
 
     Attributes:
-        label: What the comparison calls it.
+        label: What the benchmark calls it.
         variant: The environment.
-        agent: What is searched for.
+        agent: The search.
         budget: Optimizer steps.
-        folder: Of its state.
+        folder: Folder of its state.
         device: Torch device of the networks.
     """
 
@@ -56,148 +58,104 @@ class SearchTask:
         """Whether something has been found."""
         return (self.folder / SEQUENCE).exists()
 
-    def find(self, listen: Callable[[SearchProgress], None] | None = None) -> SequenceAgent:
+    def find(self) -> SequenceAgent:
         """Search, or go on, or read what was found."""
-        return search(
-            self.variant,
-            self.agent.search,
-            self.budget,
-            self.agent.seed,
-            self.folder,
-            listen,
-            device=self.device,
-        )
+        agent = self.agent
+        return search(self.variant, agent.search, self.budget, agent.seed, self.folder, device=self.device)
 
     def run(self) -> list[Line]:
-        """Search; there are no results to be kept beside what is found."""
+        """Search."""
         self.find()
         return []
 
+    def progress(self) -> SearchProgress | None:
+        """How far it is, as its folder says."""
+        try:
+            last = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1])
+        except (OSError, IndexError):
+            return None
+        return SearchProgress(last["optimizer_steps"], self.budget, last["best"])
 
-def check_searches(variant: TrainingVariant, entries: Sequence[Entry]) -> dict[str, int]:
-    """Check the searches among the agents before any work.
+
+def search_tasks(parts: Sequence[Part], folder: Path = Path()) -> list[dict[str, SearchTask]]:
+    """Check the searches among the agents before any work, and lay them out.
 
     Args:
-        variant: The environment.
-        entries: The agents, of any kind.
+        parts: The benchmark.
+        folder: Folder of its results.
 
     Returns:
-        Optimizer steps that each search may spend, by its label.
+        The searches of each part, by label.
 
     Raises:
-        SchedrlError: One of them cannot be done there, or there is no training whose cost it could have.
+        SchedrlError: A search cannot be done there, or no training is there whose cost it could have.
     """
-    budgets = {}
-    for entry in entries:
-        if isinstance(entry.agent, SequenceSearchAgent):
-            budget = entry.agent.budget
-            budgets[entry.label] = ppo_budget(variant) if budget == "ppo" else budget
-            try:
-                check_search(variant, entry.agent.search, budgets[entry.label])
-            except SchedrlError as error:
-                raise SchedrlError(f"agent '{entry.label}': {error}") from None
-    return budgets
-
-
-def search_tasks(
-    variant: TrainingVariant, entries: Sequence[Entry], folder: Path, *, device: str = "cpu"
-) -> dict[str, SearchTask]:
-    """The searches among the agents, by label.
-
-    Args:
-        variant: The environment.
-        entries: The agents, of any kind.
-        folder: Of the results.
-        device: Torch device of the networks.
-
-    Raises:
-        SchedrlError: As :func:`check_searches`.
-    """
-    budgets = check_searches(variant, entries)
-    # One folder may hold comparisons in several versions of an environment.
-    return {
-        entry.label: SearchTask(
-            entry.label,
-            variant,
-            entry.agent,
-            budgets[entry.label],
-            folder / SEARCHES / f"{entry.agent.name}-{variant.fingerprint()}",
-            device,
-        )
-        for entry in entries
-        if isinstance(entry.agent, SequenceSearchAgent)
-    }
-
-
-def searched(
-    variant: TrainingVariant,
-    entries: Sequence[Entry],
-    folder: Path,
-    listen: Callable[[SearchTask, SearchProgress], None] | None = None,
-    *,
-    device: str = "cpu",
-) -> list[Entry]:
-    """Put what is found in place of the searches among the agents.
-
-    Args:
-        variant: The environment.
-        entries: The agents, of any kind.
-        folder: Of the results. A search that is there already is not done again, one that was cut short goes on.
-        listen: Told of a search's progress after each of its rounds.
-        device: Torch device of the networks.
-
-    Raises:
-        SchedrlError: As :func:`check_searches`; nothing was done then.
-    """
-    tasks = search_tasks(variant, entries, folder, device=device)
-    tell = listen or (lambda task, progress: None)
     made = []
-    for entry in entries:
-        if (task := tasks.get(entry.label)) is None:
-            made.append(entry)
-            continue
-
-        def hear(progress: SearchProgress, task: SearchTask = task) -> None:
-            tell(task, progress)
-
-        made.append(replace(entry, agent=task.find(hear)))
+    for part in parts:
+        own: dict[str, SearchTask] = {}
+        for label, agent in part.agents.items():
+            if not isinstance(agent, SequenceSearchAgent) or not agent.acts_in(part.variant):
+                continue
+            variant = of_family(part.variant, TrainingVariant)
+            budget = ppo_budget(variant) if agent.budget == "ppo" else agent.budget
+            try:
+                check_search(variant, agent.search, budget)
+            except SchedrlError as error:
+                raise SchedrlError(f"agent '{label}': {error}") from None
+            # One folder may hold benchmarks in several versions of an environment.
+            place = folder / part.folder if len(parts) > 1 else folder
+            place = place / SEARCHES / f"{agent.name}-{variant.fingerprint()}"
+            own[label] = SearchTask(label, variant, agent, budget, place, part.device)
+        made.append(own)
     return made
 
 
-def search_side_by_side(
-    tasks: Sequence[SearchTask],
-    engine: Executor,
-    listen: Callable[[SearchTask, SearchProgress], None] | None = None,
-) -> None:
-    """Do searches in several processes; :func:`searched` then finds them done.
+def do_searches(
+    parts: Sequence[Part],
+    tasks: Sequence[dict[str, SearchTask]],
+    *,
+    executor: Executor | None = None,
+    listen: Callable[[Step], None] | None = None,
+) -> list[Part]:
+    """Search, and put what is found in place of the searches among the agents.
 
     Args:
-        tasks: The searches, whose budgets have been checked.
-        engine: Whose processes see the same files.
-        listen: Told now and then how far each is.
+        parts: The benchmark.
+        tasks: Its searches, from :func:`search_tasks`. One that is done already is not done again, one that was cut
+            short goes on.
+        executor: Runs the searches, in processes that see the same files; this process when absent.
+        listen: Called now and then; what is done is counted in optimizer steps.
 
     Raises:
-        SchedrlError: A search cannot be done, or its folder holds another one.
+        SchedrlError: A search cannot be done, its folder holds another one, or what it found cannot be measured.
     """
-    todo = list({task.folder: task for task in tasks if not task.done}.values())
-    with _watching(todo, listen or (lambda task, progress: None)):
-        for _ in engine.run(todo, lambda task: None):
+    chosen: Executor = executor or InProcess()
+    every = {task.folder: task for own in tasks for task in own.values()}
+    with _watching(every, listen or (lambda step: None)):
+        for _ in chosen.run([task for task in every.values() if not task.done], lambda task: None):
             pass
+    found = [{label: task.find() for label, task in own.items()} for own in tasks]
+    return [
+        checked(replace(part, agents={**part.agents, **own})) if own else part
+        for part, own in zip(parts, found, strict=True)
+    ]
 
 
 @contextmanager
-def _watching(
-    tasks: Sequence[SearchTask], tell: Callable[[SearchTask, SearchProgress], None]
-) -> Iterator[None]:
-    """Tell what the searches' files say while others write them, and once at the end."""
-    ended, known = threading.Event(), dict[Path, SearchProgress]()
+def _watching(tasks: dict[Path, SearchTask], tell: Callable[[Step], None]) -> Iterator[None]:
+    """Tell what the searches' files say while they are written, and once at the end."""
+    total, ended = sum(task.budget for task in tasks.values()), threading.Event()
+    spent = {folder: task.budget if task.done else 0 for folder, task in tasks.items()}
+    watched = {folder: task for folder, task in tasks.items() if not task.done}
+    known: dict[Path, SearchProgress] = {}
 
     def look() -> None:
-        for task in tasks:
-            progress = _progress(task)
-            if progress is not None and progress != known.get(task.folder):
-                known[task.folder] = progress
-                tell(task, progress)
+        for folder, task in watched.items():
+            now = task.progress()
+            if now is not None and now != known.get(folder):
+                known[folder], spent[folder] = now, now.optimizer_steps
+                gain = f"best so far {now.best:+.4f} on the reference"
+                tell(Step(sum(spent.values()), total, f"{task.doing}, {gain}"))
 
     def keep_looking() -> None:
         while not ended.wait(_LOOK_EVERY):
@@ -211,11 +169,3 @@ def _watching(
         ended.set()
         watcher.join()
         look()
-
-
-def _progress(task: SearchTask) -> SearchProgress | None:
-    try:
-        last = json.loads((task.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1])
-    except (OSError, IndexError):
-        return None
-    return SearchProgress(last["optimizer_steps"], task.budget, last["best"])

@@ -11,37 +11,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import SchedrlError, Spec, parse
+from schedrl.files import parse_object
 
-__all__ = ["FORMAT", "RESULTS", "Line", "ResultStore", "read_results"]
+__all__ = ["RESULTS", "Line", "ResultStore", "read_results"]
 
 RESULTS = "results.jsonl"
 
-FORMAT: Literal[1] = 1
-"""Version of what a line holds; lines without it are of the first."""
+_FORMAT: Literal[1] = 1
 
 
 class Line(Spec, ABC):
     """Something measured, as one line of a result file.
 
     Attributes:
-        format: Version of what a line holds.
+        format: Version of what a line holds; a line without it is of version 1.
     """
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = _FORMAT
 
     @property
     @abstractmethod
     def key(self) -> Hashable:
-        """What makes two lines the same measurement: what has this key is not measured again."""
+        """Tells measurements apart: a measurement whose key a file has is not done again."""
 
     def line(self) -> str:
         """The line, without its end. NaN is an error, not a value."""
-        # Plain Python first: pydantic's own JSON would turn NaN into null and nobody would know.
+        # Plain Python first: pydantic's own JSON would silently turn NaN into null.
         return json.dumps(self.model_dump(), allow_nan=False, ensure_ascii=False)
 
 
@@ -51,13 +51,13 @@ LineT = TypeVar("LineT", bound=Line)
 class ResultStore(Generic[LineT]):
     """A file of results, open for more, by several processes at once.
 
-    Whoever writes holds a lock on the file, and a line is one write at its end. A last line without its end is
-    therefore what a kill cut short, never what another process is about to finish: it is dropped here, and
-    :attr:`note` says so. Where the system or the file system has no locks, one process at a time may write.
+    A writer holds a lock on the file, and a line is one write at its end. A last line without its end is therefore
+    what a kill cut short, never what another process is about to finish: it is dropped, and :attr:`note` says so.
+    Where the system or the file system has no locks, one process at a time may write.
 
     Args:
         path: The file; created with the first result.
-        model: What its lines are.
+        model: The model of its lines.
 
     Raises:
         SchedrlError: It is not a file of such results, or cannot be written.
@@ -65,38 +65,34 @@ class ResultStore(Generic[LineT]):
 
     def __init__(self, path: Path, model: type[LineT]) -> None:
         self.path, self.model = path, model
-        self.results: list[LineT] = []
         self.note: str | None = None
-        self._keys: set[Hashable] = set()
+        self._found: dict[Hashable, LineT] = {}
         self._end = self._lines = 0
         if path.is_dir():
             raise SchedrlError(f"result file {path}: cannot be read: is a folder")
         self.refresh()
 
+    @property
+    def results(self) -> list[LineT]:
+        """All results of the file, in its order."""
+        return list(self._found.values())
+
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._keys
+        return key in self._found
 
     def refresh(self) -> None:
-        """Take in what other processes have added.
-
-        Raises:
-            SchedrlError: Something else than results was added, or the file cannot be written.
-        """
+        """Read what other processes have added."""
         with self._locked() as file:
             self._catch_up(file)
 
     def append(self, results: Iterable[LineT]) -> None:
-        """Add results that the file does not hold yet, all of them flushed to the disk or none.
-
-        Raises:
-            SchedrlError: The file cannot be written.
-        """
+        """Add results that the file does not hold yet, all of them flushed to the disk or none."""
         wanted = list(results)
         with self._locked() as file:
             self._catch_up(file)
             added: dict[Hashable, LineT] = {}
             for result in wanted:
-                if result.key not in self._keys:
+                if result.key not in self._found:
                     added.setdefault(result.key, result)
             content = "".join(f"{result.line()}\n" for result in added.values()).encode()
             if not content:
@@ -106,12 +102,11 @@ class ResultStore(Generic[LineT]):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file)
             except OSError:
-                os.ftruncate(file, self._end)  # nobody else writes meanwhile
+                os.ftruncate(file, self._end)  # the lock keeps others from writing meanwhile
                 raise
-            self._end += len(content)
-            self._lines += len(added)
-        self.results += added.values()
-        self._keys |= added.keys()
+        self._end += len(content)
+        self._lines += len(added)
+        self._found |= added
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -131,7 +126,7 @@ class ResultStore(Generic[LineT]):
             ) from None
 
     def _catch_up(self, file: int) -> None:
-        """Read on from where this store has read to, and drop a last line that was cut short."""
+        """Read on from the end of the last reading, and drop a last line that was cut short."""
         size = os.fstat(file).st_size
         if size < self._end:
             raise SchedrlError(
@@ -141,17 +136,11 @@ class ResultStore(Generic[LineT]):
         parts = []
         while part := os.read(file, size - self._end + 1):
             parts.append(part)
-        fresh, kept = _parse_lines(self.path, b"".join(parts), self.model, self._lines)
-        if self._end + kept < size:
-            os.ftruncate(file, self._end + kept)
-            self.note = f"{self.path}: the last line was cut short and is dropped; its run is done again"
+        kept, self._lines = _parse_lines(self.path, b"".join(parts), self.model, self._found, self._lines)
         self._end += kept
-        self._lines += len(fresh)
-        # Two processes may have measured the same before there were locks: the first counts.
-        for result in filter(None, fresh):
-            if result.key not in self._keys:
-                self._keys.add(result.key)
-                self.results.append(result)
+        if self._end < size:
+            os.ftruncate(file, self._end)
+            self.note = f"{self.path}: the last line was cut short and is dropped; its run is done again"
 
 
 def read_results(path: Path, model: type[LineT]) -> list[LineT]:
@@ -166,12 +155,13 @@ def read_results(path: Path, model: type[LineT]) -> list[LineT]:
         content = path.read_bytes()
     except OSError as error:
         raise SchedrlError(f"result file {path}: cannot be read: {error.strerror or error}") from None
-    found, _ = _parse_lines(path, content, model)
-    return list({result.key: result for result in reversed(found) if result is not None}.values())[::-1]
+    found: dict[Hashable, LineT] = {}
+    _parse_lines(path, content, model, found)
+    return list(found.values())
 
 
 def _lock(file: int) -> None:
-    """Wait until no other process writes. Without locks there is nothing to wait for."""
+    """Wait until no other process writes, where there are locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -184,33 +174,25 @@ def _lock(file: int) -> None:
 
 
 def _parse_lines(
-    path: Path, content: bytes, model: type[LineT], before: int = 0
-) -> tuple[list[LineT | None], int]:
-    """A result per whole line, None for an empty one, and the number of bytes that hold whole lines."""
+    path: Path, content: bytes, model: type[LineT], found: dict[Hashable, LineT], number: int = 0
+) -> tuple[int, int]:
+    """Add the results of whole lines, of which ``number`` came before, to ``found``; of two alike the first counts.
+
+    Returns:
+        The number of bytes that hold whole lines, and of lines up to their end.
+    """
     kept = content.rfind(b"\n") + 1
-    lines = content[:kept].split(b"\n")[:-1]
-    return [
-        _parse(path, number, line, model) if line.strip() else None
-        for number, line in enumerate(lines, start=before + 1)
-    ], kept
-
-
-def _parse(path: Path, number: int, line: bytes, model: type[LineT]) -> LineT:
-    try:
-        content = json.loads(line)
-        version = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
-        if version != FORMAT:
+    for line in content[:kept].split(b"\n")[:-1]:
+        number += 1
+        if not line.strip():
+            continue
+        what = f"result file {path}: line {number}"
+        fields = parse_object(line, f"{what} is not a result")
+        if (version := fields.get("format", _FORMAT)) != _FORMAT:
             raise SchedrlError(
-                f"result file {path}: line {number} is of format {version}, and this version of schedrl reads "
-                f"format {FORMAT} only; give another file"
+                f"{what} is of format {version}, and this version of schedrl reads format {_FORMAT} only; give "
+                "another file"
             )
-        return model.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        reason = f"field '{field}': {problem['msg']}"
-    except SchedrlError:
-        raise
-    except ValueError:
-        reason = "not JSON"
-    raise SchedrlError(f"result file {path}: line {number} is not a result: {reason}")
+        result = parse(model, fields, f"{what} is not a result")
+        found.setdefault(result.key, result)
+    return kept, number

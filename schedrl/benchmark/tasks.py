@@ -1,28 +1,32 @@
-"""Comparisons at work: whatever is missing in a result file is measured, by whichever executor."""
+"""What a benchmark has to measure: tasks, which any process can run, and the parts of a benchmark that they make up."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from schedrl.benchmark.executors import Executor, InProcess, Runnable
-from schedrl.benchmark.store import Line, ResultStore
+from schedrl.benchmark.results import Result
+from schedrl.benchmark.store import ResultStore
+from schedrl.environments.definition import Variant
 from schedrl.errors import SchedrlError
+from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.policies.agents import Agent, Form
 
-__all__ = ["FIRST_SEED", "NUM_SEEDS", "Step", "Work", "held_out_seeds", "run_work"]
+__all__ = ["FIRST_SEED", "Part", "Step", "Task", "held_out_seeds", "labelled", "run_tasks"]
 
 FIRST_SEED = 1_000_000
 """First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
-generator, so no episode of a training begins like a held-out one. That a trained agent keeps to this is checked."""
+generator, so no episode of a training begins like a held-out one. Every agent's own seeds are checked against it."""
 
-NUM_SEEDS = 20
-"""Held-out seeds of a comparison."""
+ResultT = TypeVar("ResultT", bound=Result)
 
 
-def held_out_seeds(count: int = NUM_SEEDS, first: int = FIRST_SEED) -> list[int]:
-    """Seeds of a comparison.
+def held_out_seeds(count: int = 20, first: int = FIRST_SEED) -> list[int]:
+    """Seeds of a benchmark.
 
     Examples:
         >>> held_out_seeds(3)
@@ -33,17 +37,122 @@ def held_out_seeds(count: int = NUM_SEEDS, first: int = FIRST_SEED) -> list[int]
     return list(range(first, first + count))
 
 
-LineT = TypeVar("LineT", bound=Line)
+def labelled(agents: Sequence[tuple[str, Agent]]) -> dict[str, Agent]:
+    """Agents by their labels, of which no two may be the same."""
+    made: dict[str, Agent] = {}
+    for label, agent in agents:
+        if label in made:
+            raise SchedrlError(f"two agents are called '{label}'; name one of them: other-name=FOLDER")
+        made[label] = agent
+    return made
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One agent in one environment on some seeds: a row of the table, or some of its runs. It can be pickled.
+
+    Attributes:
+        label: What the table calls the agent.
+        agent: The agent.
+        variant: The benchmark's environment.
+        seeds: Held-out seeds, a run each.
+        agent_hash: Hash of the agent, as results have it.
+        cost: Steps that finding or training the agent took.
+        form: How the agent is measured, in training environments.
+    """
+
+    label: str
+    agent: Agent
+    variant: Variant
+    seeds: tuple[int, ...]
+    agent_hash: str
+    cost: int
+    form: Form | None = None
+
+    block: ClassVar[int] = 1
+    """Seeds with the same quotient by this number are one block, which no process cuts."""
+
+    most: ClassVar[int]
+    """Blocks that are measured side by side, at most."""
+
+    @property
+    def doing(self) -> str:
+        """What it measures, for people."""
+        return self.label
+
+    @property
+    def row(self) -> tuple[Hashable, ...]:
+        """:attr:`Result.row` of its results."""
+        return self.label, self.agent_hash
+
+    def keys(self) -> dict[int, Hashable]:
+        """By seed, the key of the result there will be."""
+        fingerprint = self.variant.fingerprint()
+        return {seed: (*self.row, self.variant.id, fingerprint, seed) for seed in self.seeds}
+
+    def on(self, seeds: Sequence[int]) -> Self:
+        """The same task on other seeds."""
+        return replace(self, seeds=tuple(seeds))
+
+    @abstractmethod
+    def run(self) -> Sequence[Result]:
+        """Measure: a result per seed, in their order."""
+
+    def identity(self) -> dict[str, Any]:
+        """Fields that all of its results share."""
+        return {
+            "agent": self.label,
+            "kind": self.agent.kind,
+            "agent_hash": self.agent_hash,
+            "env_id": self.variant.id,
+            "fingerprint": self.variant.fingerprint(),
+        }
+
+
+@dataclass(frozen=True)
+class Part:
+    """A benchmark in one of its environments.
+
+    Attributes:
+        variant: The environment.
+        agents: The agents by label, searches that have to be done first included.
+        seeds: Held-out seeds.
+        forms: Forms asked for; an agent without an exact form acts in any case.
+        samples: What to draw from every trained network and measure; None draws nothing.
+        device: Torch device of the networks.
+        reference: Label of the agent that the others are compared with.
+        overrides: Changes that made the variant out of the registered one.
+        folder: Name of its own folder, where a benchmark has several environments.
+        tasks: The rows of the table, without searches that have not been done.
+        notes: What was left out, and why, for people.
+    """
+
+    variant: Variant
+    agents: Mapping[str, Agent]
+    seeds: tuple[int, ...]
+    forms: tuple[Form, ...] = ("exact", "action")
+    samples: SampleSpec | None = None
+    device: str = "cpu"
+    reference: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+    tasks: tuple[Task, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def select(self, results: Sequence[ResultT]) -> list[ResultT]:
+        """The results of its tasks."""
+        keys = {key for task in self.tasks for key in task.keys().values()}
+        return [result for result in results if result.key in keys]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a comparison stands.
+    """Where a benchmark stands.
 
     Attributes:
         done: Runs measured or found in the store.
-        total: Runs in the plan.
-        doing: The row at work.
+        total: Runs in all.
+        doing: The row being measured.
     """
 
     done: int
@@ -51,73 +160,48 @@ class Step:
     doing: str
 
 
-@dataclass(frozen=True)
-class Work:
-    """A row of a comparison as something to be done.
-
-    Attributes:
-        keys: What tells each seed's line from others.
-        task: Makes a task of some seeds.
-        together: Pieces that are measured side by side, at most.
-        piece: Seeds whose quotient by it agrees are one piece, which no task cuts.
-    """
-
-    keys: Mapping[int, Hashable]
-    task: Callable[[Sequence[int]], Runnable]
-    together: int
-    piece: int = 1
-
-    def pieces(self, seeds: Sequence[int]) -> list[list[int]]:
-        """Seeds in pieces."""
-        cut: dict[int, list[int]] = {}
-        for seed in seeds:
-            cut.setdefault(seed // self.piece, []).append(seed)
-        return list(cut.values())
-
-
-def run_work(
-    rows: Sequence[Work],
-    store: ResultStore[LineT],
+def run_tasks(
+    tasks: Sequence[Task],
+    store: ResultStore[ResultT],
     *,
     executor: Executor | None = None,
     listen: Callable[[Step], None] | None = None,
-) -> list[LineT]:
-    """Measure what the store does not hold yet, and what no other process has measured meanwhile.
+) -> list[ResultT]:
+    """Measure what the store does not hold yet, and what no other process has measured in the meantime.
 
     Args:
-        rows: The work.
+        tasks: The rows.
         store: Where results go, as they come.
-        executor: Who measures; this process when absent.
-        listen: Told of every task that is begun, and of the end.
+        executor: Runs the tasks; this process when absent.
+        listen: Called when a task begins, and at the end.
 
     Returns:
-        The rows' results, measured now or earlier.
-
-    Raises:
-        SchedrlError: The store cannot be written, or something cannot be measured.
+        The results of all rows, measured now or earlier.
     """
     chosen: Executor = executor or InProcess()
     tell = listen or (lambda _: None)
-    total, done = sum(len(row.keys) for row in rows), 0
+    rows = [(task, task.keys()) for task in tasks]
+    total, done = sum(len(keys) for _, keys in rows), 0
 
-    def tasks() -> Iterator[Runnable]:
+    def missing() -> Iterator[Task]:
         nonlocal done
-        for row in rows:
+        for task, keys in rows:
             store.refresh()
-            missing = [seed for seed, key in row.keys.items() if key not in store]
-            done += len(row.keys) - len(missing)
-            pieces = row.pieces(missing)
-            size = chosen.size(len(pieces), row.together)
-            for begin in range(0, len(pieces), size):
-                yield row.task([seed for piece in pieces[begin : begin + size] for seed in piece])
+            blocks: dict[int, list[int]] = {}
+            for seed in (seed for seed, key in keys.items() if key not in store):
+                blocks.setdefault(seed // task.block, []).append(seed)
+            done += len(keys) - sum(map(len, blocks.values()))
+            cut, size = list(blocks.values()), chosen.size(len(blocks), task.most)
+            for begin in range(0, len(cut), size):
+                yield task.on([seed for block in cut[begin : begin + size] for seed in block])
 
     def begun(task: Runnable) -> None:
         tell(Step(done, total, task.doing))
 
-    with closing(chosen.run(tasks(), begun)) as ended:  # whatever happens here, workers end now
-        for lines in ended:
-            store.append(cast("Sequence[LineT]", lines))  # a plan's tasks make the lines of its family
-            done += len(lines)
+    with closing(chosen.run(missing(), begun)) as ended:  # whatever happens here, workers end now
+        for results in ended:
+            store.append(cast("Sequence[ResultT]", results))  # the store's model is that of the tasks' family
+            done += len(results)
     tell(Step(done, total, "done"))
-    wanted = {key for row in rows for key in row.keys.values()}
+    wanted = {key for _, keys in rows for key in keys.values()}
     return [result for result in store.results if result.key in wanted]

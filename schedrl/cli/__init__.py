@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import schedrl
-from schedrl.cli import comparison, experiment, fit, learn, lists, plan, schedule, search, show, training
+from schedrl.cli import (
+    benchmark,
+    demo,
+    evaluate,
+    experiment,
+    fit,
+    learn,
+    lists,
+    plan,
+    schedule,
+    search,
+    training,
+)
 from schedrl.cli.common import Group
 
 __all__ = ["app", "main"]
@@ -34,11 +46,11 @@ app.command(epilog=search.SEARCH_EXAMPLES)(search.search)
 app.command(epilog=fit.FIT_EXAMPLES)(fit.fit)
 schedule.app.command(epilog=learn.LEARN_EXAMPLES)(learn.learn)
 app.add_typer(schedule.app)
-app.command(epilog=show.EVALUATE_EXAMPLES)(show.evaluate)
-app.command(epilog=comparison.BENCHMARK_EXAMPLES)(comparison.benchmark)
-app.command(epilog=comparison.REPORT_EXAMPLES)(comparison.report)
+app.command(epilog=evaluate.EVALUATE_EXAMPLES)(evaluate.evaluate)
+app.command(epilog=benchmark.BENCHMARK_EXAMPLES)(benchmark.benchmark)
+app.command(epilog=benchmark.REPORT_EXAMPLES)(benchmark.report)
 app.command(epilog=experiment.EXPERIMENT_EXAMPLES)(experiment.experiment)
-app.command(epilog=comparison.DEMO_EXAMPLES)(comparison.demo)
+app.command(epilog=demo.DEMO_EXAMPLES)(demo.demo)
 
 
 def _version(wanted: bool) -> None:

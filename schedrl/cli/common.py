@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from schedrl.environments.sampling.variant import SamplingVariant
-    from schedrl.environments.training.variant import TrainingVariant
 
 __all__ = [
     "BarOption",
@@ -35,7 +32,6 @@ __all__ = [
     "console",
     "note",
     "parse_settings",
-    "ready_variant",
     "ticker",
     "writable_file",
 ]
@@ -111,32 +107,6 @@ def _value(text: str, whole: str, option: str) -> Any:
     if re.fullmatch(r"[\w./~:+-]+", text):
         return text
     raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {whole!r})")
-
-
-def ready_variant(
-    env: str, overrides: dict[str, Any], *, download: bool = False
-) -> TrainingVariant | SamplingVariant:
-    """The variant that is asked for, its data at hand.
-
-    Args:
-        env: An id, or a ``.toml`` file, which is registered.
-        overrides: Fields to change.
-        download: Download data that is missing.
-
-    Raises:
-        SchedrlError: Unknown id or field, bad value, missing data.
-    """
-    import schedrl
-    from schedrl import data
-    from schedrl.environments.registration import variant_of
-
-    variant = variant_of(schedrl.register(env) if env.endswith(".toml") else env, overrides)
-    for images in variant.image_sets:
-        if (problem := data.missing(images)) is not None:
-            if not download:
-                raise MissingDataError(problem)
-            data.load(images, download=True)
-    return variant
 
 
 def checked_device(device: str) -> str:

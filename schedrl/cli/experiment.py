@@ -18,9 +18,9 @@ from schedrl.cli.common import (
     console,
     note,
     parse_settings,
-    ready_variant,
     ticker,
 )
+from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError, unknown_name
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ def learn(
         with ticker(job.training.spec.total_timesteps, "learning", every=2, force_bar=progress) as tick:
             learned = train_job(job, progress_listener(tick))
         note(f"3/3 comparing on {request.seeds} seeds and images held out")
-        total = request.seeds * len(comparison_of(job, learned).measurements)
+        total = request.seeds * len(comparison_of(job, learned).tasks)
         with ticker(total, "measuring", every=1, force_bar=progress) as tick:
             results = measure_job(job, learned, lambda step: tick(step.done, step.doing))
     except KeyboardInterrupt:

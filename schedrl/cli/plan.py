@@ -12,8 +12,8 @@ from schedrl.cli.common import (
     SetOption,
     checked_device,
     parse_settings,
-    ready_variant,
 )
+from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
 
 __all__ = ["PLAN_EXAMPLES", "plan"]

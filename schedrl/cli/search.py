@@ -16,9 +16,9 @@ from schedrl.cli.common import (
     checked_device,
     note,
     parse_settings,
-    ready_variant,
     ticker,
 )
+from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
 
 __all__ = ["SEARCH_EXAMPLES", "search"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NAMESPACE",
     "definitions",
+    "ready_variant",
     "register",
     "register_catalogue",
     "sampling_variant",
@@ -82,6 +83,31 @@ def sampling_variant(env_id: str, overrides: Mapping[str, Any] | None = None) ->
     from schedrl.environments.variants import of_family
 
     return of_family(variant_of(env_id, overrides), SamplingVariant)
+
+
+def ready_variant(
+    env: str, overrides: Mapping[str, Any] | None = None, *, download: bool = False
+) -> TrainingVariant | SamplingVariant:
+    """:func:`variant_of` an environment whose image sets are there.
+
+    Args:
+        env: An id, or a ``.toml`` file, which is registered.
+        overrides: Fields to change.
+        download: Download image sets that are missing.
+
+    Raises:
+        SchedrlError: As there, or image sets are missing.
+    """
+    from schedrl import data
+    from schedrl.errors import MissingDataError
+
+    variant = variant_of(register(env) if env.endswith(".toml") else env, overrides)
+    for images in variant.image_sets:
+        if (problem := data.missing(images)) is not None:
+            if not download:
+                raise MissingDataError(problem)
+            data.load(images, download=True)
+    return variant
 
 
 def register_catalogue() -> None:

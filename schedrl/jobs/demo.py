@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schedrl.benchmark.families import checked
+from schedrl.benchmark.tasks import Part, held_out_seeds
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import TrainedAgent
+from schedrl.policies.agents import Agent, Form, TrainedAgent, default_agents
 from schedrl.policies.progress import TrainingProgress
 from schedrl.policies.training import (
     REQUEST,
@@ -21,7 +23,7 @@ from schedrl.policies.training import (
     train,
 )
 
-__all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "TrainingPlan", "train_for"]
+__all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "TrainingPlan", "comparison", "train_for"]
 
 ENVIRONMENT = "schedrl/DigitsKnots-v0"
 """Where the demo learns."""
@@ -107,3 +109,29 @@ def train_for(plan: TrainingPlan, listen: Callable[[TrainingProgress], None]) ->
     except _TimeIsUpError:
         pass  # the session has saved the agent on its way out
     return TrainedAgent(name="ppo", path=str(plan.folder))
+
+
+def comparison(
+    variant: TrainingVariant,
+    overrides: Mapping[str, Any],
+    num_seeds: int,
+    forms: tuple[Form, ...],
+    learned: Agent | None = None,
+) -> Part:
+    """The benchmark of the demo: every agent of the catalogue, and the learned one when it is there.
+
+    Args:
+        variant: The environment, changed as ``overrides`` say.
+        overrides: Changes to the registered variant.
+        num_seeds: Number of held-out seeds.
+        forms: Forms in which hand-made schedules are measured.
+        learned: What the demo has learned.
+
+    Raises:
+        SchedrlError: Something in it cannot be measured.
+    """
+    agents: dict[str, Agent] = {} if learned is None else {"ppo": learned}
+    for agent in default_agents(variant):
+        agents["ppo (shipped)" if agent.role == "learned" else agent.name] = agent
+    seeds, reference = tuple(held_out_seeds(num_seeds)), "ppo" if learned is not None else None
+    return checked(Part(variant, agents, seeds, forms, reference=reference, overrides=overrides))

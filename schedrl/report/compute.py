@@ -15,12 +15,12 @@ from schedrl import schedules
 from schedrl.benchmark.manifest import TrainingManifest
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.searches import SEARCHES
-from schedrl.benchmark.training_summary import Role, TrainingSummary, named_groups
+from schedrl.benchmark.training_summary import TrainingSummary, named_groups
 from schedrl.environments.definition import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import read_description
-from schedrl.policies.agents import SEQUENCE, SequenceAgent, parse_agent
+from schedrl.policies.agents import SEQUENCE, Role, SequenceAgent, parse_agent
 from schedrl.policies.progress import read_progress
 from schedrl.stats.intervals import Interval, paired_difference
 
@@ -133,16 +133,17 @@ def _curve(
     name: str, run: TrainingResult, folder: Path, manifest: TrainingManifest, zero: float
 ) -> GainCurve | str:
     """The progress of a row, one of whose runs is given; or why there is none."""
-    row = next(row for row in manifest.rows if (row.agent, row.agent_hash) == (run.agent, run.agent_hash))
-    if row.folder is None:
+    row = next(row for row in manifest.rows if (row.label, row.agent_hash) == (run.agent, run.agent_hash))
+    training = manifest.folders(folder).get(row.label)
+    if training is None:
         agent = _search(folder, manifest, row.agent_hash)
         if agent is None or not agent.history:
             return f"The record of the search {name} was not found."
         steps = [point.optimizer_steps for point in agent.history]
         return GainCurve(name, "searched", np.array(steps, float), np.array([p.best for p in agent.history]))
-    if not (progress := read_progress(folder / row.folder)):
+    if not (progress := read_progress(training)):
         return f"The learning curve of {name} was not found."
-    trained = read_description(folder / row.folder).variant
+    trained = read_description(training).variant
     if _decides_returns(trained) != _decides_returns(manifest.variant):
         return f"{name} was trained in another environment, `{trained.id}`; its returns there cannot be compared."
     per_step = manifest.variant.optimizer_steps / manifest.variant.episode_steps

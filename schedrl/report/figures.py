@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow
-from schedrl.benchmark.training_summary import Role, TrainingRow, TrainingSummary
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary
 from schedrl.environments.training.rendering import tile
+from schedrl.policies.agents import Role
 from schedrl.policies.progress import TrainingProgress
 from schedrl.report.compute import ComputeGains
 from schedrl.report.document import Image

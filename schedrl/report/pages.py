@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from schedrl.benchmark.manifest import Several, family_of, read_json_model
+from schedrl.benchmark.manifest import Several, family_of, read_manifest
+from schedrl.benchmark.tasks import Task
 from schedrl.files import ensure_folder
 from schedrl.report import sampling_report, training_report
 from schedrl.report.document import Block, Heading, Image, Table, write_document
@@ -15,7 +16,7 @@ from schedrl.report.document import Block, Heading, Image, Table, write_document
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "print_summary", "write_report"]
+__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "picture", "print_summary", "write_report"]
 
 
 WIDTH = 100
@@ -45,9 +46,17 @@ class FamilyReport(Protocol):
     def together_blocks(self, folders: Sequence[Path]) -> list[Block]:
         """What several environments of a benchmark say together; each has its folder."""
 
+    def picture(self, task: Any) -> bytes:
+        """A PNG of the first run of a task."""
+
 
 FAMILIES: dict[str, FamilyReport] = {"training": training_report, "sampling": sampling_report}
 """The families of environments by name."""
+
+
+def picture(task: Task) -> bytes:
+    """A PNG of the first run of a task."""
+    return FAMILIES[task.variant.family].picture(task)
 
 
 def print_summary(family: str, summary: Any, console: Console) -> None:
@@ -98,7 +107,7 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     if family_of(folder) != "several":
         env_id, blocks = _environment(folder, tell)
         return write_document(folder, blocks, env_id)
-    parts = read_json_model(folder, Several).parts
+    parts = read_manifest(folder, Several).parts
     title = folder.resolve().name
     ensure_folder(folder / "figures", "report folder")
     blocks = [Heading(f"{title}: {len(parts)} environments", 1)]

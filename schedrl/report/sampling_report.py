@@ -9,6 +9,7 @@ import numpy as np
 
 from schedrl.benchmark.manifest import SamplingManifest, load_sampling
 from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_family import SamplingTask
 from schedrl.benchmark.sampling_summary import SamplingRow, SamplingSummary, summarise_sampling
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import log_error
@@ -18,12 +19,12 @@ from schedrl.files import ensure_folder
 from schedrl.policies.agents import Agent
 from schedrl.report import sampling_figures as figures
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
-from schedrl.report.figures import image
+from schedrl.report.figures import image, png
 from schedrl.report.sections import learning_blocks, method_blocks, seed_span
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval
 
-__all__ = ["conclusions", "explanation", "report_blocks", "table", "together_blocks"]
+__all__ = ["conclusions", "explanation", "picture", "report_blocks", "table", "together_blocks"]
 
 _WORDS = Sentences("sampling.txt.j2")
 
@@ -108,6 +109,16 @@ def _percent(ratio: Interval) -> str:
     return f"{100.0 * (ratio.value - 1.0):.2f} % [{low:.2f}, {high:.2f}]"
 
 
+def picture(task: SamplingTask) -> bytes:
+    """A PNG of the agent's grid for the task's first source, beside the reference."""
+    problems = SamplingProblems.drawn(task.variant, task.seeds[:1])
+    grids = {
+        "reference": problems.reference()[0],
+        task.label: task.agent.solve(problems, task.seeds[:1]).sigmas[0],
+    }
+    return png(figures.grids_figure(grids, task.label))
+
+
 def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
     """The environment's id, and the report.
 
@@ -135,7 +146,7 @@ def _pictures(
     folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult], summary: SamplingSummary
 ) -> list[Block]:
     variant, learned = manifest.variant, summary.learned
-    located = {row.label: _located(row.agent, folder) for row in manifest.rows}
+    located = {row.label: _located(row.agent, folder) for row in manifest.rows if row.agent is not None}
     agents = {name: located[name] for name in _drawn(summary)}
     first = SamplingProblems.drawn(variant, manifest.seeds[:1])
     grids = {name: agent.solve(first).sigmas[0, : int(first.total[0]) + 1] for name, agent in agents.items()}
@@ -151,7 +162,7 @@ def _pictures(
         blocks += _against_steps(variant, manifest.seeds[:_FEW], agents, learned)
     if variant.source.dimensions is not None:
         blocks += _against_dimension(variant, variant.source.dimensions, agents, learned)
-    return [*blocks, *learning_blocks(_folders(folder, manifest))]
+    return [*blocks, *learning_blocks(manifest.folders(folder))]
 
 
 def _drawn(summary: SamplingSummary) -> list[str]:
@@ -212,19 +223,13 @@ def _located(agent: Agent, folder: Path) -> Agent:
     return agent.relocated(str(folder / agent.files))
 
 
-def _folders(folder: Path, manifest: SamplingManifest) -> dict[str, Path]:
-    """Folders of the trained agents, by label."""
-    return {row.label: folder / row.agent.files for row in manifest.rows if row.agent.files is not None}
-
-
 def _method(folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult]) -> list[Block]:
     source = manifest.variant.source
     facts = [
         f"Sampler `{manifest.variant.sampler}`. {source.accuracy}",
         _WORDS.held_out(seed_span(manifest.seeds), source.num_uniforms == 0),
     ]
-    agents = {row.label: str(row.agent.files or row.agent.name) for row in manifest.rows}
-    return method_blocks(manifest, results, facts, agents, _folders(folder, manifest))
+    return method_blocks(folder, manifest, results, facts)
 
 
 def together_blocks(folders: Sequence[Path]) -> list[Block]:

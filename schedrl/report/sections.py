@@ -6,9 +6,10 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from schedrl.benchmark.manifest import SamplingManifest, TrainingManifest
-from schedrl.benchmark.results import SamplingResult, TrainingResult
+from schedrl.benchmark.manifest import Manifest
+from schedrl.benchmark.results import Result
 from schedrl.errors import AgentFileError
 from schedrl.policies.agent_files import read_description
 from schedrl.policies.agents import slug
@@ -33,21 +34,19 @@ def learning_blocks(folders: Mapping[str, Path]) -> list[Block]:
 
 
 def method_blocks(
-    manifest: TrainingManifest | SamplingManifest,
-    results: Sequence[TrainingResult] | Sequence[SamplingResult],
+    folder: Path,
+    manifest: Manifest[Any],
+    results: Sequence[Result],
     facts: Sequence[str],
-    agents: Mapping[str, str],
-    folders: Mapping[str, Path],
     options: Sequence[str] = (),
 ) -> list[Block]:
     """How a benchmark was measured, and the commands that measure it again.
 
     Args:
+        folder: Folder of the benchmark.
         manifest: The benchmark.
         results: Its runs.
         facts: What else to say about the measurement.
-        agents: For each agent's label, what the command line calls it: a name of the catalogue, or a path.
-        folders: Folders of the trained agents, by label.
         options: Further options of ``schedrl benchmark``.
     """
     revisions = [f"`{result.revision}`" for result in results if result.revision]
@@ -65,10 +64,14 @@ def method_blocks(
     env_id = manifest.variant.id
     words = ["schedrl", "benchmark", "--env", env_id, "--seeds", str(len(manifest.seeds))]
     words += ["--first-seed", str(manifest.seeds[0]), "--agents"]
-    words += [",".join(_word(label, name, env_id) for label, name in agents.items()), *options]
+    words += [",".join(_word(label, name, env_id) for label, name in manifest.names().items()), *options]
     for key, value in manifest.overrides.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    commands = [*_trainings(folders), shlex.join([*words, "-f", "FOLDER"]), "schedrl report FOLDER"]
+    commands = [
+        *_trainings(manifest.folders(folder)),
+        shlex.join([*words, "-f", "FOLDER"]),
+        "schedrl report FOLDER",
+    ]
     return [
         Heading("How it was measured"),
         Bullets(items),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.image import imsave
 
 from schedrl import schedules
+from schedrl.benchmark import evaluation
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow, aggregate_environments
 from schedrl.benchmark.manifest import TrainingManifest, load_training
 from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.training_family import TrainingTask
 from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups, summarise_training
 from schedrl.files import ensure_folder
 from schedrl.report import figures
@@ -30,6 +34,7 @@ __all__ = [
     "conclusions",
     "explanation",
     "findings",
+    "picture",
     "report_blocks",
     "table",
     "together_blocks",
@@ -115,6 +120,15 @@ def findings(summary: TrainingSummary) -> list[str]:
     if short := [f"{row.name} {row.num_seeds}" for row in summary.rows if row.num_seeds < most]:
         lines.append(f"Not every row has every seed: {', '.join(short)} of {most}.")
     return [*lines, *summary.notes]
+
+
+def picture(task: TrainingTask) -> bytes:
+    """A PNG of the task's first run at its end."""
+    seed, content = task.seeds[0], io.BytesIO()
+    measured = task.measured
+    drawn = evaluation.picture(task.agent.policy(measured, seed), measured, seed, device=task.device)
+    imsave(content, drawn, format="png")
+    return content.getvalue()
 
 
 def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
@@ -270,7 +284,7 @@ def _program(results: Sequence[TrainingResult], row: TrainingRow) -> list[Schedu
 def _learning(
     folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> list[Block]:
-    blocks = learning_blocks(_folders(folder, manifest))
+    blocks = learning_blocks(manifest.folders(folder))
     if not blocks and any(row.learned for row in summary.rows):
         text = "There is no learning curve, because the folder of the training was not found."
         blocks = [Heading("Learning"), Paragraph(text)]
@@ -280,11 +294,6 @@ def _learning(
     figure = figures.compute_figure(gains)
     picture = image("compute", figure, _WORDS.compute(gains), _WORDS.compute_alt(gains))
     return [Heading("Learning and searching against compute"), picture, *blocks]
-
-
-def _folders(folder: Path, manifest: TrainingManifest) -> dict[str, Path]:
-    """Folders of the trained agents, by label."""
-    return {row.agent: folder / row.folder for row in manifest.rows if row.folder is not None}
 
 
 def _method(folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult]) -> list[Block]:
@@ -297,16 +306,15 @@ def _method(folder: Path, manifest: TrainingManifest, results: Sequence[Training
         _WORDS.held_out(seed_span(sorted({result.seed for result in results}))),
         f"{len(results)} runs, {minutes:.1f} minutes of training in all, from {first} to {last}.",
     ]
-    agents = {row.agent: row.folder or row.agent for row in manifest.rows}
     # Hand-made schedules have two forms unless one was asked for.
-    exact = {row.agent for row in manifest.rows if row.form == "exact"}
-    both = any(row.form == "action" and row.agent in exact for row in manifest.rows)
+    exact = {row.label for row in manifest.rows if row.form == "exact"}
+    both = any(row.form == "action" and row.label in exact for row in manifest.rows)
     options = [] if both else ["--form", "exact" if exact else "action"]
     if manifest.reference is not None:
         options += ["--reference", manifest.reference]
     if manifest.samples is not None:
         options += ["--samples", str(manifest.samples.count)]
-    return method_blocks(manifest, results, facts, agents, _folders(folder, manifest), options)
+    return method_blocks(folder, manifest, results, facts, options)
 
 
 def together_blocks(folders: Sequence[Path]) -> list[Block]:

@@ -90,8 +90,8 @@ def test_what_is_missing_is_said(runs: Runs) -> None:
     hand_made, searched = answers_of(
         "ppo", runs("ppo", 2.9, "trained", 10), {"random": runs("random", 3.0, "random")}
     )
-    assert "no hand-made row is in this comparison" in hand_made.text()
-    assert "no search is in this comparison" in searched.text()
+    assert "no hand-made row is in this benchmark" in hand_made.text()
+    assert "no search is in this benchmark" in searched.text()
     (line,) = answers(summarise_training(runs("cosine", 3.0)))
     assert "no learned agent is in this benchmark" in line
 

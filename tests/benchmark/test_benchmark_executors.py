@@ -1,4 +1,4 @@
-"""Engines: the same lines from each, and nothing lost when a worker dies."""
+"""Executors: the same lines from each, and nothing lost when a worker dies."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import Any
 import pytest
 
 from schedrl.benchmark.executors import Executor, InProcess, LocalProcesses, Runnable
+from schedrl.benchmark.families import checked
 from schedrl.benchmark.results import SamplingResult, TrainingResult
-from schedrl.benchmark.sampling_tasks import make_sampling_plan, run_sampling_plan
 from schedrl.benchmark.store import Line, ResultStore, read_results
-from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
+from schedrl.benchmark.tasks import Part, held_out_seeds, run_tasks
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies import find
-from tests.benchmark.jobs import Job, run_jobs
+from tests.benchmark.jobs import job, run_jobs
 
 ROOT = Path(__file__).parents[2]
 MakeResult = Callable[..., TrainingResult]
@@ -35,44 +34,41 @@ def numbers(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda line: (line["agent"], line.get("form", ""), line["seed"]))
 
 
-def test_a_run_does_not_depend_on_its_engine(tiny: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_depend_on_its_executor(tiny: dict[str, Any], trained: Path, tmp_path: Path) -> None:
     variant = training_variant("schedrl/DigitsKnots-v0", {**tiny, "episode.phases": 2})
-    entries = [
-        Entry(Path(name).name, find(name, variant.id)) for name in (str(trained), "random", "ava-prose")
-    ]
-    engines: list[Executor] = [InProcess(), LocalProcesses(2)]
+    agents = {Path(name).name: find(name, variant.id) for name in (str(trained), "random", "ava-prose")}
+    executors: list[Executor] = [InProcess(), LocalProcesses(2)]
     samples, found = SampleSpec(count=70, steps=2), []
-    for place, engine in enumerate(engines):
-        plan = make_plan(variant, entries, held_out_seeds(3), ("exact",), samples)
-        found.append(
-            run_plan(plan, ResultStore(tmp_path / f"{place}.jsonl", TrainingResult), executor=engine)
-        )
+    for place, executor in enumerate(executors):
+        part = checked(Part(variant, agents, tuple(held_out_seeds(3)), ("exact",), samples))
+        store = ResultStore(tmp_path / f"{place}.jsonl", TrainingResult)
+        found.append(run_tasks(part.tasks, store, executor=executor))
     alone = ResultStore(tmp_path / "alone.jsonl", TrainingResult)
     for seed in held_out_seeds(3)[::-1]:
-        run_plan(make_plan(variant, entries, [seed], ("exact",), samples), alone)
+        run_tasks(checked(Part(variant, agents, (seed,), ("exact",), samples)).tasks, alone)
     assert len(found[0]) == 9
     assert numbers(found[0]) == numbers(found[1]) == numbers(alone.results)
 
 
-def test_a_sampling_problem_does_not_depend_on_its_engine(
+def test_a_sampling_problem_does_not_depend_on_its_executor(
     source: str, make_sampling: Callable[..., Any], trained_sampling: Callable[[str], Path], tmp_path: Path
 ) -> None:
     variant = make_sampling(source)
     names = [str(trained_sampling(source)), "random", "grid-reference", "search-cma-es"]
-    entries = [Entry(Path(name).name, find(name, variant.id)) for name in names]
+    agents = {Path(name).name: find(name, variant.id) for name in names}
     seeds = held_out_seeds(18)
     whole = ResultStore(tmp_path / "whole.jsonl", SamplingResult)
-    run_sampling_plan(make_sampling_plan(variant, entries, seeds), whole)
+    run_tasks(checked(Part(variant, agents, tuple(seeds))).tasks, whole)
     parts = ResultStore(tmp_path / "parts.jsonl", SamplingResult)
     for part in ([seeds[17], seeds[3]], seeds[5:6], seeds[::-1]):
-        run_sampling_plan(make_sampling_plan(variant, entries, part), parts)
+        run_tasks(checked(Part(variant, agents, tuple(part))).tasks, parts)
     assert len(whole.results) == 72
     assert numbers(whole.results) == numbers(parts.results)
 
 
 def test_a_dead_workers_task_is_run_again_and_no_other(tmp_path: Path, make_result: MakeResult) -> None:
     jobs = [
-        Job("die once" if seed in (1, 4) else "well", make_result("cosine", seed, 3.0), tmp_path)
+        job("die once" if seed in (1, 4) else "well", make_result("cosine", seed, 3.0), tmp_path)
         for seed in range(6)
     ]
     results = run_jobs(LocalProcesses(2), jobs, tmp_path / "results.jsonl")
@@ -85,8 +81,8 @@ def test_a_dead_workers_task_is_run_again_and_no_other(tmp_path: Path, make_resu
 
 def test_a_task_that_always_kills_its_worker_is_given_up(tmp_path: Path, make_result: MakeResult) -> None:
     jobs = [
-        Job("well", make_result("cosine", 0, 3.0), tmp_path),
-        Job("die", make_result("cosine", 1, 3.0), tmp_path),
+        job("well", make_result("cosine", 0, 3.0), tmp_path),
+        job("die", make_result("cosine", 1, 3.0), tmp_path),
     ]
     with pytest.raises(SchedrlError, match="die: the process that measured it died 3 times"):
         run_jobs(LocalProcesses(1), jobs, tmp_path / "results.jsonl")
@@ -97,7 +93,7 @@ def test_what_workers_say_is_passed_on(tmp_path: Path, make_result: MakeResult) 
     for doing, kind, message in (("refuse", SchedrlError, "no such thing"), ("fail", RuntimeError, "a bug")):
         with pytest.raises(kind, match=message):
             run_jobs(
-                LocalProcesses(1), [Job(doing, make_result("cosine", 1, 3.0), tmp_path)], tmp_path / "r.jsonl"
+                LocalProcesses(1), [job(doing, make_result("cosine", 1, 3.0), tmp_path)], tmp_path / "r.jsonl"
             )
 
 
@@ -114,13 +110,13 @@ def test_a_share_for_every_process() -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from tests.benchmark.jobs import Job, run_jobs
+from tests.benchmark.jobs import job, run_jobs
 from schedrl.benchmark.executors import LocalProcesses
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import read_results
 if __name__ == "__main__":
     lines = read_results(Path("sample.jsonl"), TrainingResult)
-    jobs = [Job("sleep" if line.seed else "well", line, Path(".")) for line in lines]
+    jobs = [job("sleep" if line.seed else "well", line, Path(".")) for line in lines]
     run_jobs(LocalProcesses(int(sys.argv[1])), jobs, Path("results.jsonl"))
 """
 
@@ -169,5 +165,5 @@ def gone(pid: int) -> bool:
 
 
 def test_a_task_is_plain_data(make_result: MakeResult, tmp_path: Path) -> None:
-    task: Runnable = Job("well", make_result("cosine", 0, 3.0), tmp_path)
+    task: Runnable = job("well", make_result("cosine", 0, 3.0), tmp_path)
     assert list(task.run()) == [make_result("cosine", 0, 3.0)]

@@ -7,22 +7,24 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from schedrl.benchmark.executors import InProcess
 from schedrl.benchmark.executors_ray import Ray
+from schedrl.benchmark.families import checked
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
-from schedrl.benchmark.tasks import Work, held_out_seeds, run_work
-from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
+from schedrl.benchmark.tasks import Part, held_out_seeds, run_tasks
+from schedrl.benchmark.training_family import TrainingTask
 from schedrl.environments.registration import training_variant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
+from tests.benchmark.jobs import job, run_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,22 +60,19 @@ def cluster() -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Killed:
+class Killed(TrainingTask):
     """A task whose worker is killed in the middle, once."""
 
-    inner: Any
-    folder: Path
-    fatal: int
+    folder: Path = Path()
+    fatal: int = 0
 
-    @property
-    def doing(self) -> str:
-        return str(self.inner.doing)
+    most: ClassVar[int] = 1
 
-    def run(self) -> Any:
-        (seed,) = self.inner.seeds
+    def run(self) -> list[TrainingResult]:
+        (seed,) = self.seeds
         with (self.folder / "log").open("a") as log:
             log.write(f"{seed}\n")
-        lines = self.inner.run()
+        lines = super().run()
         mark = self.folder / "killed"
         if seed == self.fatal and not mark.exists():
             mark.touch()
@@ -84,18 +83,13 @@ class Killed:
 
 @pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files to the garbage collector
 def test_a_killed_worker_costs_its_own_run_only(cluster: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
-    from schedrl.benchmark.training_tasks import work_of
-
     variant = training_variant("schedrl/DigitsKnots-v0", tiny)
-    entries = [Entry(name, find(name, variant.id)) for name in ("cosine", "random")]
-    plan = make_plan(variant, entries, held_out_seeds(3), ("exact",))
-    here = run_plan(plan, ResultStore(tmp_path / "here.jsonl", TrainingResult), executor=InProcess())
-    rows = [
-        Work(work.keys, lambda seeds, work=work: Killed(work.task(seeds), tmp_path, 1_000_001), 1)  # type: ignore[misc]
-        for work in work_of(plan)
-    ]
+    agents = {name: find(name, variant.id) for name in ("cosine", "random")}
+    tasks = checked(Part(variant, agents, tuple(held_out_seeds(3)), ("exact",))).tasks
+    here = run_tasks(tasks, ResultStore(tmp_path / "here.jsonl", TrainingResult), executor=InProcess())
+    killed = [Killed(**vars(task), folder=tmp_path, fatal=1_000_001) for task in tasks]
     path = tmp_path / "there.jsonl"
-    there = run_work(rows, ResultStore(path, TrainingResult), executor=Ray(cluster.address))
+    there = run_tasks(killed, ResultStore(path, TrainingResult), executor=Ray(cluster.address))
     times = {"seconds", "created", "versions", "hardware"}
 
     def numbers(results: list[TrainingResult]) -> list[dict[str, Any]]:
@@ -109,17 +103,12 @@ def test_a_killed_worker_costs_its_own_run_only(cluster: Any, tiny: dict[str, An
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_cannot_be_measured_is_one_line(cluster: Any, tmp_path: Path) -> None:
-    rows = [Work({1: "key"}, lambda _: Refuses(), 1)]
+def test_what_cannot_be_measured_is_one_line(
+    cluster: Any, make_result: Callable[..., TrainingResult], tmp_path: Path
+) -> None:
     with pytest.raises(SchedrlError, match=r"^no such thing$"):
-        run_work(rows, ResultStore(tmp_path / "r.jsonl", TrainingResult), executor=Ray(cluster.address))
-
-
-@dataclass(frozen=True)
-class Refuses:
-    """A task that cannot be done."""
-
-    doing: str = "nothing"
-
-    def run(self) -> list[TrainingResult]:
-        raise SchedrlError("no such thing")
+        run_jobs(
+            Ray(cluster.address),
+            [job("refuse", make_result("cosine", 1, 3.0), tmp_path)],
+            tmp_path / "r.jsonl",
+        )

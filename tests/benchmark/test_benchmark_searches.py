@@ -1,80 +1,90 @@
-"""Searches named in a comparison: checked before any work, and done once."""
+"""Searches named in a benchmark: checked before any work, and done once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from schedrl.benchmark.executors import LocalProcesses
-from schedrl.benchmark.searches import check_searches, search_side_by_side, search_tasks, searched
-from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.benchmark.training_tasks import Entry, make_plan
+from schedrl.benchmark.executors import Executor, LocalProcesses
+from schedrl.benchmark.families import checked
+from schedrl.benchmark.searches import do_searches, search_tasks
+from schedrl.benchmark.tasks import Part, Step, held_out_seeds
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import catalogue, find
-from schedrl.policies.agents import SequenceAgent, SequenceSearchAgent
+from schedrl.policies.agents import Agent, SequenceAgent, SequenceSearchAgent
 from schedrl.policies.sequence_proposals import ALGORITHMS
 from schedrl.policies.sequence_search import ppo_budget
 
 
-def small(name: str, budget: int = 30) -> Entry:
-    agent = SequenceSearchAgent.model_validate({"name": name, "budget": budget, "search": {"name": name}})
-    return Entry(name, agent)
+def small(name: str, budget: int = 30) -> SequenceSearchAgent:
+    return SequenceSearchAgent.model_validate({"name": name, "budget": budget, "search": {"name": name}})
+
+
+def part_of(variant: TrainingVariant, agents: Mapping[str, Agent]) -> Part:
+    return Part(variant, agents, tuple(held_out_seeds(1)), ("action",))
+
+
+def searched(
+    part: Part, folder: Path, heard: list[Step] | None = None, executor: Executor | None = None
+) -> Part:
+    listen = (heard if heard is not None else []).append
+    [made] = do_searches([part], search_tasks([part], folder), executor=executor, listen=listen)
+    return made
 
 
 def test_the_catalogue_offers_every_search_at_the_cost_of_ppo(variant: TrainingVariant) -> None:
     offered = [agent for agent in catalogue().values() if isinstance(agent, SequenceSearchAgent)]
     assert {agent.search.name for agent in offered} == set(ALGORITHMS)
-    budgets = check_searches(variant, [Entry(agent.name, agent) for agent in offered])
-    assert set(budgets.values()) == {ppo_budget(variant)}
+    [tasks] = search_tasks([part_of(variant, {agent.name: agent for agent in offered})])
+    assert len(tasks) == len(offered)
+    assert {task.budget for task in tasks.values()} == {ppo_budget(variant)}
 
 
 def test_a_search_is_done_once(
     variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [Entry("cosine", find("cosine", variant.id)), small("halving"), small("random")]
-    heard: list[str] = []
-    made = searched(variant, entries, tmp_path, lambda task, progress: heard.append(task.label))
-    assert [entry.label for entry in made] == ["cosine", "halving", "random"]
-    assert set(heard) == {"halving", "random"}
-    costs = [
-        row.search_steps for row in make_plan(variant, made, held_out_seeds(1), ("action",)).measurements
-    ]
+    agents = {"cosine": find("cosine", variant.id), "halving": small("halving"), "random": small("random")}
+    part = part_of(variant, agents)
+    heard: list[Step] = []
+    made = searched(part, tmp_path, heard)
+    assert list(made.agents) == ["cosine", "halving", "random"]
+    assert {step.doing.split()[0] for step in heard} == {"halving", "random"}
+    costs = [task.cost for task in made.tasks]
     assert costs[0] == 0
     assert all(0 < cost <= 30 for cost in costs[1:])
     monkeypatch.setattr(TrainingVectorEnv, "step", None)
-    assert searched(variant, entries, tmp_path) == made
-    assert all(isinstance(entry.agent, SequenceAgent) for entry in made[1:])
+    assert searched(part, tmp_path) == made
+    assert all(isinstance(agent, SequenceAgent) for agent in list(made.agents.values())[1:])
 
 
 def test_searches_side_by_side_find_what_they_find_alone(
     variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [small("halving"), small("random")]
-    alone = searched(variant, entries, tmp_path / "alone")
-    tasks = list(search_tasks(variant, entries, tmp_path / "together").values())
-    heard: dict[str, int] = {}
-    search_side_by_side(
-        tasks, LocalProcesses(2), lambda task, now: heard.update({task.label: now.optimizer_steps})
-    )
-    assert all(task.done for task in tasks)
-    monkeypatch.setattr(TrainingVectorEnv, "step", None)  # they are not done again
-    together = searched(variant, entries, tmp_path / "together")
+    part = part_of(variant, {"halving": small("halving"), "random": small("random")})
+    alone = searched(part, tmp_path / "alone")
+    heard: list[Step] = []
+    together = searched(part, tmp_path / "together", heard, LocalProcesses(2))
+    assert all(task.done for task in search_tasks([part], tmp_path / "together")[0].values())
     assert together == alone
-    costs = [entry.agent.search_steps for entry in together if isinstance(entry.agent, SequenceAgent)]
-    assert [heard["halving"], heard["random"]] == costs
-    search_side_by_side(tasks, LocalProcesses(2), lambda task, now: pytest.fail("was done"))
+    assert heard[-1].done == sum(task.cost for task in together.tasks)
+    monkeypatch.setattr(TrainingVectorEnv, "step", None)  # they are not done again
+    heard.clear()
+    assert searched(part, tmp_path / "together", heard, LocalProcesses(2)) == together
+    assert heard == []
 
 
 def test_what_cannot_be_searched_is_said_before_any_work(variant: TrainingVariant, tmp_path: Path) -> None:
+    part = part_of(variant, {"halving": small("halving"), "best-static": small("best-static", 2)})
     with pytest.raises(SchedrlError, match=r"agent 'best-static': .* must pay for"):
-        searched(variant, [small("halving"), small("best-static", 2)], tmp_path)
+        searched(part, tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(SchedrlError, match="has to be searched for"):
-        make_plan(variant, [small("halving")], held_out_seeds(1), ("action",))
+        checked(part_of(variant, {"halving": small("halving")}))
     unshipped = training_variant("schedrl/DigitsGain-v0")
     with pytest.raises(SchedrlError, match="no shipped policy"):
-        check_searches(unshipped, [Entry("x", find("search-static-tpe", unshipped.id))])
+        search_tasks([part_of(unshipped, {"x": find("search-static-tpe", unshipped.id)})])

@@ -73,7 +73,7 @@ def test_a_last_line_cut_short_is_dropped(tmp_path: Path, make_result: MakeResul
     [
         ("{}", "field 'agent'"),
         ("not json", "not JSON"),
-        ("[1]", "Input should be a valid dictionary"),
+        ("[1]", "must hold one JSON object"),
     ],
 )
 def test_a_damaged_line_is_an_error(tmp_path: Path, make_result: MakeResult, line: str, reason: str) -> None:
@@ -96,7 +96,7 @@ def test_nan_in_a_file_is_not_a_result(tmp_path: Path, make_result: MakeResult) 
     path = tmp_path / "results.jsonl"
     line = make_result("cosine", 0, 3.0).line()
     path.write_text(line.replace('"test_bound": 3.0', '"test_bound": NaN') + "\n")
-    with pytest.raises(SchedrlError, match="line 1 is not a result: field 'test_bound'"):
+    with pytest.raises(SchedrlError, match="line 1 is not a result: is not JSON: NaN is not a number"):
         read_results(path, TrainingResult)
 
 

@@ -46,11 +46,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         ("benchmark", *KNOTS, "--agents", "cosine,cosine=linear"),
         "two agents are called 'cosine'",
     ),
-    "no environment": (("benchmark",), "--env: is needed, or a protocol file"),
-    "protocol file": (("benchmark", "mine.toml"), "protocol file mine.toml: cannot be read"),
+    "no environment": (("benchmark",), "--env: is needed, or a benchmark file"),
+    "benchmark file": (("benchmark", "mine.toml"), "benchmark file mine.toml: cannot be read"),
     "file and options": (
         ("benchmark", "mine.toml", "--agents", "cosine"),
-        "--agents: is what mine.toml says",
+        "--agents: is set by mine.toml",
     ),
     "jobs and ray": (("benchmark", *KNOTS, "--jobs", "2", "--ray"), "--jobs: Ray decides"),
     "reference": (("benchmark", *KNOTS, "--agents", "cosine", "--reference", "ppo"), "--reference: 'ppo'"),
@@ -71,7 +71,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         ("evaluate", *KNOTS, "--agent", "cosine", "--render", "a.gif"),
         "--render: must be a .png file",
     ),
-    "report": (("report", "nowhere"), "nowhere: no comparison to report"),
+    "report": (("report", "nowhere"), "nowhere: no benchmark to report"),
     "demo": (("demo", "--set", "action.bin=3"), "did you mean 'action.bins'?"),
 }
 

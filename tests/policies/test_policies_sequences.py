@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from schedrl.benchmark.families import checked
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore
-from schedrl.benchmark.tasks import FIRST_SEED
-from schedrl.benchmark.training_tasks import Entry, make_plan, run_plan
+from schedrl.benchmark.tasks import FIRST_SEED, Part, run_tasks
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
@@ -255,11 +255,11 @@ def test_a_sequence_is_measured_like_any_agent(variant: TrainingVariant, tmp_pat
     agent = search(variant, search_spec("halving"), 20, 0, tmp_path / "found")
     loaded = find(str(tmp_path / "found"), variant.id)
     assert loaded == agent == find(str(tmp_path / "found" / "sequence.json"), variant.id)
-    plan = make_plan(variant, [Entry("mine", loaded)], [FIRST_SEED], ("exact", "action"))
-    (result,) = run_plan(plan, ResultStore(tmp_path / "results.jsonl", TrainingResult))
+    part = checked(Part(variant, {"mine": loaded}, (FIRST_SEED,)))
+    (result,) = run_tasks(part.tasks, ResultStore(tmp_path / "results.jsonl", TrainingResult))
     assert (result.kind, result.form, result.search_steps) == ("sequence", "action", agent.search_steps)
     with pytest.raises(SchedrlError, match="seed 7 is not held out"):
-        make_plan(variant, [Entry("mine", loaded)], [FIRST_SEED, 7], ("action",))
+        checked(Part(variant, {"mine": loaded}, (FIRST_SEED, 7), ("action",)))
 
 
 def test_a_sequence_that_does_not_fit_is_refused(variant: TrainingVariant) -> None:

@@ -16,8 +16,8 @@ import pytest
 from schedrl import schedules
 from schedrl.benchmark.manifest import (
     MANIFEST,
+    ManifestRow,
     TrainingManifest,
-    TrainingManifestRow,
     load_training,
     read_manifest,
 )
@@ -26,6 +26,7 @@ from schedrl.benchmark.store import RESULTS, ResultStore
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.files import dump_json
+from schedrl.policies.agents import TrainedAgent
 from schedrl.policies.progress import PROGRESS
 from schedrl.report.document import (
     Block,
@@ -67,8 +68,11 @@ def comparison(variant: TrainingVariant, make_result: MakeResult, trained: Path,
     ResultStore(folder / RESULTS, TrainingResult).append(results)
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results if r.agent != "stranger")
     rows = tuple(
-        TrainingManifestRow(
-            agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None
+        ManifestRow(
+            label=agent,
+            form=form,
+            agent_hash=digest,
+            agent=TrainedAgent(name="ppo", path="agent") if agent == "ppo" else None,
         )
         for agent, form, digest in keys
     )
@@ -110,7 +114,7 @@ def test_a_report_begins_with_the_answers(comparison: Path) -> None:
     assert lines[0].startswith("# ")
     assert lines[1].startswith("- **ppo is better than the best hand-made schedule, cosine**")
     assert "over 3 paired seeds" in lines[1]
-    assert "is not answered**: no search is in this comparison" in lines[2]
+    assert "is not answered**: no search is in this benchmark" in lines[2]
     page = path.read_text(encoding="utf-8")
     assert page.index("ppo is better than the best") < page.index("<h2>")
     assert path.stat().st_size < 5e6
@@ -211,18 +215,18 @@ def test_without_the_data_there_are_no_samples(
 
 def test_a_manifest_comes_back(comparison: Path) -> None:
     manifest, results = load_training(comparison)
-    assert read_manifest(comparison) == manifest
+    assert read_manifest(comparison, TrainingManifest) == manifest
     assert len(results) == 24
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (MANIFEST, None, "no comparison to report"),
+        (MANIFEST, None, "no benchmark to report"),
         (MANIFEST, "{", "is not JSON"),
-        (MANIFEST, '{"format": 2}', "field 'format'"),
+        (MANIFEST, '{"format": 3}', "field 'format'"),
         (RESULTS, None, "is not there"),
-        (RESULTS, "", "holds no run of the comparison"),
+        (RESULTS, "", "holds no run of the benchmark"),
         (RESULTS, "{}\n", "line 1 is not a result"),
     ],
 )

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schedrl.benchmark.manifest import TrainingManifest, TrainingManifestRow
+from schedrl.benchmark.manifest import ManifestRow, TrainingManifest
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import summarise_training
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.policies.agents import SEQUENCE, SequenceAgent
+from schedrl.policies.agents import SEQUENCE, SequenceAgent, TrainedAgent
 from schedrl.policies.progress import PROGRESS, read_progress
 from schedrl.report.compute import ComputeGains, compute_gains
 from schedrl.report.figures import compute_figure, png
@@ -66,8 +66,11 @@ def folder(tmp_path: Path, trained: Path, found: SequenceAgent) -> Path:
 def collect(folder: Path, variant: TrainingVariant, results: list[TrainingResult]) -> ComputeGains | None:
     keys = dict.fromkeys((r.agent, r.form, r.agent_hash) for r in results)
     rows = tuple(
-        TrainingManifestRow(
-            agent=agent, form=form, agent_hash=digest, folder="agent" if agent == "ppo" else None
+        ManifestRow(
+            label=agent,
+            form=form,
+            agent_hash=digest,
+            agent=TrainedAgent(name="ppo", path="agent") if agent == "ppo" else None,
         )
         for agent, form, digest in keys
     )

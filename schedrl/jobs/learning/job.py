@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from schedrl.benchmark.manifest import write_training_manifest
+from schedrl.benchmark.families import checked
+from schedrl.benchmark.manifest import write_manifests
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import RESULTS, ResultStore
-from schedrl.benchmark.tasks import Step, held_out_seeds
-from schedrl.benchmark.training_tasks import Entry, Plan, make_plan, run_plan
+from schedrl.benchmark.tasks import Part, Step, held_out_seeds, run_tasks
 from schedrl.data import AnyData
 from schedrl.data.own import Npz
 from schedrl.environments.registration import register
@@ -23,7 +23,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import dump_json, ensure_folder, write_text
 from schedrl.jobs.learning.proxy import Proxy, make_proxy
-from schedrl.policies.agents import TrainedAgent, catalogue
+from schedrl.policies.agents import Agent, TrainedAgent, catalogue
 from schedrl.policies.training import (
     REQUEST,
     Listener,
@@ -46,7 +46,7 @@ __all__ = [
     "train_job",
 ]
 
-JOB, AGENT = "learn.json", "agent"
+JOB, AGENT, LEARNED = "learn.json", "agent", "learned"
 
 BASELINES = ("cosine", "linear", "uniform", "tangent-0.1", "tangent-0.2", "tangent-0.3")
 """Hand-made laws that the learned one is compared with."""
@@ -180,32 +180,33 @@ def own_variant(proxy: Proxy, steps: int) -> TrainingVariant:
     )
 
 
-def train_job(job: LearningJob, listen: Listener | None = None) -> Entry:
+def train_job(job: LearningJob, listen: Listener | None = None) -> TrainedAgent:
     """Learn, or go on with a learning that was interrupted."""
     folder = job.folder / AGENT
     if (folder / REQUEST).is_file():
         resume(folder, listen=listen)
     else:
         train(job.training, folder, listen)
-    return Entry("learned", TrainedAgent(name="ppo", path=str(folder)))
+    return TrainedAgent(name="ppo", path=str(folder))
 
 
-def comparison_of(job: LearningJob, learned: Entry | None = None) -> Plan:
-    """The comparison on images and seeds that the learning did not see; without the agent, what can be checked."""
-    agents = catalogue()
-    entries = [Entry(name, agents[name]) for name in BASELINES]
-    chosen = entries if learned is None else [learned, *entries]
-    return make_plan(job.variant, chosen, held_out_seeds(job.request.seeds), ("exact",))
+def comparison_of(job: LearningJob, learned: TrainedAgent | None = None) -> Part:
+    """The benchmark on images and seeds that the learning did not see; without the agent, what can be checked."""
+    own: dict[str, Agent] = {} if learned is None else {LEARNED: learned}
+    agents = {**own, **{name: catalogue()[name] for name in BASELINES}}
+    seeds = tuple(held_out_seeds(job.request.seeds))
+    return checked(
+        Part(job.variant, agents, seeds, ("exact",), reference=None if learned is None else LEARNED)
+    )
 
 
 def measure_job(
-    job: LearningJob, learned: Entry, listen: Callable[[Step], None] | None = None
+    job: LearningJob, learned: TrainedAgent, listen: Callable[[Step], None] | None = None
 ) -> list[TrainingResult]:
     """Compare, and leave the results where ``schedrl report`` finds them."""
-    plan = comparison_of(job, learned)
-    path = job.folder / RESULTS
-    write_training_manifest(job.folder, plan, path, reference="learned")
-    return run_plan(plan, ResultStore(path, TrainingResult), listen=listen)
+    part, path = comparison_of(job, learned), job.folder / RESULTS
+    write_manifests(job.folder, [part], path)
+    return run_tasks(part.tasks, ResultStore(path, TrainingResult), listen=listen)
 
 
 def learned_law(
@@ -218,7 +219,7 @@ def learned_law(
         results: Of its comparison.
         shift: Move the law from the proxy's size to the images' own, :attr:`Proxy.logsnr_shift`.
     """
-    law = from_dict(next(result.schedule[0] for result in results if result.agent == "learned"))
+    law = from_dict(next(result.schedule[0] for result in results if result.agent == LEARNED))
     assert isinstance(law, PiecewiseLogSNR)
     moved = np.array(law.logsnr_values) + (job.proxy.logsnr_shift if shift else 0.0)
     return PiecewiseLogSNR(u=law.u, logsnr=tuple(moved.tolist()))

@@ -1,4 +1,4 @@
-"""Sampling comparisons at the edges: infinite errors, what a sampler cannot start from, what is missing or renamed."""
+"""Sampling benchmarks at the edges: infinite errors, what a sampler cannot start from, what is missing or renamed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schedrl.benchmark.manifest import load_sampling, write_sampling_manifest
+from schedrl.benchmark.families import FAMILIES, checked
+from schedrl.benchmark.manifest import load_sampling, write_manifests
 from schedrl.benchmark.results import SamplingResult
+from schedrl.benchmark.sampling_family import SamplingTask
 from schedrl.benchmark.sampling_summary import summarise_sampling
-from schedrl.benchmark.sampling_tasks import default_entries, make_sampling_plan, measure, run_sampling_plan
 from schedrl.benchmark.store import RESULTS, ResultStore
-from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.benchmark.training_tasks import Entry
+from schedrl.benchmark.tasks import Part, held_out_seeds, run_tasks
 from schedrl.cli.common import parse_settings
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
-from schedrl.policies.agents import parse_agent
+from schedrl.policies.agents import Agent, parse_agent
 from schedrl.report.pages import write_report
 
 Make = Callable[..., SamplingVariant]
@@ -31,17 +31,23 @@ Make = Callable[..., SamplingVariant]
 SEEDS = held_out_seeds(5)
 
 
-def entries(variant: SamplingVariant, *words: str) -> list[Entry]:
+def named(variant: SamplingVariant, *words: str) -> dict[str, Agent]:
     """Agents by their names, or as ``label=name``."""
-    return [Entry(word.split("=")[0], find(word.split("=")[-1], variant.id)) for word in words]
+    return {word.split("=")[0]: find(word.split("=")[-1], variant.id) for word in words}
+
+
+def part_of(
+    variant: SamplingVariant, agents: dict[str, Agent], overrides: dict[str, Any] | None = None
+) -> Part:
+    return checked(Part(variant, agents, tuple(SEEDS), overrides=overrides or {}))
 
 
 def compare(
-    variant: SamplingVariant, made: list[Entry], folder: Path, overrides: dict[str, Any] | None = None
+    variant: SamplingVariant, agents: dict[str, Agent], folder: Path, overrides: dict[str, Any] | None = None
 ) -> list[SamplingResult]:
-    plan = make_sampling_plan(variant, made, SEEDS)
-    write_sampling_manifest(folder, plan, folder / RESULTS, overrides)
-    return run_sampling_plan(plan, ResultStore(folder / RESULTS, SamplingResult))
+    part = part_of(variant, agents, overrides)
+    write_manifests(folder, [part], folder / RESULTS)
+    return run_tasks(part.tasks, ResultStore(folder / RESULTS, SamplingResult))
 
 
 def command(folder: Path) -> list[str]:
@@ -54,7 +60,7 @@ def command(folder: Path) -> list[str]:
 def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path: Path) -> None:
     """One step from infinity to 0 leaves no variance at all: even the optimum is infinite."""
     variant = make_sampling("gaussian", steps={"minimum": 1, "maximum": 1})
-    made = entries(variant, "grid-reference", "grid-optimum", "search-dynamic", "grid-karras")
+    made = named(variant, "grid-reference", "grid-optimum", "search-dynamic", "grid-karras")
     results = compare(variant, made, tmp_path)
     of = {
         name: [result for result in results if result.agent == name]
@@ -76,17 +82,17 @@ def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path
 def test_what_heun_cannot_start_from_is_left_out(make_sampling: Make, tmp_path: Path) -> None:
     reference = {"name": "law", "grid": "karras"}
     variant = make_sampling("gaussian", **{"sampler": "heun", "action.reference": reference})
-    made, notes = default_entries(variant, SEEDS)
-    labels = {entry.label for entry in made}
+    made, notes = FAMILIES["sampling"].default_agents(variant, SEEDS)
+    labels = set(made)
     assert {"grid-optimum", "grid-karras", "grid-uniform", "search-cma-es"} <= labels
     assert not {"grid-tangent", "grid-best-tangent", "grid-cosine", "grid-geodesic"} & labels
-    assert notes == []
-    results = compare(variant, entries(variant, "grid-karras", "grid-optimum"), tmp_path)
+    assert notes == ()
+    results = compare(variant, named(variant, "grid-karras", "grid-optimum"), tmp_path)
     assert all(result.optimum is not None and result.optimum <= result.error for result in results)
     with pytest.raises(
         SchedrlError, match=r"^agent 'mine': field 'sigma': Heun's sampler needs a finite first level"
     ):
-        make_sampling_plan(variant, entries(variant, "mine=grid-tangent"), SEEDS)
+        part_of(variant, named(variant, "mine=grid-tangent"))
 
 
 def test_an_odd_number_of_steps_is_noticed_before_any_work(make_sampling: Make) -> None:
@@ -94,8 +100,8 @@ def test_an_odd_number_of_steps_is_noticed_before_any_work(make_sampling: Make) 
     totals = SamplingProblems.drawn(variant, SEEDS).total % 2
     assert 0 < totals.sum() < len(SEEDS)
     with pytest.raises(SchedrlError, match=r"^agent 'dilated-vp': plan 'dilation': .*must be even"):
-        make_sampling_plan(variant, entries(variant, "grid-reference", "dilated-vp"), SEEDS)
-    assert "dilated-vp" not in {entry.label for entry in default_entries(variant, SEEDS)[0]}
+        part_of(variant, named(variant, "grid-reference", "dilated-vp"))
+    assert "dilated-vp" not in set(FAMILIES["sampling"].default_agents(variant, SEEDS)[0])
 
 
 def test_without_cma_the_default_leaves_it_out_and_says_so(
@@ -103,13 +109,13 @@ def test_without_cma_the_default_leaves_it_out_and_says_so(
 ) -> None:
     variant = make_sampling("gaussian")
     monkeypatch.setitem(sys.modules, "cma", None)
-    made, notes = default_entries(variant, SEEDS)
-    assert "search-cma-es" not in {entry.label for entry in made}
-    assert "search-random" in {entry.label for entry in made}
+    made, notes = FAMILIES["sampling"].default_agents(variant, SEEDS)
+    assert "search-cma-es" not in made
+    assert "search-random" in made
     (note,) = notes
     assert note.startswith("left out search-cma-es: search 'cma-es': needs the package cma: pip install")
     with pytest.raises(SchedrlError, match=r"^agent 'search-cma-es': search 'cma-es': needs the package cma"):
-        make_sampling_plan(variant, entries(variant, "search-cma-es"), SEEDS)
+        part_of(variant, named(variant, "search-cma-es"))
 
 
 @pytest.mark.parametrize("name", ["search-random", "search-cma-es", "random"])
@@ -121,7 +127,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(
     if name != "random":
         search = {"name": name.removeprefix("search-"), "evaluations": 15}
         definition = {"name": name, "kind": "search", "search": search}
-    made = [Entry(name, parse_agent(definition, name))]
+    made = {name: parse_agent(definition, name)}
     whole, part = tmp_path / "whole", tmp_path / "part"
     whole.mkdir()
     part.mkdir()
@@ -131,11 +137,13 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(
 
     solved: list[int] = []
 
-    def counted(row: Any, variant: Any, seeds: Any) -> Any:
-        solved.extend(seeds)
-        return measure(row, variant, seeds)
+    run = SamplingTask.run
 
-    monkeypatch.setattr("schedrl.benchmark.sampling_tasks.measure", counted)
+    def counted(task: SamplingTask) -> list[SamplingResult]:
+        solved.extend(task.seeds)
+        return run(task)
+
+    monkeypatch.setattr(SamplingTask, "run", counted)
     resumed = compare(variant, made, part)
     assert solved == [SEEDS[1], SEEDS[2], SEEDS[4]]
     errors = {result.seed: result.error for result in resumed}
@@ -147,7 +155,7 @@ def test_a_report_of_searches_alone(make_sampling: Make, tmp_path: Path) -> None
     agent = parse_agent(
         {"name": "few", "kind": "search", "search": {"name": "random", "evaluations": 5}}, "few.toml"
     )
-    compare(variant, [Entry("few", agent), *entries(variant, "random")], tmp_path)
+    compare(variant, {"few": agent, **named(variant, "random")}, tmp_path)
     write_report(tmp_path)
     for name in ("profile", "grids", "dimension"):
         assert (tmp_path / "figures" / f"{name}.png").is_file()
@@ -158,7 +166,7 @@ def test_a_report_of_one_source_says_so_and_how_to_measure_it_again(
 ) -> None:
     variant = make_sampling("images")
     overrides = {"source.quantiles": 4, "steps": {"minimum": 2, "maximum": 4}}
-    compare(variant, entries(variant, "grid-tangent", "other=grid-cosine"), tmp_path, overrides)
+    compare(variant, named(variant, "grid-tangent", "other=grid-cosine"), tmp_path, overrides)
     words = command(tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "All episodes have the same source" in text
@@ -178,7 +186,7 @@ def test_a_report_of_one_source_says_so_and_how_to_measure_it_again(
         ("benchmark.json", "{", "is not JSON"),
         ("benchmark.json", '{"family": "sampling"}', "field 'variant'"),
         (RESULTS, None, "is not there"),
-        (RESULTS, "", "holds no run of the comparison"),
+        (RESULTS, "", "holds no run of the benchmark"),
         (RESULTS, "{}\n", "line 1 is not a result: field 'agent'"),
     ],
 )
@@ -186,7 +194,7 @@ def test_damage_is_named(
     name: str, content: str | None, message: str, make_sampling: Make, tmp_path: Path
 ) -> None:
     variant = make_sampling("gaussian")
-    compare(variant, entries(variant, "grid-tangent"), tmp_path)
+    compare(variant, named(variant, "grid-tangent"), tmp_path)
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_text(content)

@@ -1,4 +1,4 @@
-"""Protocol files: the shipped ones, what they may say, and several environments in one file of results."""
+"""Benchmark files: the shipped ones, what they may say, and several environments in one file of results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from schedrl import data
-from schedrl.benchmark.benchmark_file import Part, lay_out, read_benchmark
+from schedrl.benchmark.benchmark_file import lay_out, read_benchmark
 from schedrl.benchmark.results import TrainingResult
-from schedrl.benchmark.sampling_tasks import SamplingPlan
 from schedrl.benchmark.store import read_results
-from schedrl.benchmark.training_tasks import Plan
-from schedrl.environments.registration import variant_of
+from schedrl.benchmark.tasks import Part
+from schedrl.environments.sampling.variant import SamplingVariant
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ SHIPPED = sorted((ROOT / "benchmarks").glob("*.toml"))
 
 
 def laid_out(path: Path) -> list[Part]:
-    return lay_out(read_benchmark(path), variant_of, f"{path.name}: ")
+    return lay_out(read_benchmark(path), prefix=f"{path.name}: ")
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_shipped_protocols_can_be_laid_out(path: Path, monkeypatch: pytest.Monke
     if path.stem == "network-fashion" and (problem := data.missing(data.get("fashion-mnist"))) is not None:
         pytest.skip(problem)  # the closed forms' grids are tried
     monkeypatch.setattr(data, "missing", lambda spec: None)  # no images are needed for that
-    assert all(comparison.plan for comparison in laid_out(path))
+    assert all(part.agents for part in laid_out(path))
 
 
 def test_what_is_shipped() -> None:
@@ -59,22 +60,20 @@ def test_what_is_shipped() -> None:
         "transfer-dsc",
     }
     knots, kernel = laid_out(ROOT / "benchmarks" / "digits.toml")
-    for comparison in (knots, kernel):
-        assert isinstance(comparison.plan, Plan)
-        labels = {row.entry.label for row in comparison.plan.measurements}
+    for part in (knots, kernel):
+        labels = {task.label for task in part.tasks}
         assert len(labels) >= 12
-        assert {row.entry.agent.kind for row in comparison.plan.measurements} >= {
+        assert {task.agent.kind for task in part.tasks} >= {
             "schedule",
             "ava",
             "trained",
         }
-        assert comparison.reference == "ppo"
+        assert part.reference == "ppo"
     [gaming] = laid_out(ROOT / "benchmarks" / "gaming.toml")
-    assert isinstance(gaming.plan, Plan)
     # The published table is of this environment.
     published = read_results(ROOT / "benchmarks" / "results" / "gaming.jsonl", TrainingResult)
-    assert {line.fingerprint for line in published} == {gaming.plan.variant.fingerprint()}
-    assert {line.agent_hash for line in published} == {row.agent_hash for row in gaming.plan.measurements}
+    assert {line.fingerprint for line in published} == {gaming.variant.fingerprint()}
+    assert {line.agent_hash for line in published} == {task.agent_hash for task in gaming.tasks}
 
 
 BAD: dict[str, tuple[dict[str, str], str]] = {
@@ -156,7 +155,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(SchedrlError, match="cannot be read: No such file"):
         read_benchmark(tmp_path / "none.toml")
     (tmp_path / "p.toml").write_text("environments = [")
-    with pytest.raises(SchedrlError, match="is not a TOML file"):
+    with pytest.raises(SchedrlError, match="is not TOML"):
         read_benchmark(tmp_path / "p.toml")
 
 
@@ -164,21 +163,20 @@ def test_a_budget_is_spread_over_the_phases(write: Callable[..., Path]) -> None:
     [gain] = laid_out(
         write('["schedrl/DigitsGain-v0"]', agents='["cosine"]', budget="{ optimizer_steps = 80 }", seeds="3")
     )
-    assert isinstance(gain.plan, Plan)
-    assert (gain.plan.variant.optimizer_steps, gain.plan.variant.episode.steps_per_phase) == (80, 10)
-    assert gain.plan.seeds == [1_000_000, 1_000_001, 1_000_002]
+    variant = of_family(gain.variant, TrainingVariant)
+    assert (variant.optimizer_steps, variant.episode.steps_per_phase) == (80, 10)
+    assert gain.seeds == (1_000_000, 1_000_001, 1_000_002)
     [mixture] = laid_out(
         write('["schedrl/MixtureSampling-v0"]', agents='["uniform-vp"]', budget="{ sampler_steps = 6 }")
     )
-    assert isinstance(mixture.plan, SamplingPlan)
-    assert (mixture.plan.variant.steps.minimum, mixture.plan.variant.steps.maximum) == (6, 6)
+    steps = of_family(mixture.variant, SamplingVariant).steps
+    assert (steps.minimum, steps.maximum) == (6, 6)
 
 
 def test_an_agent_of_another_environment_acts_as_it_is(write: Callable[..., Path]) -> None:
     agents = '["ppo", { name = "ppo", from = "schedrl/DigitsKernel-v0" }, { name = "ppo", label = "twin" }]'
     [kernel] = laid_out(write('["schedrl/DigitsAKOD-v0"]', agents=agents))
-    assert isinstance(kernel.plan, Plan)
-    hashes = {row.entry.label: row.agent_hash for row in kernel.plan.measurements}
+    hashes = {task.label: task.agent_hash for task in kernel.tasks}
     assert list(hashes) == ["ppo", "ppo-from-DigitsKernel-v0", "twin"]
     assert hashes["twin"] == hashes["ppo"] != hashes["ppo-from-DigitsKernel-v0"]
 
@@ -216,11 +214,10 @@ def _toml(value: Any) -> str:
 
 def test_samples_are_part_of_what_is_measured(write: Callable[..., Path]) -> None:
     path = write(agents='["cosine"]', quality="{ count = 100 }")
-    plan = laid_out(path)[0].plan
-    assert isinstance(plan, Plan)
-    assert plan.samples is not None
-    assert plan.samples.features == "digits-cnn"
-    assert plan.samples.steps == 20
+    samples = laid_out(path)[0].samples
+    assert samples is not None
+    assert samples.features == "digits-cnn"
+    assert samples.steps == 20
     with pytest.raises(SchedrlError, match="unknown feature extractor 'digit-cnn'; did you mean"):
         laid_out(write(agents='["cosine"]', quality='{ features = "digit-cnn" }'))
     with pytest.raises(SchedrlError, match="quality: nothing is trained in schedrl/GaussianSampling-v0"):

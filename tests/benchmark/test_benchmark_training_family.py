@@ -1,42 +1,54 @@
-"""Comparisons: checked before any work, and never measured twice."""
+"""Benchmarks in training environments: checked before any work, and never measured twice."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schedrl.benchmark import evaluation, training_tasks
+from schedrl.benchmark import evaluation, training_family
+from schedrl.benchmark.families import FAMILIES, checked
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
-from schedrl.benchmark.tasks import Step, held_out_seeds
-from schedrl.benchmark.training_tasks import Entry, default_entries, make_plan, run_plan
+from schedrl.benchmark.tasks import Part, Step, held_out_seeds, labelled, run_tasks
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError
 from schedrl.policies import catalogue, find
-from schedrl.policies.agents import Form, PPOAgent, ScheduleAgent, TrainedAgent
+from schedrl.policies.agents import Agent, Form, PPOAgent, ScheduleAgent, TrainedAgent
 from schedrl.schedules import get
 
 SEEDS = held_out_seeds(2)
 BOTH: tuple[Form, ...] = ("exact", "action")
 
 
-def entry(name: str, label: str | None = None) -> Entry:
-    return Entry(label or Path(name).name, find(name, "schedrl/DigitsKnots-v0"))
+def named(*names: str) -> dict[str, Agent]:
+    return {Path(name).name: find(name, "schedrl/DigitsKnots-v0") for name in names}
+
+
+def part_of(
+    variant: TrainingVariant,
+    agents: dict[str, Agent],
+    seeds: Sequence[int] = SEEDS,
+    forms: tuple[Form, ...] = BOTH,
+) -> Part:
+    return checked(Part(variant, agents, tuple(seeds), forms))
 
 
 def test_all_rows_share_the_protocol_and_the_seeds(
     variant: TrainingVariant, trained: Path, tmp_path: Path
 ) -> None:
-    plan = make_plan(variant, [entry(str(trained)), entry("cosine"), entry("random")], SEEDS, BOTH)
-    rows = [(row.entry.label, row.form) for row in plan.measurements]
+    part = part_of(variant, named(str(trained), "cosine", "random"), SEEDS, BOTH)
+    rows = [(row.label, row.form) for row in part.tasks]
     assert rows == [("mine", "action"), ("cosine", "exact"), ("cosine", "action"), ("random", "action")]
     steps: list[Step] = []
-    results = run_plan(plan, ResultStore(tmp_path / "results.jsonl", TrainingResult), listen=steps.append)
+    results = run_tasks(
+        part.tasks, ResultStore(tmp_path / "results.jsonl", TrainingResult), listen=steps.append
+    )
     assert read_results(tmp_path / "results.jsonl", TrainingResult) == results
     assert {result.seed for result in results} == set(SEEDS)
     assert {result.protocol for result in results} == {variant.protocol_fingerprint()}
@@ -60,13 +72,13 @@ def test_a_rerun_measures_only_what_is_missing(
         measured.append(list(seeds))
         return evaluate(policy, where, seeds, **keywords)
 
-    monkeypatch.setattr(training_tasks, "evaluate", counted)
-    plan = make_plan(variant, [entry("cosine")], SEEDS, ("exact",))
-    first = run_plan(plan, ResultStore(path, TrainingResult))
-    assert run_plan(plan, ResultStore(path, TrainingResult)) == first
+    monkeypatch.setattr(training_family, "evaluate", counted)
+    part = part_of(variant, named("cosine"), SEEDS, ("exact",))
+    first = run_tasks(part.tasks, ResultStore(path, TrainingResult))
+    assert run_tasks(part.tasks, ResultStore(path, TrainingResult)) == first
     assert measured == [SEEDS]
-    more = make_plan(variant, [entry("cosine"), entry("linear")], held_out_seeds(3), ("exact",))
-    assert len(run_plan(more, ResultStore(path, TrainingResult))) == 6
+    more = part_of(variant, named("cosine", "linear"), held_out_seeds(3), ("exact",))
+    assert len(run_tasks(more.tasks, ResultStore(path, TrainingResult))) == 6
     assert measured == [SEEDS, [1_000_002], held_out_seeds(3)]
 
 
@@ -74,8 +86,8 @@ def test_an_agent_that_changed_is_measured_again(variant: TrainingVariant, tmp_p
     store = ResultStore(tmp_path / "results.jsonl", TrainingResult)
     for gamma in (0.2, 0.3):
         agent = ScheduleAgent(name="tangent", schedule=get("tangent", gamma=gamma))
-        plan = make_plan(variant, [Entry("tangent", agent)], SEEDS, ("exact",))
-        [first, _] = run_plan(plan, store)
+        part = part_of(variant, {"tangent": agent}, SEEDS, ("exact",))
+        [first, _] = run_tasks(part.tasks, store)
         assert first.schedule[0]["gamma"] == gamma
     assert len(store.results) == 4
 
@@ -84,26 +96,26 @@ def test_a_description_is_no_change(variant: TrainingVariant) -> None:
     hashes = set()
     for description in ("one", "two"):
         agent = ScheduleAgent(name="c", description=description, schedule=get("cosine"))
-        [row] = make_plan(variant, [Entry("c", agent)], SEEDS, ("exact",)).measurements
+        [row] = part_of(variant, {"c": agent}, SEEDS, ("exact",)).tasks
         hashes.add(row.agent_hash)
     assert len(hashes) == 1
 
 
 def test_actions_that_cannot_express_a_law_are_noted(tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsGain-v0", tiny)
-    plan = make_plan(variant, [entry("cosine"), entry("ava-fixed"), entry("linear")], SEEDS, BOTH)
-    rows = [(row.entry.label, row.form) for row in plan.measurements]
+    part = part_of(variant, named("cosine", "ava-fixed", "linear"), SEEDS, BOTH)
+    rows = [(row.label, row.form) for row in part.tasks]
     assert rows == [("cosine", "exact"), ("ava-fixed", "exact"), ("ava-fixed", "action"), ("linear", "exact")]
-    assert plan.notes == [
-        "no form `action` for cosine, linear: action kind 'gain' can represent AVA's law only"
-    ]
+    assert part.notes == (
+        "no form `action` for cosine, linear: action kind 'gain' can represent AVA's law only",
+    )
     with pytest.raises(SchedrlError, match="nothing to measure; no form `action` for cosine"):
-        make_plan(variant, [entry("cosine")], SEEDS, ("action",))
+        part_of(variant, named("cosine"), SEEDS, ("action",))
 
 
 def test_two_rows_cannot_share_a_name(variant: TrainingVariant) -> None:
     with pytest.raises(SchedrlError, match="two agents are called 'cosine'"):
-        make_plan(variant, [entry("cosine"), entry("linear", "cosine")], SEEDS, BOTH)
+        labelled([("cosine", find("cosine", variant.id)), ("cosine", find("linear", variant.id))])
 
 
 def test_seeds_of_a_training_are_not_held_out(
@@ -113,8 +125,8 @@ def test_seeds_of_a_training_are_not_held_out(
     content = json.loads((folder / "agent.json").read_text())
     (folder / "agent.json").write_text(json.dumps({**content, "seed": SEEDS[1]}))
     with pytest.raises(SchedrlError, match="seed 1000001 is not held out"):
-        make_plan(variant, [entry(str(folder))], SEEDS, BOTH)
-    make_plan(variant, [entry(str(folder))], SEEDS[:1], BOTH)
+        part_of(variant, named(str(folder)), SEEDS, BOTH)
+    part_of(variant, named(str(folder)), SEEDS[:1], BOTH)
 
 
 def test_bad_agents_are_found_before_any_work(
@@ -123,7 +135,7 @@ def test_bad_agents_are_found_before_any_work(
     folder = Path(shutil.copytree(trained, tmp_path / "agent"))
     (folder / "policy.safetensors").write_bytes(b"noise")
     with pytest.raises(AgentFileError, match="damaged"):
-        make_plan(variant, [entry("cosine"), entry(str(folder))], SEEDS, BOTH)
+        part_of(variant, named("cosine", str(folder)), SEEDS, BOTH)
 
 
 def test_missing_data_and_missing_measures_are_found_before_any_work(
@@ -131,12 +143,12 @@ def test_missing_data_and_missing_measures_are_found_before_any_work(
 ) -> None:
     bare = variant.model_copy(update={"test_bound": None})
     with pytest.raises(SchedrlError, match="has no test_bound"):
-        make_plan(bare, [entry("cosine")], SEEDS, BOTH)
+        part_of(bare, named("cosine"), SEEDS, BOTH)
     monkeypatch.delenv("SCHEDRL_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingDataError, match="cifar10: missing"):
-        make_plan(training_variant("schedrl/Cifar10Kernel-v0"), [entry("cosine")], SEEDS, BOTH)
+        part_of(training_variant("schedrl/Cifar10Kernel-v0"), named("cosine"), SEEDS, BOTH)
 
 
 def test_seeds_count_up_from_a_million() -> None:
@@ -156,10 +168,10 @@ def test_the_default_comparison_is_everything_that_fits(
         return TrainedAgent(name=agent.name, path=str(trained))
 
     monkeypatch.setattr(PPOAgent, "resolved", shipped)
-    labels = [entry.label for entry in default_entries(variant, "ppo (shipped)")]
-    assert labels[0] == "ppo (shipped)"
+    labels = list(FAMILIES["training"].default_agents(variant, SEEDS)[0])
+    assert labels[0] == "ppo"
     assert set(labels[1:]) == hand_made
     elsewhere = variant.model_copy(update={"id": "me/Other-v0"})
-    assert {entry.label for entry in default_entries(elsewhere)} == hand_made
+    assert set(FAMILIES["training"].default_agents(elsewhere, SEEDS)[0]) == hand_made
     changed = variant.model_copy(update={"action": variant.action.model_copy(update={"bins": 5})})
-    assert {entry.label for entry in default_entries(changed)} == hand_made
+    assert set(FAMILIES["training"].default_agents(changed, SEEDS)[0]) == hand_made

@@ -1,26 +1,24 @@
-"""A sampling comparison from the plan to the report."""
+"""Benchmarks in sampling environments, from the tasks to the report."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from schedrl.benchmark import sampling_tasks
-from schedrl.benchmark.manifest import load_sampling, write_sampling_manifest
+from schedrl.benchmark.families import FAMILIES, checked
+from schedrl.benchmark.manifest import load_sampling, write_manifests
 from schedrl.benchmark.results import SamplingResult
-from schedrl.benchmark.sampling_tasks import default_entries, make_sampling_plan, run_sampling_plan
+from schedrl.benchmark.sampling_family import SamplingTask
 from schedrl.benchmark.store import RESULTS, ResultStore
-from schedrl.benchmark.tasks import held_out_seeds
-from schedrl.benchmark.training_tasks import Entry
+from schedrl.benchmark.tasks import Part, held_out_seeds, run_tasks
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
-from schedrl.policies.agents import TrainedAgent
+from schedrl.policies.agents import Agent, TrainedAgent
 from schedrl.report.pages import write_report
 
 Make = Callable[..., SamplingVariant]
@@ -28,20 +26,24 @@ Make = Callable[..., SamplingVariant]
 SEEDS = held_out_seeds(3)
 
 
-def entries(variant: SamplingVariant, *names: str) -> list[Entry]:
-    return [Entry(name, find(name, variant.id)) for name in names]
+def named(variant: SamplingVariant, *names: str) -> dict[str, Agent]:
+    return {name: find(name, variant.id) for name in names}
 
 
-def compare(variant: SamplingVariant, made: list[Entry], folder: Path) -> list[SamplingResult]:
-    plan = make_sampling_plan(variant, made, SEEDS)
+def part_of(variant: SamplingVariant, agents: dict[str, Agent], seeds: Sequence[int] = SEEDS) -> Part:
+    return checked(Part(variant, agents, tuple(seeds)))
+
+
+def compare(variant: SamplingVariant, agents: dict[str, Agent], folder: Path) -> list[SamplingResult]:
+    part = part_of(variant, agents)
     folder.mkdir(parents=True, exist_ok=True)
-    write_sampling_manifest(folder, plan, folder / RESULTS)
-    return run_sampling_plan(plan, ResultStore(folder / RESULTS, SamplingResult))
+    write_manifests(folder, [part], folder / RESULTS)
+    return run_tasks(part.tasks, ResultStore(folder / RESULTS, SamplingResult))
 
 
 def test_what_is_measured(make_sampling: Make, tmp_path: Path) -> None:
     variant = make_sampling("gaussian")
-    results = compare(variant, entries(variant, "grid-tangent", "grid-optimum", "search-random"), tmp_path)
+    results = compare(variant, named(variant, "grid-tangent", "grid-optimum", "search-random"), tmp_path)
     problems = SamplingProblems.drawn(variant, SEEDS)
     tangent = find("grid-tangent", variant.id).solve(problems)
     best = find("grid-optimum", variant.id).solve(problems)
@@ -66,20 +68,20 @@ def test_nothing_is_measured_twice(
     make_sampling: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variant = make_sampling("mixture")
-    made = entries(variant, "dilated-vp", "grid-reference")
+    made = named(variant, "dilated-vp", "grid-reference")
     first = compare(variant, made, tmp_path)
     assert all(result.optimum is None for result in first)
     path = tmp_path / RESULTS
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:4]) + lines[4][:30])
     asked: list[list[int]] = []
-    measure = sampling_tasks.measure
+    run = SamplingTask.run
 
-    def counted(row: Any, variant: Any, seeds: Any) -> Any:
-        asked.append(list(seeds))
-        return measure(row, variant, seeds)
+    def counted(task: SamplingTask) -> list[SamplingResult]:
+        asked.append(list(task.seeds))
+        return run(task)
 
-    monkeypatch.setattr(sampling_tasks, "measure", counted)
+    monkeypatch.setattr(SamplingTask, "run", counted)
     again = compare(variant, made, tmp_path)
     assert asked == [SEEDS[1:]]
     kept = {"seconds", "created"}
@@ -89,28 +91,26 @@ def test_nothing_is_measured_twice(
 def test_agents_that_do_not_apply(make_sampling: Make, trained_sampling: Callable[[str], Path]) -> None:
     variant = make_sampling("gaussian")
     with pytest.raises(SchedrlError, match="agent 'dilated-vp': plan 'dilation'"):
-        make_sampling_plan(variant, entries(variant, "dilated-vp"), SEEDS)
+        part_of(variant, named(variant, "dilated-vp"))
     with pytest.raises(SchedrlError, match="is not for environments of the family 'sampling'"):
-        make_sampling_plan(variant, entries(variant, "cosine"), SEEDS)
-    with pytest.raises(SchedrlError, match="two agents are called 'grid-tangent'"):
-        make_sampling_plan(variant, entries(variant, "grid-tangent", "grid-tangent"), SEEDS)
+        part_of(variant, named(variant, "cosine"))
     with pytest.raises(SchedrlError, match="nothing to measure"):
-        make_sampling_plan(variant, [], SEEDS)
+        part_of(variant, {})
     agent = TrainedAgent(name="mine", path=str(trained_sampling("gaussian")))
     with pytest.raises(SchedrlError, match="seed 0 is not held out: agent 'mine' was trained from it"):
-        make_sampling_plan(variant, [Entry("mine", agent)], [0, 1])
+        part_of(variant, {"mine": agent}, [0, 1])
     with pytest.raises(SchedrlError, match="whose observations or actions are not those"):
-        make_sampling_plan(make_sampling("mixture"), [Entry("mine", agent)], SEEDS)
+        part_of(make_sampling("mixture"), {"mine": agent})
 
 
 def test_the_default_is_everything_that_applies(make_sampling: Make) -> None:
-    gaussian, notes = default_entries(make_sampling("gaussian"), SEEDS)
-    labels = {entry.label for entry in gaussian}
+    gaussian, notes = FAMILIES["sampling"].default_agents(make_sampling("gaussian"), SEEDS)
+    labels = set(gaussian)
     assert {"grid-optimum", "grid-karras", "search-cma-es", "search-dynamic", "random"} <= labels
     assert not {"dilated-vp", "cosine", "ava-prose"} & labels
-    assert notes == []
-    mixture, _ = default_entries(make_sampling("mixture"), SEEDS)
-    labels = {entry.label for entry in mixture}
+    assert notes == ()
+    mixture, _ = FAMILIES["sampling"].default_agents(make_sampling("mixture"), SEEDS)
+    labels = set(mixture)
     assert {"dilated-vp", "uniform-ve", "search-coordinate"} <= labels
     assert not {"grid-optimum", "grid-geodesic"} & labels
 
@@ -122,10 +122,10 @@ def test_a_report(
     agent = tmp_path / "comparison" / "agent"
     shutil.copytree(trained_sampling(source), agent)
     own = "dilated-ve" if source in ("mixture", "curie-weiss") else "grid-geodesic"
-    made = [
-        Entry("mine", TrainedAgent(name="mine", path=str(agent))),
-        *entries(variant, own, "grid-reference"),
-    ]
+    made = {
+        "mine": TrainedAgent(name="mine", path=str(agent)),
+        **named(variant, own, "grid-reference"),
+    }
     compare(variant, made, tmp_path / "comparison")
     path = write_report(tmp_path / "comparison")
     text = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
@@ -150,7 +150,7 @@ def test_a_report(
 
 def test_a_report_without_a_learned_agent(make_sampling: Make, tmp_path: Path) -> None:
     variant = make_sampling("gaussian")
-    compare(variant, entries(variant, "grid-tangent", "grid-karras"), tmp_path)
+    compare(variant, named(variant, "grid-tangent", "grid-karras"), tmp_path)
     write_report(tmp_path)
     assert (
         "No agent here is learned. grid-tangent has the smallest error."
@@ -159,5 +159,5 @@ def test_a_report_without_a_learned_agent(make_sampling: Make, tmp_path: Path) -
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:
-    with pytest.raises(SchedrlError, match="no comparison to report"):
+    with pytest.raises(SchedrlError, match="no benchmark to report"):
         write_report(tmp_path)

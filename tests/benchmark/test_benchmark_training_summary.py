@@ -95,7 +95,7 @@ def test_what_does_not_clear_zero_is_said(rows: Callable[..., list[TrainingResul
     text = findings(summarise_training(rows(ppo=OURS, cosine=WORSE, edm=CLOSE)))[0]
     assert "better test bound than every" not in text
     assert "ppo is not shown to be better than edm" in text
-    assert "It is better, clear of zero, than 1 rows that are not learned." in text
+    assert "It is better than 1 rows that are not learned, whose intervals are above zero." in text
 
 
 def test_a_defeat_is_called_one(rows: Callable[..., list[TrainingResult]]) -> None:

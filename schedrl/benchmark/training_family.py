@@ -1,0 +1,209 @@
+"""Benchmarks in training environments: an agent decides what a network trains on, and its test bound is measured.
+
+Every agent trains networks on the same data with the same number of optimizer steps, from the same seeds, none of
+which was used to train an agent. What counts is the bound on *test* images, which no agent is rewarded for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from schedrl import data
+from schedrl.benchmark.evaluation import MAX_RUNS, chunks, evaluate
+from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.samples import resolved
+from schedrl.benchmark.tasks import Part, Task
+from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
+from schedrl.environments.training.variant import TrainingVariant
+from schedrl.environments.variants import of_family
+from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.policies.agents import Agent, Form, default_agents
+from schedrl.provenance import provenance
+from schedrl.stats.intervals import mean
+
+__all__ = ["TrainingFamily", "TrainingTask"]
+
+
+@dataclass(frozen=True)
+class TrainingTask(Task):
+    """One agent in one form in a training environment.
+
+    Attributes:
+        form: How the agent is measured.
+        samples: What to draw from every trained network and measure.
+        device: Torch device of the networks.
+    """
+
+    variant: TrainingVariant
+    form: Form = "exact"
+    samples: SampleSpec | None = None
+    device: str = "cpu"
+
+    most: ClassVar[int] = MAX_RUNS
+
+    @property
+    def doing(self) -> str:
+        return f"{self.label} ({self.form})"
+
+    @property
+    def row(self) -> tuple[Hashable, ...]:
+        return self.label, self.agent_hash, self.form, self.samples
+
+    @property
+    def measured(self) -> TrainingVariant:
+        """The environment in which the agent acts."""
+        return self.agent.measured_in(self.variant, self.form)
+
+    def run(self) -> list[TrainingResult]:
+        measured = self.measured
+        episodes = [
+            episode
+            for part in chunks(self.seeds)
+            for episode in evaluate(
+                self.agent.policy(measured, part), measured, part, device=self.device, samples=self.samples
+            )
+        ]
+        shared: dict[str, Any] = {
+            **self.identity(),
+            "form": self.form,
+            "protocol": measured.protocol_fingerprint(),
+            "reward": self.variant.reward.kind,
+            "search_steps": self.cost,
+            **provenance(self.device),
+        }
+        results = []
+        for episode in episodes:
+            own = dict(vars(episode))
+            own |= {"return": own.pop("episode_return"), "seconds": round(episode.seconds, 3)}
+            results.append(TrainingResult.model_validate({**shared, **own}))
+        return results
+
+
+class TrainingFamily:
+    """The adapter of :mod:`schedrl.environments.training`."""
+
+    name = "training"
+    num_seeds = 20
+    result = TrainingResult
+
+    def overrides(
+        self,
+        variant: TrainingVariant,
+        *,
+        optimizer_steps: int | None,
+        sampler_steps: int | None,
+        reference: str | None,
+        quality: SampleSpec | None,
+    ) -> dict[str, Any]:
+        """Overrides that give a run its number of optimizer steps."""
+        if sampler_steps is not None:
+            raise SchedrlError(f"budget.sampler_steps: there is no sampler in {variant.id}")
+        if optimizer_steps is None:
+            return {}
+        phases = variant.episode.phases
+        if optimizer_steps % phases:
+            raise SchedrlError(
+                f"budget.optimizer_steps: must be a multiple of the {phases} phases of {variant.id} "
+                f"(got {optimizer_steps})"
+            )
+        return {"episode.steps_per_phase": optimizer_steps // phases}
+
+    def default_agents(
+        self, variant: TrainingVariant, seeds: Sequence[int]
+    ) -> tuple[dict[str, Agent], tuple[str, ...]]:
+        """The catalogue's agents and the shipped policy, and notes on what was left out.
+
+        Searches are left out: each costs as much as a training. A benchmark that wants them names them.
+        """
+        return {agent.name: agent for agent in default_agents(variant)}, ()
+
+    def task(
+        self,
+        variant: TrainingVariant,
+        label: str,
+        agent: Agent,
+        form: Form,
+        *,
+        seeds: Sequence[int] = (),
+        samples: SampleSpec | None = None,
+        device: str = "cpu",
+    ) -> TrainingTask:
+        """An agent in one form.
+
+        Raises:
+            SchedrlError: It cannot act there, its files are damaged, a seed was used to find it, data is missing, or
+                there is no test bound.
+        """
+        if (problem := data.missing(variant.data)) is not None:
+            raise MissingDataError(problem)
+        if variant.test_bound is None:
+            raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are measured")
+        agent.policy(agent.measured_in(variant, form))  # raises if it cannot act there
+        agent.check_held_out(seeds, label)
+        digest, cost = agent.definition_hash(), agent.search_cost
+        return TrainingTask(label, agent, variant, tuple(seeds), digest, cost, form, samples, device)
+
+    def checked(self, part: Part) -> Part:
+        """The part with a task for every row; samples, whose features are checked, with the features named.
+
+        Raises:
+            SchedrlError: As :meth:`task`, or samples cannot be measured, or nothing is left to measure.
+        """
+        variant = of_family(part.variant, TrainingVariant)
+        if (problem := data.missing(variant.data)) is not None:
+            raise MissingDataError(problem)
+        samples = None if part.samples is None else resolved(part.samples, variant.data)
+        tasks: list[TrainingTask] = []
+        skipped: dict[str, list[str]] = {}
+        for label, named in part.agents.items():
+            agent = named.resolved(
+                variant.id
+            )  # "ppo" stands for the policy that is shipped for the environment
+            only = len(agent.forms) == 1
+            for form in agent.forms if only else [form for form in agent.forms if form in part.forms]:
+                options: dict[str, Any] = {"seeds": part.seeds, "samples": samples, "device": part.device}
+                try:
+                    tasks.append(self.task(variant, label, agent, form, **options))
+                except SchedrlError as error:
+                    # A schedule that the actions cannot represent has its exact form; anything else is a mistake.
+                    if only or form == "exact":
+                        raise
+                    skipped.setdefault(_reason(str(error), agent), []).append(label)
+        notes = [f"no form `action` for {', '.join(names)}: {why}" for why, names in skipped.items()]
+        if not tasks:
+            raise SchedrlError("; ".join(["nothing to measure", *notes]))
+        notes = list(dict.fromkeys([*part.notes, *notes]))
+        return replace(part, samples=samples, tasks=tuple(tasks), notes=tuple(notes))
+
+    def summarise(
+        self, results: Sequence[TrainingResult], reference: str | None = None, notes: Sequence[str] = ()
+    ) -> TrainingSummary:
+        """The table."""
+        return summarise_training(results, reference, notes)
+
+    def amount(self, variant: TrainingVariant, runs: int) -> str:
+        """Number of runs, in words."""
+        return f"{runs} runs of {variant.optimizer_steps} optimizer steps"
+
+    def statistics(self, results: Sequence[TrainingResult]) -> list[tuple[str, str]]:
+        """What one agent came to: names and values."""
+        columns = {
+            "return": [result.episode_return for result in results],
+            "validation bound, bits/dim": [result.bound for result in results],
+            "test bound, bits/dim": [result.test_bound for result in results],
+        }
+        several = len(results) > 1
+        lines = [
+            (name, f"{found.plus_minus('.4f')} (95 %)" if several else f"{found.value:.4f}")
+            for name, found in ((name, mean(values)) for name, values in columns.items())
+        ]
+        return [*lines, ("diverged", f"{sum(result.diverged for result in results)} of {len(results)}")]
+
+
+def _reason(text: str, agent: Agent) -> str:
+    """A message without the agent's own name, so that agents left out for one reason share a note."""
+    head, separator, _ = text.partition(", not schedule ")
+    return head if separator else text.replace(f"agent '{agent.name}'", "it")
