@@ -21,6 +21,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """``denoise(z, logsnr) -> x0``; ``logsnr`` is a scalar tensor."""
 
 SamplerName = Literal["ddim", "ddpm", "heun"]
+"""A sampler by name."""
 
 DdpmVariance = Literal["small", "large"]
 

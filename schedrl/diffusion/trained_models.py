@@ -40,9 +40,7 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
 
 __all__ = [
-    "DESCRIPTION",
     "SHIPPED",
-    "WEIGHTS",
     "BatchDenoiser",
     "DiffusersPrediction",
     "FittedModel",
@@ -180,6 +178,7 @@ class FittedModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.network.parameters()).device
 
     def predictor(self) -> NetworkPredictor:

@@ -29,6 +29,7 @@ SchedulerName = Literal[
     "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler",
 ]
+"""A scheduler class of diffusers that can follow a grid."""
 
 
 @dataclass(frozen=True)

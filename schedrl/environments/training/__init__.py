@@ -1,0 +1,1 @@
+"""Environments in which an agent decides which noise a diffusion network trains on."""
