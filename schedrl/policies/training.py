@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 REQUEST = "training.json"
+"""Name of the file that keeps what to train."""
+
 _FIGURE_EVERY = 10
 
 
