@@ -224,13 +224,13 @@ def schedule_named(text: str) -> dict[str, Any]:
             raise SchedrlError(f"--schedule {text}: is not JSON: {error}") from None
         if not isinstance(content, dict):
             raise SchedrlError(f"--schedule {text}: must hold one schedule as a JSON object")
-        if "format" in content:  # a file of `schedrl schedule`: the law in it
+        if "format" in content:  # a file of `schedrl schedule`: the training schedule in it
             from schedrl.export import ScheduleFile
 
-            law = ScheduleFile.read(text).training
-            if law is None:
-                raise SchedrlError(f"--schedule {text}: has a sampler's grid but no training law")
-            return law.schedule.model_dump(mode="json")
+            training = ScheduleFile.read(text).training
+            if training is None:
+                raise SchedrlError(f"--schedule {text}: has a sampler's grid but no training schedule")
+            return training.schedule.model_dump(mode="json")
         return schedules.from_dict(content).model_dump(mode="json")
     name, colon, number = text.partition(":")
     if not colon:

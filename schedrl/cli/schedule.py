@@ -1,9 +1,9 @@
-"""``schedrl schedule``: schedules as files: designed for data, shown, compared, converted."""
+"""``schedrl schedule``: design, show, compare and convert schedule files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.data.image_streams import ImageStream
+    from schedrl.design.design import ComparedGrid
     from schedrl.export import ScheduleFile, TrainingSchedule
 
 __all__ = ["app"]
@@ -32,7 +33,7 @@ DESIGN_EXAMPLES = """
 
 `schedrl schedule design --data mine.npz --steps 20 --sampler heun --schedule scaled-linear -o schedule.json`
 
-`schedrl schedule design --data digits --steps 8 --method agent:ppo -o schedule.json` : a policy trained in
+`schedrl schedule design --data digits --steps 8 --method agent:ppo -o schedule.json` : placed by a policy trained in
 AnyGaussianSampling-v0
 """
 
@@ -55,36 +56,42 @@ def design(
     ),
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Sampler steps N.")] = 10,
     sampler: Annotated[
-        Literal["ddim", "ddpm", "heun"], typer.Option(help="Sampler; ddim is Euler in sigma, too.")
+        Literal["ddim", "ddpm", "heun"], typer.Option(help="The sampler; ddim is also Euler in sigma.")
     ] = "ddim",
     method: Annotated[
         str | None,
         typer.Option(
-            help="flow (closest to the sampler's own flow), optimal (least KL), tangent, geodesic, or agent:NAME. "
+            help="flow (closest to the exact flow), optimal (least KL), tangent, geodesic, or agent:NAME. "
             "[flow; optimal for ddpm]"
         ),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(help="What the network was trained on: a name, NAME:NUMBER, JSON, or a .json file.")
+        str,
+        typer.Option(
+            help="Schedule that the network trained on: a name, NAME:NUMBER, JSON, or a .json file."
+        ),
     ] = "linear",
     train_steps: Annotated[
-        int, typer.Option("-T", "--train-steps", min=2, max=100_000, help="Its training steps T.")
+        int,
+        typer.Option("-T", "--train-steps", min=2, max=100_000, help="Training steps T of that schedule."),
     ] = 1000,
     floor: Annotated[
-        float, typer.Option(help="Least standard deviation that counts; pixels lie in [-1, 1].")
+        float, typer.Option(help="Smallest standard deviation that counts; pixels are in [-1, 1].")
     ] = 0.01,
     size: Annotated[
-        int | None, typer.Option(help="Side of a folder's images in pixels. [their own, at most 128]")
+        int | None, typer.Option(help="Side of a folder's images in pixels. [as in the files, at most 128]")
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="1 or 3, for a folder. [as the pictures]")] = None,
-    images: Annotated[int | None, typer.Option(help="Measure at most so many images. [all]")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw it, as a .png beside the file.")] = False,
+    channels: Annotated[int | None, typer.Option(help="1 or 3, for a folder. [as in the files]")] = None,
+    images: Annotated[int | None, typer.Option(help="Largest number of images to measure. [all]")] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Also draw the grids as a .png beside the file.")
+    ] = False,
     download: DownloadOption = False,
 ) -> None:
-    """Measure images, place a sampler's steps for them, and compare with what tools do by themselves."""
+    """Measure images, place a sampler's steps for them, and compare with the grids that tools use by default."""
     from schedrl.design.design import design as make
     from schedrl.design.design import measure
-    from schedrl.design.placing import METHODS
+    from schedrl.design.methods import METHODS
     from schedrl.design.trust import trust
     from schedrl.errors import unknown_name
 
@@ -93,7 +100,7 @@ def design(
         raise unknown_name("method", method, (*METHODS, "agent:NAME"))
     if not 1e-6 <= floor <= 1e6:
         raise SchedrlError(f"--floor: must be a standard deviation between 1e-6 and 1e6 (got {floor})")
-    law = _law(schedule, train_steps)
+    training = _training_schedule(schedule, train_steps)
     if steps > train_steps:
         raise SchedrlError(f"--steps: must be at most the training steps T = {train_steps} (got {steps})")
     writable_file(out, "-o")
@@ -103,27 +110,26 @@ def design(
     measurement = measure(stream, floor)
     for line in stream.report.sentences():
         note(line)
-    made = make(stream, measurement, method, sampler, steps, law)
+    made = make(stream, measurement, method, sampler, steps, training)
     made.file.write(out)
     _print_design(made.rows, sampler, steps)
     for line in [*made.notes, *trust(measurement)]:
         typer.echo(line)
     if plot:
-        from schedrl.design.figure import design_figure
         from schedrl.files import write_bytes
         from schedrl.report.figures import png
 
         picture = out.with_suffix(".png")
-        write_bytes(picture, png(design_figure(made.rows, sampler)))
-        typer.echo(f"drawn in {picture}")
+        write_bytes(picture, png(made.figure()))
+        typer.echo(f"the figure is in {picture}")
     typer.echo(
-        f"the schedule is in {out}; `schedrl schedule convert {out} --to …` writes it for another tool"
+        f"the schedule is in {out}; `schedrl schedule convert {out} --to …` converts it for another tool"
     )
 
 
 @app.command()
 def show(file: Annotated[Path, typer.Argument(help="A schedule file.")]) -> None:
-    """Print a schedule file: its levels, and where it comes from."""
+    """Print a schedule file: its noise levels and where it comes from."""
     from rich.table import Table
 
     read = _read(file)
@@ -139,27 +145,29 @@ def show(file: Annotated[Path, typer.Argument(help="A schedule file.")]) -> None
 
 @app.command()
 def compare(
-    files: Annotated[list[Path], typer.Argument(help="Schedule files; errors are on the first one's data.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Schedule files; the data of the first that has any decide.")
+    ],
 ) -> None:
-    """Exact errors of several schedule files on the data of the first that has any."""
+    """Compare schedule files by their exact errors on the data of the first file that has any."""
     import numpy as np
     from rich.table import Table
 
-    from schedrl.design.baselines import errors, off_flow
+    from schedrl.design.design import flow_error, kl_by_sampler
 
     if len(files) < 2:
         raise SchedrlError(f"compare: needs at least two schedule files (got {len(files)})")
     read = [_read(path) for path in files]
     judge = next((one for one in read if one.eigenvalues), None)
     if judge is None:
-        typer.echo("none of the files has a spectrum, so there are no errors to compare")
+        typer.echo("no file has a spectrum, so there are no errors to compare")
     else:
         where = judge.provenance.data or "its data"
         typer.echo(
-            f"exact KL under the Gaussian with the spectrum of {where}, in nats, with each file's own sampler"
+            f"exact KL in nats, for a Gaussian with the spectrum of {where}, with each file's own sampler"
         )
     table = Table(
-        "file", "method", "sampler", "N", "calls", "first σ", "last σ > 0", "KL", "off the flow", box=None
+        "file", "method", "sampler", "N", "calls", "first σ", "last σ > 0", "KL", "flow error", box=None
     )
     names = [path.name for path in files]
     if len(set(names)) < len(names):
@@ -169,8 +177,8 @@ def compare(
         error = off = ""
         if judge is not None:
             spectrum = np.array(judge.eigenvalues)
-            error = _number(errors(spectrum, one.grid, (one.sampler,))[one.sampler])
-            off = _percent(off_flow(spectrum, one.grid, one.sampler))
+            error = _number(kl_by_sampler(spectrum, one.grid, (one.sampler,))[one.sampler])
+            off = _percent(flow_error(spectrum, one.grid, one.sampler))
         ends = f"{positive[0]:.4g}", f"{positive[-1]:.4g}"
         counts = str(one.num_steps), str(one.evaluations)
         table.add_row(name, one.provenance.method, one.sampler, *counts, *ends, error, off)
@@ -186,14 +194,14 @@ def convert(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it.")],
     scheduler: Annotated[
-        str | None, typer.Option(help="Class of diffusers. [the one for the file's sampler]")
+        str | None, typer.Option(help="Scheduler class of diffusers. [the one for the file's sampler]")
     ] = None,
     prediction_type: Annotated[
         Literal["epsilon", "sample", "v_prediction"],
         typer.Option(help="What the network predicts (diffusers)."),
     ] = "epsilon",
 ) -> None:
-    """Write a schedule file in another tool's format."""
+    """Convert a schedule file into another tool's format."""
     from schedrl.export import convert as write
 
     for line in write(_read(file), to, out, scheduler, prediction_type):
@@ -207,7 +215,7 @@ def _read(path: Path) -> ScheduleFile:
     return ScheduleFile.read(path)
 
 
-def _law(text: str, train_steps: int) -> TrainingSchedule:
+def _training_schedule(text: str, train_steps: int) -> TrainingSchedule:
     from schedrl.cli.fit import schedule_named
     from schedrl.export import TrainingSchedule
     from schedrl.schedules import from_dict
@@ -218,7 +226,7 @@ def _law(text: str, train_steps: int) -> TrainingSchedule:
 def _stream(
     text: str, size: int | None, channels: int | None, images: int | None, download: bool
 ) -> ImageStream:
-    """The images that a user names; of a set with parts, its training images."""
+    """The images that a user names; of a split set, its training images."""
     from schedrl import data
     from schedrl.cli.fit import data_named, ready_data
     from schedrl.data.image_streams import ArrayStream, FolderStream
@@ -238,7 +246,7 @@ def _stream(
     return ArrayStream(text, data.load(spec).train, limit=images)
 
 
-def _print_design(rows: Any, sampler: str, steps: int) -> None:
+def _print_design(rows: list[ComparedGrid], sampler: str, steps: int) -> None:
     from rich.table import Table
 
     samplers = list(rows[0].by_sampler)
@@ -249,33 +257,35 @@ def _print_design(rows: Any, sampler: str, steps: int) -> None:
         table.add_column(f"{name}\nN={steps}", justify="right")
     for count in counts:
         table.add_column(f"{sampler}\nN={count}", justify="right")
-    if flows := rows[0].off_flow is not None:
-        table.add_column(f"off flow\nN={steps}", justify="right")
+    if flows := rows[0].flow_error is not None:
+        table.add_column(f"flow error\nN={steps}", justify="right")
     for place, row in enumerate(rows):
         cells = [_number(row.by_sampler[name]) for name in samplers]
         cells += [_number(row.by_steps[count]) if count in row.by_steps else "" for count in counts]
-        cells += [_percent(row.off_flow)] if flows else []
+        cells += [_percent(row.flow_error)] if flows else []
         table.add_row(row.name, *cells, style="bold" if place == 0 else None)
     console().print(table)
     if flows:
         typer.echo(
-            f"off the flow: distance of {sampler}'s images to those of the flow from the same noise, as a share of "
-            f"their spread, N={steps}. It counts a direction by its variance, as an eye does; KL asks of each for its "
-            "own. --method flow places for the one, optimal for the other. A grid that starts below the law's end, as "
-            "diffusers' leading one, also misses the images' mean, which no column counts."
+            f"flow error: distance between {sampler}'s images and those of the exact flow from the same noise, "
+            f"relative to the spread of the images, N={steps}. It weights a direction by its variance, as eyes do; "
+            "KL weights all directions alike. --method flow minimises the flow error, --method optimal the KL. A grid "
+            "that starts below the highest level of the training schedule, such as diffusers' leading one, also misses "
+            "the mean of the images, which neither column includes."
         )
 
 
 def _origin(file: ScheduleFile) -> list[str]:
-    origin, law = file.provenance, file.training
+    origin, training = file.provenance, file.training
     lines = [f"method {origin.method}"]
     if origin.data:
         shape = " x ".join(map(str, origin.image_shape or ()))
         lines.append(f"for {origin.data}: {origin.count} images of {shape}, floor {origin.floor:g}")
     if origin.measured:
         lines.append(", ".join(f"{name} {value:.4g}" for name, value in sorted(origin.measured.items())))
-    if law is not None:
-        lines.append(f"training law {law.schedule.model_dump_json()}, T = {law.num_train_timesteps}")
+    if training is not None:
+        schedule = training.schedule.model_dump_json()
+        lines.append(f"training schedule {schedule}, T = {training.num_train_timesteps}")
     made = [f"{name} {version}" for name, version in sorted(origin.versions.items())]
     if made or origin.revision:
         lines.append(

@@ -1,1 +1,1 @@
-"""A sampler's grid for given images: measured, placed, compared with what tools do by themselves."""
+"""A sampler's grid for given images: measured, placed, and compared with the grids that tools use by default."""

@@ -1,4 +1,4 @@
-"""How far a Gaussian stands for the images, in sentences."""
+"""How well a Gaussian describes the images, in sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["measured_numbers", "trust"]
 
 
 def measured_numbers(measurement: SpectrumMeasurement) -> dict[str, float]:
-    """What a file keeps of it."""
+    """The numbers that a schedule file keeps of a measurement."""
     numbers = {
         "dimension": float(measurement.dimension),
         "directions": float(len(measurement.eigenvalues)),
@@ -25,41 +25,34 @@ def measured_numbers(measurement: SpectrumMeasurement) -> dict[str, float]:
 
 
 def trust(measurement: SpectrumMeasurement) -> list[str]:
-    """How far exact errors of the Gaussian can be trusted for the images.
-
-    Args:
-        measurement: Of the images.
-
-    Returns:
-        Sentences, each with the number it is about.
-    """
+    """Sentences on how far the Gaussian's exact errors can be trusted for the images."""
     m = measurement
     first = (
-        f"{m.count} images of {m.dimension} numbers; {len(m.eigenvalues)} directions vary by at least the floor, a "
-        f"standard deviation of {m.floor:g}; the others hold {100.0 * m.below_floor:.2g} % of the variance."
+        f"{m.count} images of {m.dimension} numbers. {len(m.eigenvalues)} directions vary by at least the floor, a "
+        f"standard deviation of {m.floor:g}; the other directions hold {100.0 * m.below_floor:.2g} % of the variance."
     )
     said = [first]
     if m.count < 2 * m.dimension:
+        zeros = (
+            f", and at most {m.count - 1} are not 0"
+            if m.count <= m.dimension and m.approximate == 0.0
+            else ""
+        )
         said.append(
-            f"{m.count / m.dimension:.2g} images per dimension are few: the largest eigenvalues come out too "
-            f"large, the smallest too small"
-            + (
-                f", and at most {m.count - 1} are not 0."
-                if m.count <= m.dimension and m.approximate == 0.0
-                else "."
-            )
+            f"{m.count / m.dimension:.2g} images per dimension are few: the largest eigenvalues are overestimated and "
+            f"the smallest underestimated{zeros}."
         )
     if m.approximate > 0.0:
         said.append(
-            f"{100.0 * m.approximate:.2g} % of the variance is in cosine coefficients that are taken to be "
-            f"uncorrelated; their correlation with the others is {m.residual_correlation:.2g} on average. Small "
-            f"eigenvalues are evened out by that, and the KL with them: trust the order of the grids, not its value."
+            f"{100.0 * m.approximate:.2g} % of the variance is in cosine coefficients that are treated as "
+            f"uncorrelated; their correlation with the others is {m.residual_correlation:.2g} on average. This smooths "
+            "the small eigenvalues and changes the KL: trust the order of the grids, not the KL itself."
         )
     if len(m.kurtosis):
         low, middle, high = np.quantile(m.kurtosis, [0.1, 0.5, 0.9]).tolist()
         said.append(
-            f"Kurtosis along principal directions: {middle:.2f} in the middle, {low:.2f} to {high:.2f} for most; a "
-            f"Gaussian has 3. {_meaning(low, middle, high, m.approximate)}"
+            f"Kurtosis along principal directions: median {middle:.2f}, 10 % to 90 % quantile {low:.2f} to {high:.2f}; "
+            f"a Gaussian has 3. {_meaning(low, middle, high, m.approximate)}"
         )
     return said
 
@@ -67,14 +60,14 @@ def trust(measurement: SpectrumMeasurement) -> list[str]:
 def _meaning(low: float, middle: float, high: float, approximate: float) -> str:
     off = max(abs(middle - 3.0), 0.5 * (high - 3.0), 0.5 * (3.0 - low))
     if off < 0.5:
-        sure = "the order of the grids" if approximate > 0.0 else "KL and the order of the grids"
-        return f"The images are close to Gaussian along these: {sure} can be trusted."
+        sure = "the order of the grids" if approximate > 0.0 else "the KL and the order of the grids"
+        return f"The images are close to Gaussian along these directions: {sure} can be trusted."
     if off < 3.0:
         return (
-            "The images are not Gaussian, moderately: take the order of grids that differ clearly as a guide, and not "
-            "the KL as that of a network."
+            "The images are moderately non-Gaussian. Where two grids differ clearly, trust their order; do not expect "
+            "the KL of a network to be this one."
         )
     return (
-        "The images are far from Gaussian: the grid fits their covariance alone; compare samples of the network before "
-        "relying on it."
+        "The images are far from Gaussian. The grid only fits their covariance: compare samples of your network before "
+        "you rely on it."
     )

@@ -74,7 +74,7 @@ def test_design_on_sets_and_arrays(run: Run, surrounding: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert ScheduleFile.read("a.json").provenance.method == "optimal"  # noise has no flow to be close to
-    assert "off flow" not in result.output
+    assert "flow error" not in result.output
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_training_takes_the_law_in_a_file(two: tuple[Path, Path]) -> None:
 
     assert schedule_named(str(two[0])) == get("linear").model_dump(mode="json")
     ScheduleFile.of(grid("karras", 3), "ddim", Provenance(method="karras")).write(two[0])
-    with pytest.raises(SchedrlError, match="no training law"):
+    with pytest.raises(SchedrlError, match="no training schedule"):
         schedule_named(str(two[0]))
 
 

@@ -9,8 +9,8 @@ import diffusers as library
 import numpy as np
 import pytest
 
-from schedrl.design.baselines import baselines, diffusers_steps, errors, off_flow
-from schedrl.design.placing import METHODS, binned, place
+from schedrl.design.design import diffusers_steps, flow_error, kl_by_sampler, usual_grids
+from schedrl.design.methods import METHODS, binned, place
 from schedrl.design.trust import trust
 from schedrl.errors import SchedrlError
 from schedrl.export import TrainingSchedule
@@ -36,7 +36,7 @@ def test_optimum_is_not_beaten_within_the_law(law: str, n: int, sampler: str) ->
         assert made.num_steps == n
         assert made.sigmas[0] == high
         assert made.sigmas[-2] >= low * (1.0 - 1e-9)
-        found[method] = errors(SPECTRUM, made, (sampler,))[sampler]
+        found[method] = kl_by_sampler(SPECTRUM, made, (sampler,))[sampler]
     rng = np.random.default_rng(0)
     best, _ = place("optimal", SPECTRUM, n, sampler, (low, high))
     for _ in range(20):
@@ -44,7 +44,9 @@ def test_optimum_is_not_beaten_within_the_law(law: str, n: int, sampler: str) ->
         shifted[1:-1] *= np.exp(0.05 * rng.standard_normal(n - 1))
         shifted[1:-1] = np.maximum(shifted[1:-1], low)
         if all(left > right for left, right in pairwise(shifted)):
-            found["shifted"] = errors(SPECTRUM, Grid(sigmas=tuple(shifted.tolist())), (sampler,))[sampler]
+            found["shifted"] = kl_by_sampler(SPECTRUM, Grid(sigmas=tuple(shifted.tolist())), (sampler,))[
+                sampler
+            ]
             assert found["optimal"] <= min(found.values()) * (1.0 + 1e-6)
 
 
@@ -52,7 +54,7 @@ def test_optimum_is_not_beaten_within_the_law(law: str, n: int, sampler: str) ->
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_no_method_is_closer_to_the_flow_than_flow(n: int, sampler: str) -> None:
     found = {
-        method: off_flow(SPECTRUM, place(method, SPECTRUM, n, sampler, ENDS["linear"])[0], sampler)
+        method: flow_error(SPECTRUM, place(method, SPECTRUM, n, sampler, ENDS["linear"])[0], sampler)
         for method in METHODS
     }
     least = found["flow"]
@@ -64,8 +66,8 @@ def test_no_method_is_closer_to_the_flow_than_flow(n: int, sampler: str) -> None
 
 def test_noise_has_no_flow() -> None:
     made, _ = place("optimal", SPECTRUM, 5, "ddpm", ENDS["linear"])
-    assert off_flow(SPECTRUM, made, "ddpm") is None
-    assert off_flow(SPECTRUM, Grid(sigmas=(float("inf"), 1.0, 0.0)), "heun") is None
+    assert flow_error(SPECTRUM, made, "ddpm") is None
+    assert flow_error(SPECTRUM, Grid(sigmas=(float("inf"), 1.0, 0.0)), "heun") is None
     with pytest.raises(SchedrlError, match=r"method 'flow': .* \(got ddpm"):
         place("flow", SPECTRUM, 5, "ddpm", ENDS["linear"])
 
@@ -78,7 +80,7 @@ def test_a_trained_agent_places_every_step_within_the_law(law: str, n: int) -> N
     assert made.sigmas[0] == ENDS[law][1]
     assert made.sigmas[-2] >= ENDS[law][0] * (1.0 - 1e-9)
     best, _ = place("optimal", SPECTRUM, n, "ddim", ENDS[law])
-    found, least = (errors(SPECTRUM, grid, ("ddim",))["ddim"] for grid in (made, best))
+    found, least = (kl_by_sampler(SPECTRUM, grid, ("ddim",))["ddim"] for grid in (made, best))
     assert least <= found < 2.0 * least
 
 
@@ -113,8 +115,8 @@ def test_steps_are_those_of_diffusers(n: int, spacing: str) -> None:
     assert diffusers_steps(1000, n, spacing).tolist() == theirs.timesteps.tolist()
 
 
-def test_baselines_of_another_law_have_its_spacings_too() -> None:
-    made = baselines(TrainingSchedule.of(get("cosine")), 10)
+def test_usual_grids_of_another_schedule_have_its_spacings_too() -> None:
+    made = usual_grids(TrainingSchedule.of(get("cosine")), 10)
     assert {f"diffusers leading, {law}" for law in ("cosine", "linear", "scaled-linear")} < set(made)
     assert all(grid.num_steps == 10 and grid.sigmas[-1] == 0.0 for grid in made.values())
 
@@ -134,7 +136,7 @@ def test_sentence_follows_the_kurtosis(kurtosis: float, said: str) -> None:
 def test_few_images_and_approximations_are_said() -> None:
     assert len(trust(measurement(3.0))) == 2
     assert "at most 49 are not 0" in trust(measurement(3.0, count=50))[1]
-    assert "taken to be uncorrelated" in trust(measurement(3.0, approximate=0.02))[1]
+    assert "treated as uncorrelated" in trust(measurement(3.0, approximate=0.02))[1]
     # What is said of the KL there must not be taken back by what follows.
     assert "KL and the order of the grids can be trusted" in trust(measurement(3.0))[-1]
     assert ": the order of the grids can be trusted" in trust(measurement(3.0, approximate=0.02))[-1]
