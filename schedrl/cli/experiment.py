@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +26,6 @@ from schedrl.errors import SchedrlError, unknown_name
 
 if TYPE_CHECKING:
     from schedrl.experiments.experiment import Experiment
-    from schedrl.report.document import Table
 
 __all__ = ["EXPERIMENT_EXAMPLES", "experiment"]
 
@@ -82,10 +82,11 @@ def experiment(
     fields |= {} if rates is None else {"rates": _numbers(rates)}
     setting = paper.make_setting(data, overrides, **fields)
     chosen = paper.rows_named([word.strip() for word in rows.split(",")] if rows else None)
-    ready_variant(paper.environments[data], overrides, download=download)
+    ready_variant(setting.variant.id, overrides, download=download)
 
     from schedrl.experiments.paper_report import result_tables, write_experiment_report
     from schedrl.experiments.runner import lay_out, run_experiment
+    from schedrl.report.pages import print_table
 
     if rows is None:
         chosen, left_out = paper.available_rows(setting)
@@ -98,9 +99,9 @@ def experiment(
         results, notes = run_experiment(laid_out, folder, tick)
     for text in notes:
         note(text)
-    typer.echo(f"{paper.title} on {data}")
     for table in result_tables(results):
-        _print_table(table)
+        caption = f"{paper.title} on {data}: {table.caption}"
+        print_table(replace(table, caption=caption), console())
     typer.echo(f"report: {write_experiment_report(folder, results)}")
 
 
@@ -123,21 +124,6 @@ def _options(
     options += [] if samples is None else [f"--samples {samples}"]
     options += [f"--set {shlex.quote(text)}" for text in settings or ()]
     return options + ([] if device == "cpu" else [f"--device {device}"])
-
-
-def _print_table(table: Table) -> None:
-    from rich import box
-    from rich.table import Table as RichTable
-
-    shown = RichTable(
-        title=table.caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False,
-        collapse_padding=True, show_edge=False,
-    )  # fmt: skip
-    for place, head in enumerate(table.heads):
-        shown.add_column(head, justify="right" if place >= table.left else "left", no_wrap=True)
-    for line in table.rows:
-        shown.add_row(*line)
-    console().print(shown)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

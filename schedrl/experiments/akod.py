@@ -21,27 +21,22 @@ from schedrl import schedules
 from schedrl.diffusion.engines.engine import record
 from schedrl.diffusion.training_spec import DSCSpec, MSFISpec, UNetSpec
 from schedrl.diffusion.unet import UNet
-from schedrl.experiments.experiment import Experiment, ExperimentRow
+from schedrl.experiments.experiment import Experiment, ExperimentRow, environment_of
 from schedrl.experiments.paper_figures import frechet_figure, line_styles, quality_figure, surrogate_figure
 from schedrl.experiments.records import ExperimentSetting, Sampling
 from schedrl.experiments.row_runs import RowRuns, below, find_row
 from schedrl.policies.agents import Agent, find
 from schedrl.report.claims import Claim
-from schedrl.report.document import Block, Heading, Paragraph, Table
+from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
 from schedrl.report.figures import image
 from schedrl.schedules import AnySchedule
 
 __all__ = ["ROWS", "AKODExperiment", "AKODRow", "step_flops"]
 
+_WORDS = Sentences("experiments.txt.j2")
+
 BASELINE = "plain"
 """The row that the paper compares with, under either optimizer."""
-
-_PLAIN_KERNEL_ENVIRONMENTS = {
-    "digits": "schedrl/DigitsKernel-v0",
-    "fashion-mnist": "schedrl/FashionKernel-v0",
-    "cifar10": "schedrl/Cifar10Kernel-v0",
-}
-"""The environment in which the kernel of a plain network is learned."""
 
 
 class AKODRow(ExperimentRow):
@@ -65,16 +60,9 @@ class AKODRow(ExperimentRow):
             raise ValueError("give exactly one of schedule and kernel")
         return self
 
-    @property
-    def base(self) -> str:
-        """Its name without the optimizer's."""
-        return self.name.removesuffix("-dsc")
-
     def acting_agent(self, setting: ExperimentSetting) -> Agent | None:
-        if self.kernel is None:
-            return None
-        environments = AKODExperiment.environments if self.kernel == "akod" else _PLAIN_KERNEL_ENVIRONMENTS
-        return find("ppo", environments[setting.data])
+        kind = {"akod": "AKOD", "plain": "Kernel"}
+        return None if self.kernel is None else find("ppo", environment_of(setting.data, kind[self.kernel]))
 
     def network(self, setting: ExperimentSetting) -> UNetSpec:
         changes = {"msfi": None, "modulation": False}
@@ -83,9 +71,8 @@ class AKODRow(ExperimentRow):
             return plain.model_copy(update={"msfi": self.msfi, "modulation": self.modulation})
         shape = image_sets.load(setting.variant.data).image_shape
         target = step_flops(plain.model_copy(update={"msfi": MSFISpec()}), shape)
-        return min(
-            _wider(plain), key=lambda spec: (abs(step_flops(spec, shape) / target - 1.0), spec.channels)
-        )
+        wider = _wider(plain)
+        return min(wider, key=lambda spec: (abs(step_flops(spec, shape) / target - 1.0), spec.channels))
 
 
 def step_flops(network: UNetSpec, image_shape: tuple[int, int, int]) -> int:
@@ -142,6 +129,8 @@ ROWS: tuple[AKODRow, ...] = (*_ADAMW, *_UNDER_DSC)
 
 _DDPM = "DDPM 1000"
 
+_LEFT_OUT = "Rows with a diverged run are left out."
+
 _PARTS = (
     ("MSFI alone improves the bound", "msfi", BASELINE),
     ("MSFI is better than a plain U-Net of the same arithmetic", "msfi", "wide"),
@@ -167,22 +156,13 @@ class AKODExperiment(Experiment):
     name: ClassVar = "akod"
     title: ClassVar = "AKOD"
     all_rows: ClassVar = ROWS
-    environments: ClassVar = {
-        "digits": "schedrl/DigitsAKOD-v0",
-        "fashion-mnist": "schedrl/FashionAKOD-v0",
-        "cifar10": "schedrl/Cifar10AKOD-v0",
-    }
+    environment: ClassVar = "AKOD"
     defaults: ClassVar = {
         "samples": 300,
         "samplings": (
             Sampling(sampler="ddpm", steps=1000),
             *(Sampling(sampler="ddim", steps=steps) for steps in (50, 20, 10)),
         ),
-    }
-    own_settings: ClassVar = {
-        "digits": {"extractor": "digits-cnn"},
-        "fashion-mnist": {"extractor": "fashion-cnn", "measure_every": 50},
-        "cifar10": {"extractor": "pca", "measure_every": 100},
     }
     num_seeds: ClassVar = 5
     learned: ClassVar = ("dko", "akod", "dko-dsc", "akod-dsc")
@@ -219,35 +199,20 @@ class AKODExperiment(Experiment):
     def pictures(self, table: Sequence[RowRuns]) -> list[Block]:
         rows = [row for row in table if not row.row.endswith("-dsc")] or table
         styles = line_styles([row.row for row in rows], self.learned)
-        ways, left_out = (
-            [way.label for way in self.setting.ways],
-            "Means over seeds. Rows with a diverged run are left out.",
-        )
         quality = partial(quality_figure, rows, styles)
+        samples = frechet_figure(rows, styles, [way.label for way in self.setting.ways], "Samples")
+        means = "Means over seeds"
         return [
-            image("quality-steps", quality("Quality over optimizer steps"), left_out),
-            image("quality-seconds", quality("Quality over time", seconds=True), left_out),
-            image(
-                "samples",
-                frechet_figure(rows, styles, ways, "Samples"),
-                "Means over seeds and 95 % intervals.",
-            ),
+            image("quality-steps", quality("Quality over optimizer steps"), f"{means}. {_LEFT_OUT}"),
+            image("quality-seconds", quality("Quality over time", seconds=True), f"{means}. {_LEFT_OUT}"),
+            image("samples", samples, f"{means} and 95 % intervals."),
             *_surrogates(table, surrogate_figure(rows, styles, "What a sampler has for the feature of t−1")),
         ]
 
     @staticmethod
     def summary(table: Sequence[RowRuns]) -> str:
         akod, plain, made = (find_row(table, name) for name in ("akod", BASELINE, "akod-tangent"))
-        if akod is None or plain is None:
-            return ""
-        text = f"AKOD minus the fixed schedule with a plain U-Net: {akod.minus(plain).plus_minus('+.3f')} bits/dim"
-        if made is not None:
-            text += (
-                f"; minus the same network under a hand-made schedule: {akod.minus(made).plus_minus('+.3f')}"
-            )
-        return (
-            f"{text}. One of its steps takes {akod.step_flops / plain.step_flops:.2f} times the operations."
-        )
+        return "" if akod is None or plain is None else _WORDS.akod_summary(akod, plain, made)
 
     @staticmethod
     def claims(table: Sequence[RowRuns]) -> list[Claim]:
@@ -261,21 +226,16 @@ def _surrogates(table: Sequence[RowRuns], figure: Figure) -> list[Block]:
     lines = []
     for row in table:
         if runs := [run for run in row.runs if run.surrogate_error]:
-            errors = (
-                np.mean([np.median(run.surrogate_error) for run in runs]),
-                np.mean([max(run.surrogate_error) for run in runs]),
-                np.mean([np.median(run.standing_still) for run in runs]),
+            error, still = (
+                np.array([getattr(r, name) for r in runs]) for name in ("surrogate_error", "standing_still")
             )
-            lines.append([row.row, *(f"{error:.4f}" for error in errors)])
+            numbers = np.median(error, axis=1), error.max(axis=1), np.median(still, axis=1)
+            lines.append([row.row, *(f"{number.mean():.4f}" for number in numbers)])
     if not lines:
         return []
     return [
         Heading("MSFI's surrogate"),
-        Paragraph(
-            "In training F(t−1) is the feature of the same image and noise with less noise. A sampler has the feature "
-            "of its own one-step prediction. Relative errors on test images, at the shortest distance of training: the "
-            "median over log-SNR, the worst, and the median error of using F(t) instead."
-        ),
+        Paragraph(_WORDS.surrogate()),
         Table(("row", "median", "worst", "F(t) instead"), lines, left=1),
         image("surrogate", figure, "Dotted: F(t) instead. Where it is as good, the surrogate adds nothing."),
     ]
@@ -286,10 +246,9 @@ def _claims_of(rows: dict[str, RowRuns], where: str) -> list[Claim]:
     made = []
     if plain is not None and akod is not None:
         time = f"AKOD gets to the fixed schedule's quality in 22.8 % less time ({where})"
+        whole = f"AKOD has a better bound than a fixed schedule with a plain U-Net ({where})"
         made = [
-            akod.better_bound(
-                f"AKOD has a better bound than a fixed schedule with a plain U-Net ({where})", plain
-            ),
+            akod.better_bound(whole, plain),
             _samples(f"AKOD's samples are 8.8 % closer, DDPM with 1000 steps ({where})", akod, plain),
             akod.sooner(time, plain, 1.0 - 0.228, seconds=True),
             _complexity(f"AKOD has comparable complexity, within 10 % ({where})", akod, plain),

@@ -15,7 +15,7 @@ from schedrl.experiments.experiment import Experiment, ExperimentRow
 from schedrl.experiments.paper_figures import line_styles, quality_figure, traces_figure
 from schedrl.experiments.records import ExperimentSetting
 from schedrl.experiments.row_runs import RowRuns, find_row
-from schedrl.experiments.row_training import Driver, ava_driver
+from schedrl.experiments.row_training import AVADriver, Driver
 from schedrl.policies.agents import Agent, find
 from schedrl.report.claims import Claim, by_interval
 from schedrl.report.document import Block, Heading
@@ -56,7 +56,7 @@ class AVADSCRow(ExperimentRow):
     def driver(self, setting: ExperimentSetting, runs: TrainingRuns) -> Driver:
         if self.ava is None:
             return super().driver(setting, runs)
-        return ava_driver(self.ava, runs.population, runs.variant.timesteps)
+        return AVADriver(self.ava, runs.population, runs.variant.timesteps)
 
 
 _DSC = DSCSpec(gamma=30.0, boost=0.5)
@@ -113,8 +113,6 @@ _READINGS = {
 
 _WHOLE = "AVA-DSC"
 
-_FEW_TRIALS = {"rates": (1e-3, 3e-3, 1e-2), "trial_seeds": 2}
-
 
 class AVADSCExperiment(Experiment):
     """AVA-DSC: readings of it, its parts, and two fixed schedules, at a fixed and at tuned learning rates."""
@@ -122,19 +120,11 @@ class AVADSCExperiment(Experiment):
     name: ClassVar = "ava-dsc"
     title: ClassVar = "AVA-DSC"
     all_rows: ClassVar = ROWS
-    environments: ClassVar = {
-        "digits": "schedrl/DigitsDSC-v0",
-        "fashion-mnist": "schedrl/FashionDSC-v0",
-        "cifar10": "schedrl/Cifar10DSC-v0",
-    }
+    environment: ClassVar = "DSC"
     defaults: ClassVar = {
         "rates": (1e-3, 3e-3, 6e-3, 1e-2, 2e-2, 4e-2, 8e-2), "trial_seeds": 4, "samples": 500, "sampler_steps": 20,
     }  # fmt: skip
-    own_settings: ClassVar = {
-        "digits": {"extractor": "digits-cnn"},
-        "fashion-mnist": {"extractor": "fashion-cnn", "measure_every": 50, **_FEW_TRIALS},
-        "cifar10": {"extractor": "pca", "measure_every": 100, **_FEW_TRIALS},
-    }
+    large_defaults: ClassVar = {"rates": (1e-3, 3e-3, 1e-2), "trial_seeds": 2}
     num_seeds: ClassVar = 10
     learned: ClassVar = ("ava-dsc-ppo",)
     columns: ClassVar = (
@@ -166,11 +156,7 @@ class AVADSCExperiment(Experiment):
     def pictures(self, table: Sequence[RowRuns]) -> list[Block]:
         blocks: list[Block] = [Heading("Training")]
         styles = line_styles([row.name for row in self.rows], self.learned)
-        moving = [
-            row.name
-            for row in self.rows
-            if row.ava is not None or row.dsc is not None or row.agent is not None
-        ]
+        moving = [row.name for row in self.rows if row.ava or row.dsc or row.agent]
         moving_styles = line_styles(moving, self.learned)
         for key, what in (("fixed", "fixed learning rate"), ("tuned", "tuned learning rates")):
             rows = [row for row in table if row.tuned == (key == "tuned")]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
+from schedrl.benchmark.samples import own_features
 from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, UNetSpec
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.runs import TrainingRuns
@@ -16,7 +17,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.experiments.records import DataName, ExperimentSetting
 from schedrl.experiments.row_runs import RowRuns
-from schedrl.experiments.row_training import Driver, TrainedRow, agent_driver, fixed_driver, train_watched
+from schedrl.experiments.row_training import AgentDriver, Driver, FixedDriver, TrainedRow, train_watched
 from schedrl.files import dump_json, read_model, write_text
 from schedrl.policies.agents import Agent
 from schedrl.provenance import content_hash
@@ -24,9 +25,27 @@ from schedrl.report.claims import Claim
 from schedrl.report.document import Block
 from schedrl.schedules import AnySchedule
 
-__all__ = ["EXPERIMENT", "Experiment", "ExperimentRow"]
+__all__ = ["EXPERIMENT", "Experiment", "ExperimentRow", "environment_of"]
 
 EXPERIMENT = "experiment.json"
+
+
+_IMAGE_SETS: dict[DataName, tuple[str, int]] = {
+    "digits": ("Digits", 10),
+    "fashion-mnist": ("Fashion", 50),
+    "cifar10": ("Cifar10", 100),
+}
+"""What image sets are called in the ids of environments, and optimizer steps between two measurements."""
+
+
+def environment_of(data: DataName, kind: str) -> str:
+    """Id of the environment of a kind on an image set.
+
+    Examples:
+        >>> environment_of("digits", "AKOD")
+        'schedrl/DigitsAKOD-v0'
+    """
+    return f"schedrl/{_IMAGE_SETS[data][0]}{kind}-v0"
 
 
 class ExperimentRow(Spec):
@@ -72,23 +91,17 @@ class ExperimentRow(Spec):
     def driver(self, setting: ExperimentSetting, runs: TrainingRuns) -> Driver:
         """What trains the row's runs."""
         if (agent := self.acting_agent(setting)) is not None:
-            return agent_driver(agent, runs)
+            return AgentDriver(agent, runs)
         assert self.schedule is not None
-        return fixed_driver(self.schedule, runs.population, runs.variant.timesteps)
+        return FixedDriver(self.schedule, runs.population, runs.variant.timesteps)
 
     def train(
         self, setting: ExperimentSetting, seeds: Sequence[int], rate: float | None = None, *, steps: int | None = None,
         tested: bool = True, device: str = "cpu",
     ) -> TrainedRow:  # fmt: skip
-        """Train one run per seed.
+        """Train one run per seed of weights, batches and noise.
 
-        Args:
-            setting: The setting.
-            seeds: Seeds of weights, batches and noise.
-            rate: Learning rate; the setting's own when absent.
-            steps: Optimizer steps; the setting's budget when absent.
-            tested: Whether to measure the bound on test images at the end.
-            device: Torch device.
+        Learning rate and steps are the setting's own when absent; ``tested`` asks for the bound on test images.
         """
         runs = TrainingRuns(self.variant(setting, rate), len(seeds), device)
         for run, seed in enumerate(seeds):
@@ -99,8 +112,7 @@ class ExperimentRow(Spec):
     def identity(self, setting: ExperimentSetting, seeds: Sequence[int] = ()) -> tuple[str, int]:
         """Hash of what the row trains with, and the optimizer steps spent on its agent.
 
-        Raises:
-            SchedrlError: The agent is missing, does not fit the environment, or was trained from one of the seeds.
+        An agent that is missing, does not fit the environment or was trained from one of the seeds is an error.
         """
         if (agent := self.acting_agent(setting)) is None:
             return self.fingerprint, 0
@@ -124,9 +136,9 @@ class Experiment(Spec, ABC):
         name: Name on the command line.
         title: The paper's method.
         all_rows: All rows.
-        environments: For each image set, the environment that sets data, network, measurement and budget.
+        environment: Kind of the environment that sets data, network, measurement and budget, as its id has it.
         defaults: Fields of the setting.
-        own_settings: Fields of the setting that differ by image set.
+        large_defaults: Fields that differ where the image set is not digits.
         num_seeds: Number of held-out seeds by default.
         learned: Names of the rows with a trained agent.
         columns: Columns of the tables, keys of ``COLUMNS`` of the report; ``minus`` is followed by the baseline.
@@ -139,9 +151,9 @@ class Experiment(Spec, ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     all_rows: ClassVar[tuple[ExperimentRow, ...]]
-    environments: ClassVar[Mapping[DataName, str]]
+    environment: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]]
-    own_settings: ClassVar[Mapping[DataName, Mapping[str, Any]]]
+    large_defaults: ClassVar[Mapping[str, Any]] = {}
     num_seeds: ClassVar[int]
     learned: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
@@ -192,10 +204,14 @@ class Experiment(Spec, ABC):
             overrides: Fields of the environment to change.
             fields: Fields of the setting to change.
         """
-        variant = training_variant(cls.environments[data], dict(overrides or {}))
+        variant = training_variant(environment_of(data, cls.environment), dict(overrides or {}))
         if variant.test_bound is None:
             raise SchedrlError(f"{variant.id}: has no test_bound, by which the rows are judged")
-        content = {"data": data, "variant": variant, **cls.defaults, **cls.own_settings[data], **fields}
+        large = {} if data == "digits" else cls.large_defaults
+        content = {
+            "data": data, "variant": variant, "measure_every": _IMAGE_SETS[data][1],
+            "extractor": own_features(variant.data), **cls.defaults, **large, **fields,
+        }  # fmt: skip
         return parse(ExperimentSetting, content, f"experiment on {data}")
 
     @classmethod
@@ -225,13 +241,14 @@ class Experiment(Spec, ABC):
     @property
     def optimizer_steps(self) -> int:
         """Optimizer steps of the whole experiment: trials, and runs at the fixed and at the best learning rate."""
-        runs = len(self.seeds) * (2 if self.setting.rates else 1)
+        runs = len(self.seeds) * len(self.setting.passes)
         return (self.setting.trial_steps + runs * self.setting.steps) * len(self.rows)
 
     @property
-    def members(self) -> set[tuple[str, str]]:
-        """Name and hash of every row. An agent that was trained again makes another row."""
-        return {(row.name, key) for row, key in zip(self.rows, self.identities, strict=True)}
+    def keys(self) -> list[tuple[str, str, str]]:
+        """For each row, what the keys of its trials and runs begin with: its name, its hash and the setting's hash."""
+        setting = self.setting.fingerprint
+        return [(row.name, key, setting) for row, key in zip(self.rows, self.identities, strict=True)]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -255,14 +272,10 @@ class Experiment(Spec, ABC):
         whole = self
         if (folder / EXPERIMENT).exists():
             before = self.read(folder)
-            if before.setting.fingerprint != self.setting.fingerprint:
-                raise SchedrlError(
-                    f"experiment folder {folder}: holds one in another setting; choose another folder (-f)"
-                )
-            if before.device != self.device:
-                raise SchedrlError(
-                    f"experiment folder {folder}: holds runs on '{before.device}'; choose another folder (-f)"
-                )
+            same = before.setting.fingerprint == self.setting.fingerprint
+            if not same or before.device != self.device:
+                other = f"runs on '{before.device}'" if same else "one in another setting"
+                raise SchedrlError(f"experiment folder {folder}: holds {other}; choose another folder (-f)")
             whole = before._joined(self)
         write_text(folder / EXPERIMENT, dump_json(whole.model_dump(mode="json")))
         return whole
@@ -274,13 +287,10 @@ class Experiment(Spec, ABC):
             for each in (self, later)
             for row, key, cost in zip(each.rows, each.identities, each.search_steps, strict=True)
         }
-        rows, identities, costs = (tuple(side) for side in zip(*joined.values(), strict=True))
-        some = any(option.startswith("--rows") for option in (*self.options, *later.options))
+        rows, identities, costs = zip(*joined.values(), strict=True)
         options = [option for option in later.options if not option.startswith("--rows")]
-        if some:
+        if any(option.startswith("--rows") for option in (*self.options, *later.options)):
             options.append(f"--rows {','.join(joined)}")
-        changes = {
-            "rows": rows, "identities": identities, "search_steps": costs, "options": tuple(options),
-            "seeds": tuple(sorted({*self.seeds, *later.seeds})),
-        }  # fmt: skip
-        return later.model_copy(update=changes)
+        seeds = tuple(sorted({*self.seeds, *later.seeds}))
+        changes = {"identities": identities, "search_steps": costs, "seeds": seeds, "options": tuple(options)}
+        return later.model_copy(update={"rows": rows, **changes})

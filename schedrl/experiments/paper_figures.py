@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from schedrl.experiments.row_runs import RowRuns
-from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES
+from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES, new_axes
 
 __all__ = [
     "LineStyles",
@@ -55,7 +55,7 @@ def quality_figure(
     table: Sequence[RowRuns], styles: LineStyles, title: str, *, seconds: bool = False
 ) -> Figure:
     """Mean validation bound against optimizer steps, or against seconds; without rows of which a run diverged."""
-    figure, axes = _wide(5.0)
+    figure, axes = new_axes(9.0, 5.0)
     for row in table:
         if not row.diverged:
             along = np.array(row.runs[0].steps) * (row.step_seconds if seconds else 1.0)
@@ -95,7 +95,7 @@ def traces_figure(table: Sequence[RowRuns], styles: LineStyles, title: str) -> F
 
 def frechet_figure(table: Sequence[RowRuns], styles: LineStyles, ways: Sequence[str], title: str) -> Figure:
     """Fréchet distances with their intervals, by way of sampling."""
-    figure, axes = _wide(5.0)
+    figure, axes = new_axes(9.0, 5.0)
     for place, row in enumerate(table):
         shift = (place / max(len(table) - 1, 1) - 0.5) * 0.7
         for number, way in enumerate(ways):
@@ -112,7 +112,7 @@ def frechet_figure(table: Sequence[RowRuns], styles: LineStyles, ways: Sequence[
 
 def surrogate_figure(table: Sequence[RowRuns], styles: LineStyles, title: str) -> Figure:
     """Relative error of the feature that a sampler uses for t−1, against λ, for rows that have it."""
-    figure, axes = _wide(4.5)
+    figure, axes = new_axes(9.0, 4.5)
     for row in table:
         runs, style = [run for run in row.runs if run.surrogate_error], styles[row.row]
         if runs:
@@ -125,11 +125,6 @@ def surrogate_figure(table: Sequence[RowRuns], styles: LineStyles, title: str) -
     axes.set_yscale("log")
     axes.grid(color="0.9", which="both", linewidth=0.5)
     return _with_legend(figure, axes)
-
-
-def _wide(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(9.0, height), layout="constrained")
-    return figure, figure.subplots()
 
 
 def _plain_log_scale(axes: Axes, grid: Any = "both") -> None:

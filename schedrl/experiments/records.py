@@ -77,14 +77,19 @@ class ExperimentSetting(Spec):
         return self.samplings or (Sampling(sampler="ddim", steps=self.sampler_steps),)
 
     @property
-    def fixed_rate(self) -> float | None:
-        """The environment's learning rate, if others are tried as well."""
-        return self.variant.training.optimizer.learning_rate if self.rates else None
+    def learning_rate(self) -> float:
+        """The environment's learning rate."""
+        return self.variant.training.optimizer.learning_rate
 
     @property
     def steps(self) -> int:
         """Optimizer steps of a run."""
         return self.variant.optimizer_steps
+
+    @property
+    def passes(self) -> tuple[bool, ...]:
+        """Whether the learning rate is tuned, for each set of runs."""
+        return (False, True) if self.rates else (False,)
 
     @property
     def trial_steps(self) -> int:
@@ -114,13 +119,24 @@ class Traces(Spec):
     rate: tuple[FiniteFloat, ...] = ()
 
 
-class RateTrial(Line):
-    """A learning rate tried for a row.
+class _RowLine(Line):
+    """What belongs to a row.
 
     Attributes:
         row: Name of the row.
-        row_fingerprint: Hash of what the row trains with.
+        row_fingerprint: Hash of what the row trains with, including the weights of a trained agent.
         setting: Hash of the setting.
+    """
+
+    row: str
+    row_fingerprint: str
+    setting: str
+
+
+class RateTrial(_RowLine):
+    """A learning rate tried for a row.
+
+    Attributes:
         rate: The learning rate.
         bound: Mean validation bound at the end over the trial's seeds, bits/dim. A diverged run counts with the bound
             at which a run is taken to have diverged.
@@ -129,9 +145,6 @@ class RateTrial(Line):
         optimizer_steps: Steps of all runs together.
     """
 
-    row: str
-    row_fingerprint: str
-    setting: str
     rate: FiniteFloat
     bound: FiniteFloat
     diverged: Annotated[int, Field(ge=0)]
@@ -143,15 +156,12 @@ class RateTrial(Line):
         return self.row, self.row_fingerprint, self.setting, self.rate
 
 
-class ExperimentRun(Line):
+class ExperimentRun(_RowLine):
     """A training run on a held-out seed.
 
     Fields with a default are missing from older files of one of the papers.
 
     Attributes:
-        row: Name of the row.
-        row_fingerprint: Hash of what the row trains with, including the weights of a trained agent.
-        setting: Hash of the setting.
         tuned: Whether the learning rate is the best of the row's trials.
         rate: The learning rate; absent where none are tried and the environment's own is used.
         seed: Seed of weights, batches and noise.
@@ -180,9 +190,6 @@ class ExperimentRun(Line):
         created: Time of writing, UTC, ISO 8601.
     """
 
-    row: str
-    row_fingerprint: str
-    setting: str
     tuned: bool = False
     rate: FiniteFloat | None = None
     seed: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,12 +29,12 @@ from schedrl.policies.agents import Agent
 from schedrl.schedules import Schedule
 
 __all__ = [
+    "AVADriver",
+    "AgentDriver",
     "Driver",
+    "FixedDriver",
     "TrainedRow",
-    "agent_driver",
-    "ava_driver",
     "check_samples",
-    "fixed_driver",
     "sample_fields",
     "surrogate_fields",
     "train_watched",
@@ -46,42 +46,42 @@ _SURROGATE_IMAGES, _SURROGATE_SEED = 64, 13
 """Number of test images on which the error of MSFI's surrogate is measured, and the seed of their noise."""
 
 
-@dataclass(frozen=True)
-class Driver:
-    """Trains all runs of a row and decides their schedules.
+class Driver(Protocol):
+    """Trains all runs of a row and decides their schedules."""
 
-    Attributes:
-        train: Trains on for a number of optimizer steps.
-        gains: AVA's K (``gain``) and τ (``threshold``), each ``[runs]``, where the row has them.
-    """
+    def train(self, num_steps: int) -> PhaseRecord:
+        """Train on."""
 
-    train: Callable[[int], PhaseRecord]
-    gains: Callable[[], dict[str, Array]] = dict
+    def gains(self) -> dict[str, Array]:
+        """AVA's K (``gain``) and τ (``threshold``), each ``[runs]``, where the row has them."""
 
 
-def fixed_driver(schedule: Schedule, population: Population, timesteps: int | None) -> Driver:
+class FixedDriver:
     """Training under a fixed schedule; ``timesteps`` is T of discrete training, None if it is continuous."""
-    schedules = [schedule] * population.num_runs
-    noise = ScheduleNoise.of(schedules, timesteps, betas=population.spec.reads_betas)
-    return Driver(partial(population.train, noise))
+
+    def __init__(self, schedule: Schedule, population: Population, timesteps: int | None) -> None:
+        schedules = [schedule] * population.num_runs
+        noise = ScheduleNoise.of(schedules, timesteps, betas=population.spec.reads_betas)
+        self.train = partial(population.train, noise)
+
+    def gains(self) -> dict[str, Array]:
+        return {}
 
 
-def ava_driver(spec: AVASpec, population: Population, timesteps: int | None) -> Driver:
+class AVADriver:
     """Training under AVA, whose K moves at every optimizer step."""
-    controller = AVAController(spec, population.num_runs)
-    training = ControlledTraining(population, controller, timesteps=timesteps)
-    return Driver(
-        training.train, lambda: {"gain": controller.gain.copy(), "threshold": controller.tau.copy()}
-    )
+
+    def __init__(self, spec: AVASpec, population: Population, timesteps: int | None) -> None:
+        self._controller = AVAController(spec, population.num_runs)
+        self.train = ControlledTraining(population, self._controller, timesteps=timesteps).train
+
+    def gains(self) -> dict[str, Array]:
+        return {"gain": self._controller.gain.copy(), "threshold": self._controller.tau.copy()}
 
 
-def agent_driver(agent: Agent, runs: TrainingRuns) -> Driver:
+class AgentDriver:
     """Training under an agent that decides before every phase of its environment; the runs are started."""
-    training = _AgentTraining(agent, runs)
-    return Driver(training.train, training.gains)
 
-
-class _AgentTraining:
     def __init__(self, agent: Agent, runs: TrainingRuns) -> None:
         self._runs, self._policy = runs, agent.policy(runs.variant)
         self._states: list[Any] = [None] * runs.num_runs
@@ -107,10 +107,8 @@ class _AgentTraining:
         runs, variant, complete = self._runs, self._runs.variant, False
         while not complete:
             seen, actions = variant.observation.observe(runs.view()), []
-            for run, state in enumerate(
-                self._states
-            ):  # separately: a network's last digit depends on its batch
-                row = seen[run : run + 1]
+            for run, state in enumerate(self._states):
+                row = seen[run : run + 1]  # by itself: a network's last digit depends on its batch
                 action, self._states[run] = self._policy.predict(row, state, self._start, deterministic=True)
                 actions.append(np.asarray(action)[0])
             self._start = np.zeros_like(self._start)
@@ -155,14 +153,10 @@ class TrainedRow:
 def train_watched(
     driver: Driver, runs: TrainingRuns, num_steps: int, every: int, *, tested: bool = True
 ) -> TrainedRow:
-    """Train started runs to the end.
+    """Train started runs for ``num_steps``, and measure the validation bound ``every`` so many steps.
 
-    Args:
-        driver: Trains them.
-        runs: The runs; their variant says how bounds are measured and when a run has diverged.
-        num_steps: Optimizer steps of each run.
-        every: Optimizer steps between two measurements of the validation bound.
-        tested: Whether to measure the bound on test images at the end.
+    The variant of the runs says how bounds are measured and when a run has diverged. ``tested`` asks for the bound on
+    test images at the end.
     """
     population, num_runs, worst = runs.population, runs.num_runs, runs.divergence.worst_bound
     diverged_at = np.full(num_runs, -1, dtype=np.int64)
@@ -214,22 +208,19 @@ def sample_fields(
 ) -> list[dict[str, Any]]:
     """Sample every network in each of the setting's ways, and compare with the training images.
 
-    Args:
-        trained: The runs.
-        setting: The setting.
-        seeds: Seed of each run, which also fixes its starting noise.
+    A run's seed also fixes its starting noise.
 
     Returns:
         Of each run, the fields ``frechet`` and ``sampled_images_per_second`` of its record.
     """
     features, reference = _reference(setting.variant.data, setting.extractor)
-    distances: list[dict[str, float | None]] = [{} for _ in seeds]
-    seconds = 0.0
-    _warm_up(trained.population)
+    population, distances, seconds = trained.population, [dict[str, float | None]() for _ in seeds], 0.0
+    zeros = torch.zeros(len(seeds), BATCH, *population.image_shape, device=population.device)
+    population.predict_epsilon(zeros, zeros[:, :, 0, 0, 0])  # fills caches, on a GPU above all
     for way in setting.ways:
         began = time.perf_counter()
         images = draw_samples(
-            trained.population, setting.variant.bound, setting.samples, way.steps, seeds, way.sampler
+            population, setting.variant.bound, setting.samples, way.steps, seeds, way.sampler
         )
         seconds += time.perf_counter() - began
         for run, lost in enumerate(trained.lost):
@@ -238,11 +229,9 @@ def sample_fields(
             distances[run][way.label] = None if own is None else frechet_distance(own, reference)
     whole = any(distance is not None for each in distances for distance in each.values())
     speed = len(seeds) * len(setting.ways) * setting.samples / seconds if whole else None
-    only = setting.ways[0].label if len(setting.ways) == 1 else None
-    return [
-        {"frechet": each if only is None else each[only], "sampled_images_per_second": speed}
-        for each in distances
-    ]
+    several = len(setting.ways) > 1
+    found = [each if several else each[setting.ways[0].label] for each in distances]
+    return [{"frechet": each, "sampled_images_per_second": speed} for each in found]
 
 
 def surrogate_fields(trained: TrainedRow, variant: TrainingVariant) -> list[dict[str, Any]]:
@@ -271,13 +260,6 @@ def surrogate_fields(trained: TrainedRow, variant: TrainingVariant) -> list[dict
             "surrogate_levels": levels,
         }
     return found
-
-
-def _warm_up(population: Population) -> None:
-    """Fill caches before a timing, on a GPU above all."""
-    runs, shape, device = population.num_runs, population.image_shape, population.device
-    zeros = torch.zeros(runs, BATCH, *shape, device=device), torch.zeros(runs, BATCH, device=device)
-    population.predict_epsilon(*zeros)
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from schedrl.errors import SchedrlError
 from schedrl.experiments.experiment import Experiment, ExperimentRow
 from schedrl.experiments.records import ExperimentRun, ExperimentSetting, RateTrial, StepTimings
 from schedrl.experiments.row_runs import RowRuns
-from schedrl.experiments.row_training import check_samples, fixed_driver, sample_fields, surrogate_fields
+from schedrl.experiments.row_training import FixedDriver, check_samples, sample_fields, surrogate_fields
 from schedrl.files import dump_json, ensure_folder, read_model, write_text
 from schedrl.provenance import hardware, software
 
@@ -39,41 +38,27 @@ class ExperimentResults:
 
     Attributes:
         experiment: The experiment.
-        trials: Trials of learning rates.
-        runs: Runs on held-out seeds.
+        trials: Trials of learning rates. An agent that was trained again makes another row, so its old lines can stay.
+        runs: Runs on held-out seeds, likewise.
         timings: Timings of an optimizer step of every row, where the experiment has them and is finished.
     """
 
     experiment: Experiment
-    trials: tuple[RateTrial, ...]
-    runs: tuple[ExperimentRun, ...]
+    trials: Sequence[RateTrial]
+    runs: Sequence[ExperimentRun]
     timings: StepTimings | None = None
 
-    @classmethod
-    def selected(
-        cls, experiment: Experiment, trials: Sequence[RateTrial], runs: Sequence[ExperimentRun],
-        timings: StepTimings | None = None,
-    ) -> Self:  # fmt: skip
-        """The results that belong to the experiment's setting and rows."""
-        members, setting = experiment.members, experiment.setting.fingerprint
-        return cls(
-            experiment,
-            tuple(t for t in trials if t.setting == setting and (t.row, t.row_fingerprint) in members),
-            tuple(r for r in runs if r.setting == setting and (r.row, r.row_fingerprint) in members),
-            timings,
-        )  # fmt: skip
-
-    def rate_of(self, row: str, tuned: bool) -> float | None:
-        """The fixed learning rate, or that of the row's best trial (the smallest of equally good ones)."""
-        rates = self.experiment.setting.rates
+    def rate_of(self, place: int, tuned: bool) -> float | None:
+        """The fixed learning rate of a row, or that of its best trial (the smallest of equally good ones)."""
+        setting, key = self.experiment.setting, self.experiment.keys[place]
         if not tuned:
-            return self.experiment.setting.fixed_rate
-        own = [trial for trial in self.trials if trial.row == row and trial.rate in rates]
-        if len(own) < len(rates):
+            return setting.learning_rate if setting.rates else None
+        own = {trial.rate: trial for trial in self.trials if trial.key[:3] == key}
+        if not own.keys() >= set(setting.rates):
             raise SchedrlError(
-                f"experiment: trials of row '{row}' are missing; the same `schedrl experiment` goes on"
+                f"experiment: trials of row '{key[0]}' are missing; the same `schedrl experiment` goes on"
             )
-        return min(own, key=lambda trial: (trial.bound, trial.rate)).rate
+        return min(setting.rates, key=lambda rate: (own[rate].bound, rate))
 
     def table(self) -> list[RowRuns]:
         """The runs by row, in the order of the experiment: all at the fixed learning rate, then all at the tuned one.
@@ -81,28 +66,21 @@ class ExperimentResults:
         Raises:
             SchedrlError: Runs are missing.
         """
-        return [
-            self._runs_of(row.name, tuned)
-            for tuned in passes(self.experiment)
-            for row in self.experiment.rows
-        ]
+        experiment, places = self.experiment, range(len(self.experiment.rows))
+        return [self._runs_of(place, tuned) for tuned in experiment.setting.passes for place in places]
 
-    def _runs_of(self, row: str, tuned: bool) -> RowRuns:
-        rate, seeds = self.rate_of(row, tuned), self.experiment.seeds
-        found = {r.seed: r for r in self.runs if (r.row, r.tuned, r.rate) == (row, tuned, rate)}
-        seconds = self.timings.step_seconds.get(row) if self.timings is not None else None
-        missing = sum(seed not in found for seed in seeds)
-        if missing or (self.experiment.timed and seconds is None):
+    def _runs_of(self, place: int, tuned: bool) -> RowRuns:
+        experiment, key = self.experiment, self.experiment.keys[place]
+        wanted = (*key, tuned, self.rate_of(place, tuned))
+        found = {run.seed: run for run in self.runs if run.key[:5] == wanted}
+        seconds = self.timings.step_seconds.get(key[0]) if self.timings is not None else None
+        missing = sum(seed not in found for seed in experiment.seeds)
+        if missing or (experiment.timed and seconds is None):
             raise SchedrlError(
-                f"experiment: {missing} runs of row '{row}'{' or its timing' if not missing else ''} are missing; "
+                f"experiment: {missing} runs of row '{key[0]}'{'' if missing else ' or its timing'} are missing; "
                 "the same `schedrl experiment` goes on"
             )
-        return RowRuns(row, tuple(found[seed] for seed in seeds), tuned, seconds or 0.0)
-
-
-def passes(experiment: Experiment) -> tuple[bool, ...]:
-    """Whether the learning rate is tuned, for each set of runs."""
-    return (False, True) if experiment.setting.rates else (False,)
+        return RowRuns(key[0], tuple(found[seed] for seed in experiment.seeds), tuned, seconds or 0.0)
 
 
 def lay_out(
@@ -156,17 +134,17 @@ def run_experiment(
     runs = ResultStore(folder / RUNS, ExperimentRun)
     trials = ResultStore(folder / TRIALS, RateTrial) if setting.rates else None
     for place, row in enumerate(experiment.rows):
-        for rate in setting.rates:
-            assert trials is not None
-            _try_rate(experiment, place, rate, trials)
-            done += setting.trial_seeds * setting.steps
-            listen(done, f"{row.name}, trying rate {rate:g}")
-        found = ExperimentResults.selected(experiment, trials.results if trials is not None else (), ())
-        for tuned in passes(experiment):
-            rate_used = found.rate_of(row.name, tuned)
-            _run_seeds(experiment, place, rate_used, tuned, runs)
+        if trials is not None:
+            for rate in setting.rates:
+                _try_rate(experiment, place, rate, trials)
+                done += setting.trial_seeds * setting.steps
+                listen(done, f"{row.name}, trying rate {rate:g}")
+        found = ExperimentResults(experiment, trials.results if trials is not None else (), ())
+        for tuned in setting.passes:
+            used = found.rate_of(place, tuned)
+            _run_seeds(experiment, place, used, tuned, runs)
             done += len(experiment.seeds) * setting.steps
-            listen(done, row.name if rate_used is None else f"{row.name}, rate {rate_used:g}")
+            listen(done, row.name if used is None else f"{row.name}, rate {used:g}")
     if experiment.timed:
         _time_rows(experiment, folder)
     notes = [store.note for store in (trials, runs) if store is not None and store.note is not None]
@@ -175,12 +153,8 @@ def run_experiment(
 
 def load_experiment(paper: type[Experiment], folder: Path) -> ExperimentResults:
     """Read an experiment's folder without changing it."""
-    return ExperimentResults.selected(
-        paper.read(folder),
-        _lines(folder / TRIALS, RateTrial),
-        _lines(folder / RUNS, ExperimentRun),
-        _read_timings(folder),
-    )
+    trials, runs = _lines(folder / TRIALS, RateTrial), _lines(folder / RUNS, ExperimentRun)
+    return ExperimentResults(paper.read(folder), trials, runs, _read_timings(folder))
 
 
 def _lines(path: Path, model: type[LineT]) -> list[LineT]:
@@ -188,13 +162,17 @@ def _lines(path: Path, model: type[LineT]) -> list[LineT]:
 
 
 def _try_rate(experiment: Experiment, place: int, rate: float, store: ResultStore[RateTrial]) -> None:
-    setting, row, identity = experiment.setting, experiment.rows[place], experiment.identities[place]
-    if (row.name, identity, setting.fingerprint, rate) in store:
+    setting, row, (name, identity, hashed) = (
+        experiment.setting,
+        experiment.rows[place],
+        experiment.keys[place],
+    )
+    if (name, identity, hashed, rate) in store:
         return
     seeds = range(FIRST_TRIAL_SEED, FIRST_TRIAL_SEED + setting.trial_seeds)
     trained = row.train(setting, seeds, rate, tested=False, device=experiment.device)
     trial = RateTrial(
-        row=row.name, row_fingerprint=identity, setting=setting.fingerprint, rate=rate,
+        row=name, row_fingerprint=identity, setting=hashed, rate=rate,
         bound=float(trained.bounds[-1].mean()), diverged=int(trained.lost.sum()),
         runs=setting.trial_seeds, optimizer_steps=setting.trial_seeds * setting.steps,
     )  # fmt: skip
@@ -205,11 +183,12 @@ def _run_seeds(
     experiment: Experiment, place: int, rate: float | None, tuned: bool, store: ResultStore[ExperimentRun]
 ) -> None:
     """Train and measure the runs of a row that the store lacks, all of them together."""
-    setting, row = experiment.setting, experiment.rows[place]
-    identity, hashed = experiment.identities[place], setting.fingerprint
-    seeds = [
-        seed for seed in experiment.seeds if (row.name, identity, hashed, tuned, rate, seed) not in store
-    ]
+    setting, row, (name, identity, hashed) = (
+        experiment.setting,
+        experiment.rows[place],
+        experiment.keys[place],
+    )
+    seeds = [seed for seed in experiment.seeds if (name, identity, hashed, tuned, rate, seed) not in store]
     if not seeds:
         return
     trained = row.train(setting, seeds, rate, device=experiment.device)
@@ -218,7 +197,7 @@ def _run_seeds(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     store.append(
         ExperimentRun(
-            row=row.name, row_fingerprint=identity, setting=hashed, tuned=tuned, rate=rate, seed=seed,
+            row=name, row_fingerprint=identity, setting=hashed, tuned=tuned, rate=rate, seed=seed,
             steps=trained.steps, bounds=tuple(trained.bounds[:, run].tolist()),
             test_bound=float(trained.test_bounds[run]),
             extractor=setting.extractor, samples=setting.samples,
@@ -253,7 +232,7 @@ def _time_rows(experiment: Experiment, folder: Path) -> None:
         )
         for run, seed in enumerate(seeds):
             population.start(run, seed)
-        drivers[row.name] = fixed_driver(cosine, population, variant.timesteps)
+        drivers[row.name] = FixedDriver(cosine, population, variant.timesteps)
         drivers[row.name].train(2)
     times: dict[str, list[float]] = {name: [] for name in drivers}
     for _ in range(_TIMING_ROUNDS):

@@ -16,7 +16,7 @@ from schedrl.report.document import Block, Heading, Image, Table, write_document
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "picture", "print_summary", "write_report"]
+__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "picture", "print_summary", "print_table", "write_report"]
 
 
 WIDTH = 100
@@ -59,19 +59,11 @@ def picture(task: Task) -> bytes:
     return FAMILIES[task.variant.family].picture(task)
 
 
-def print_summary(family: str, summary: Any, console: Console) -> None:
-    """Print the table of one environment with what it means.
-
-    Args:
-        family: The environment's family.
-        summary: Its summary.
-        console: Where to print it.
-    """
+def print_table(made: Table, console: Console) -> None:
+    """Print a table of a report under its caption; a row whose first cell is marked ``**`` is printed in bold."""
     from rich import box, table
     from rich.text import Text
 
-    report = FAMILIES[family]
-    made = report.table(summary, full=False)
     grid = table.Table(
         box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, collapse_padding=True, show_edge=False
     )
@@ -80,11 +72,25 @@ def print_summary(family: str, summary: Any, console: Console) -> None:
     for cells in made.rows:
         bold = "bold" if cells[0].startswith("**") else ""
         grid.add_row(*(Text(cell.replace("**", "")) for cell in cells), style=bold)
-    width = min(console.width, WIDTH)
-    title, explanation = Text(made.caption.rstrip("."), "bold"), Text(report.explanation(summary), "dim")
-    for part in (title, grid, explanation):
-        console.print(part, width=width)
+    for part in (Text(made.caption.rstrip("."), "bold"), grid):
+        console.print(part, width=min(console.width, WIDTH))
         console.print()
+
+
+def print_summary(family: str, summary: Any, console: Console) -> None:
+    """Print the table of one environment with what it means.
+
+    Args:
+        family: The environment's family.
+        summary: Its summary.
+        console: Where to print it.
+    """
+    from rich.text import Text
+
+    report, width = FAMILIES[family], min(console.width, WIDTH)
+    print_table(report.table(summary, full=False), console)
+    console.print(Text(report.explanation(summary), "dim"), width=width)
+    console.print()
     for line in report.conclusions(summary):
         console.print(Text(line.replace("**", "")), width=width)
 

@@ -64,5 +64,5 @@ def test_bad_input_is_one_line(run: Run, words: tuple[str, ...], message: str, t
 def test_settings_are_for_every_image_set() -> None:
     for name in ("digits", "fashion-mnist", "cifar10"):
         setting = AVADSCExperiment.make_setting(name)
-        assert setting.fixed_rate in setting.rates
+        assert setting.learning_rate in setting.rates
         assert setting.steps % setting.measure_every == 0

@@ -147,7 +147,7 @@ def test_files_and_report(finished: Path) -> None:
     assert len(done.runs) == len(SOME) * 2 * 2
     table = done.table()
     assert [entry.row for entry in table] == [*SOME, *SOME]
-    assert {entry.rate for entry in table if not entry.tuned} == {done.experiment.setting.fixed_rate}
+    assert {entry.rate for entry in table if not entry.tuned} == {done.experiment.setting.learning_rate}
     best = {t.row: min((o.bound, o.rate) for o in done.trials if o.row == t.row)[1] for t in done.trials}
     assert {entry.row: entry.rate for entry in table if entry.tuned} == best
     page = write_experiment_report(finished, done).read_text(encoding="utf-8")
@@ -202,12 +202,13 @@ def test_more_rows_and_seeds_join(setting: ExperimentSetting, finished: Path, tm
 
 def test_an_agent_that_changed_is_another_one(finished: Path) -> None:
     done = load_experiment(AVADSCExperiment, finished)
-    assert done.rate_of("ava-dsc-tuned", tuned=True) in done.experiment.setting.rates
+    assert done.rate_of(3, tuned=True) in done.experiment.setting.rates
     other = done.experiment.model_copy(update={"identities": (*done.experiment.identities[:3], "another")})
-    changed = ExperimentResults.selected(other, done.trials, done.runs)
+    changed = ExperimentResults(other, done.trials, done.runs)
     with pytest.raises(SchedrlError, match="trials of row 'ava-dsc-tuned' are missing"):
-        changed.rate_of("ava-dsc-tuned", tuned=True)
-    assert not [run for run in changed.runs if run.row == "ava-dsc-tuned"]
+        changed.rate_of(3, tuned=True)
+    with pytest.raises(SchedrlError, match="2 runs of row 'ava-dsc-tuned' are missing"):
+        changed.table()
 
 
 @pytest.mark.parametrize(

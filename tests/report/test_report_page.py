@@ -146,6 +146,8 @@ def test_labels_bring_no_html_into_either_form() -> None:
 def test_every_sentence_of_the_templates_is_used_and_there() -> None:
     folder = Path(document.__file__).parent
     for template in folder.glob("templates/*.txt.j2"):
-        modules = [text for path in folder.glob("*.py") if f'"{template.name}"' in (text := path.read_text())]
+        modules = [
+            text for path in folder.parent.rglob("*.py") if f'"{template.name}"' in (text := path.read_text())
+        ]
         used = {name for text in modules for name in re.findall(r"_WORDS\.(\w+)\(", text)}
         assert used == set(re.findall(r"macro (\w+)\(", template.read_text()))
