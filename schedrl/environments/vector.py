@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -26,21 +26,14 @@ Observation = NDArray[np.float32]
 RENDER_MODES = ("rgb_array", "ansi")
 
 
-class _Runs(Protocol):
-    """The episodes of a vector environment."""
-
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to continue exactly: arrays, and plain JSON."""
-
-    def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
-
-
 class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """Base of the vector environments: many episodes of one variant, advanced together.
 
-    A subclass names its variant's class, makes its runs, and says how they are seeded, started, advanced, reported and
-    drawn.
+    A finished run begins a new episode within the same step; its last observation and info are in
+    ``infos["final_obs"]`` and ``infos["final_info"]``. ``reset(seed=s)`` seeds run i with ``s + i``;
+    ``reset(seed=[s, s, ...])`` seeds them alike.
+
+    A subclass names its variant's class, makes its ``runs``, and implements the abstract methods.
 
     Args:
         num_envs: Number of runs.
@@ -60,7 +53,7 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """Functions that draw all runs, by render mode."""
 
     variant: TrainingVariant | SamplingVariant
-    runs: _Runs
+    runs: Any
 
     def __init__(
         self,
@@ -171,7 +164,7 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     @abstractmethod
     def _report(self, ended: NDArray[np.bool_], infos: dict[str, Any]) -> dict[str, Any]:
-        """Add the last infos of the episodes that ended, in Gymnasium's form, to ``infos``, which is returned."""
+        """Add the last infos of the episodes that ended to ``infos``, in Gymnasium's form, and return it."""
 
     def _last_observations(self, ended: NDArray[np.bool_]) -> NDArray[Any]:
         """``final_obs``: observations at the end of the episodes that ended; the other rows mean nothing."""

@@ -17,13 +17,10 @@ __all__ = ["SamplingEnv", "SamplingVectorEnv"]
 
 
 class SamplingVectorEnv(PopulationEnv):
-    """Thousands of sampling environments as a few NumPy operations.
+    """Many environments :class:`SamplingEnv`, advanced together by NumPy operations.
 
-    Meaning, spaces and rewards are those of :class:`SamplingEnv`, per run. A finished run begins a new episode within
-    the same step; its last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``.
-
-    ``reset(seed=s)`` seeds run i with ``s + i``; ``reset(seed=[s, s, ...])`` seeds them alike, and they then meet the
-    same sources in every episode. Arguments are those of :class:`~schedrl.environments.vector.PopulationEnv`.
+    Seeding, autoreset and arguments are those of :class:`~schedrl.environments.vector.PopulationEnv`. Runs seeded alike
+    get the same sources in every episode.
     """
 
     metadata: dict[str, Any] = {**PopulationEnv.metadata, "render_fps": 4}  # noqa: RUF012
@@ -68,30 +65,30 @@ class SamplingEnv(SingleEnv):
     """The few steps of one sampler, placed one after the other from noise to data.
 
     ### Description
-    A diffusion sampler turns noise into samples of a source in N steps; where it steps decides how well. The source's
-    denoiser is known in closed form, so the error of the result is exact; or it is a trained network, whose samples are
-    held against its own fine-grid flow or real images. An episode draws a source, or starting noise for the network
-    (and N, where it is not fixed), and walks from noise to data. :func:`gymnasium.make_vec` runs many at once.
+    A diffusion sampler turns noise into samples of a source in N steps, and its error depends on where it steps. The
+    source's denoiser is known in closed form, so the error is exact; or it is a trained network, whose samples are
+    compared with its own fine-grid flow or with real images. An episode draws a source, or starting noise for the
+    network, and N if it is not fixed; it then steps from noise to data. :func:`gymnasium.make_vec` runs many at once.
 
     ### Action Space
-    Box(1) of [−1, 1]: the share of the remaining way that the next step takes, relative to an even one; see
+    Box(1) of [−1, 1]: the share of the remaining way that the next step takes, relative to an even step; see
     :class:`schedrl.environments.sampling.actions.Placement`. Zeros reproduce the variant's reference grid. The last
-    step ends at data whatever the action.
+    step always ends at data.
 
     ### Observation Space
-    Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the steps
-    left, its log, the place along the reference, then what the source kind shows of itself and of the sampler's state
-    (``write_features`` of :mod:`schedrl.environments.sampling.gaussian_source`, ``high_dimension`` and ``network``).
+    Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the remaining
+    steps, their logarithm, the place along the reference, then features of the source and of the sampler's state; see
+    ``write_features`` of the batches beside each source.
 
     ### Rewards
-    ``predicted``: the drop, at each step, in the log of the final error that would follow if the reference took the
-    rest. ``final``: the same return, paid at the end. The return is log(error of the reference / error of the agent):
-    0 for the reference, positive for what is better. The error is the exact KL divergence in nats for a Gaussian, and
-    the relative error of the modes' balance plus that of their variance for mixtures and magnets, and the mean squared
-    distance to the teacher's images or a Fréchet distance for networks, which pay ``final`` only.
+    The return is log(error of the reference / error of the agent): 0 for the reference, positive for a better grid.
+    ``final`` pays it at the end. ``predicted`` pays at each step the drop in the log of the final error that would
+    follow if the reference took the rest. The error is the exact KL divergence in nats for a Gaussian; for mixtures and
+    magnets the relative error of the modes' balance plus that of their variance; for networks, which pay ``final``
+    only, the mean squared distance to the teacher's images or a Fréchet distance.
 
     ### Starting State
-    ``reset(seed=s)`` alone decides the sources, or the noise, of all episodes that follow. The sampler stands at pure
+    ``reset(seed=s)`` alone decides the sources, or the noise, of all following episodes. The sampler starts at pure
     noise.
 
     ### Episode End
@@ -99,8 +96,8 @@ class SamplingEnv(SingleEnv):
 
     ### Info
     At the end ``error``, ``reference_error``, its parts (``kl`` and ``reverse_kl``, ``majority`` and
-    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the grid that was walked,
-    padded with zeros.
+    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the agent's grid, padded
+    with zeros.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``.

@@ -1,4 +1,4 @@
-"""Episodes of many samplers at once, without Gymnasium's conventions around them. Pure NumPy."""
+"""Episodes of many samplers at once, without Gymnasium's conventions. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["SamplingRuns"]
 
 
 class SamplingRuns:
-    """``num_runs`` episodes of a variant, side by side.
+    """Episodes of a variant, side by side.
 
     Args:
-        variant: What an episode is.
-        num_runs: How many.
+        variant: The environment.
+        num_runs: Number of episodes.
 
     Attributes:
         total: Steps N of each episode, ``[runs]``.
         remaining: Steps left, ``[runs]``.
         place: w along the reference, ``[runs]``.
         sigma: Present noise level, ``[runs]``.
-        levels: Levels visited so far, ``[runs, greatest N + 1]``; what is not visited yet holds 0.
-        sampler: State of each sampler.
+        levels: Levels visited so far, ``[runs, greatest N + 1]``; later entries are 0.
+        sampler: State of the samplers.
         batch: The sources.
-        expected: Log of the final error to expect if the reference takes the rest, ``[runs]``; where the reward needs
-            no prediction, that of the reference alone until the end.
+        expected: Log of the final error if the reference takes the remaining steps, ``[runs]``; where the reward needs
+            no prediction, that of the reference grid until the end.
         reference_error: Log of the final error of the reference grid, ``[runs]``.
 
     Raises:
@@ -50,7 +50,7 @@ class SamplingRuns:
         self.place, self.sigma = np.ones(num_runs), np.full(num_runs, self.reference.first_level)
         self.levels = np.zeros((num_runs, variant.steps.maximum + 1))
         self.sampler: State = self.batch.start(np.arange(num_runs))
-        # A few columns more than runs: rows a power of two apart would share a cache line's place when transposed.
+        # A few more columns than runs: rows that are a power of two apart collide in the cache when transposed.
         entries = len(variant.observation_names)
         self._seen = np.empty((entries, num_runs + _PADDING), dtype=np.float32)[:, :num_runs]
         self.expected = np.zeros(num_runs)
@@ -67,7 +67,7 @@ class SamplingRuns:
         self._begin(np.arange(self.num_runs))
 
     def advance(self, actions: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Take one step in every run; one whose episode has ended stays where it is.
+        """Take one step in every run whose episode has not ended.
 
         Args:
             actions: ``[runs]`` in [−1, 1].
@@ -83,13 +83,12 @@ class SamplingRuns:
         ended = self.remaining == 1
         self.remaining = np.maximum(self.remaining - 1, 0)
         self.levels[np.arange(self.num_runs), self.total - self.remaining] = sigma
-        rows = np.flatnonzero(ended)
         before = self.expected
-        # Without prediction nothing better than the reference is expected before the end.
         predicted = self._predicted() if self.variant.reward.needs_prediction else before
         self.expected = np.where(moving, predicted, before)
-        if len(rows):
-            self.expected[rows] = self._final_error(rows)
+        if len(rows := np.flatnonzero(ended)):
+            batch, sampler, grids = self._at(rows)
+            self.expected[rows] = log_error(batch.error(sampler, self.sigma[rows], grids))
         return before - self.expected, ended
 
     def observe(self) -> NDArray[np.float32]:
@@ -103,10 +102,8 @@ class SamplingRuns:
         return np.ascontiguousarray(seen.T)
 
     def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """What ended episodes came to, each ``[rows, ...]``: error, that of the reference, its parts, and the grid."""
-        batch, sampler, grids = self.batch, self.sampler, self.levels[rows]
-        if len(rows) < self.num_runs:
-            batch, sampler = batch.take(rows), at_rows(sampler, rows)
+        """Results of ended episodes, each ``[rows, ...]``: errors of agent and reference, parts, and the grid."""
+        batch, sampler, grids = self._at(rows)
         return {
             "error": np.exp(self.expected[rows]),
             "reference_error": np.exp(self.reference_error[rows]),
@@ -116,7 +113,7 @@ class SamplingRuns:
         }
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to go on exactly: arrays, and plain JSON."""
+        """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays = {name: getattr(self, name).copy() for name in _STATE}
         arrays |= {f"sampler.{place}": part.copy() for place, part in enumerate(self.sampler)}
         arrays |= {"seeds": self.streams.seeds.copy(), "episodes": self.streams.episodes.copy()}
@@ -150,7 +147,7 @@ class SamplingRuns:
         self.expected[rows] = self.reference_error[rows] = log_error(problems.error(problems.reference()))
 
     def _predicted(self) -> FloatArray:
-        """Log of the final error if the reference takes the rest."""
+        """Log of the final error if the reference takes the remaining steps."""
         sampler, place, sigma, remaining = self.sampler, self.place, self.sigma, self.remaining
         for _ in range(int(remaining.max())):
             others = np.maximum(remaining - 1, 0)
@@ -160,12 +157,11 @@ class SamplingRuns:
             sigma, remaining = after, others
         return log_error(self.batch.error(sampler, sigma))
 
-    def _final_error(self, rows: Rows) -> FloatArray:
-        """Log of the error of samplers that have arrived."""
+    def _at(self, rows: Rows) -> tuple[SourceBatch, State, FloatArray]:
+        """Sources, states and grids of some rows."""
         if len(rows) == self.num_runs:
-            return log_error(self.batch.error(self.sampler, self.sigma, self.levels))
-        batch, sampler = self.batch.take(rows), at_rows(self.sampler, rows)
-        return log_error(batch.error(sampler, self.sigma[rows], self.levels[rows]))
+            return self.batch, self.sampler, self.levels[rows]
+        return self.batch.take(rows), at_rows(self.sampler, rows), self.levels[rows]
 
 
 _PADDING = 16

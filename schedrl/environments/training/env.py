@@ -24,19 +24,15 @@ networks of the runs that ended are still there."""
 
 
 class TrainingVectorEnv(PopulationEnv):
-    """Many training environments whose networks are trained as one population.
+    """Many environments :class:`TrainingEnv`, whose networks are trained as one population.
 
-    Meaning, spaces and rewards are those of :class:`TrainingEnv`, per run. A finished run begins a new episode within
-    the same step; its last observation and info are in ``infos["final_obs"]`` and ``infos["final_info"]``.
-
-    ``reset(seed=s)`` seeds run i with ``s + i``; ``reset(seed=[s, s, ...])`` seeds them alike, and they then share
-    images, noise and initial weights in every episode (common random numbers) for as long as none diverges alone.
+    Seeding and autoreset are those of :class:`~schedrl.environments.vector.PopulationEnv`. Runs that are seeded alike
+    share images, noise and initial weights in every episode (common random numbers), until one of them diverges alone.
 
     Args:
         num_envs: Number of runs.
         device: Torch device of the networks.
-        timing: Put ``seconds`` of the training into the last info. Off by default: wall-clock time is the one thing a
-            seed does not fix.
+        timing: Put ``seconds`` of the training into the last info. Off by default, because a seed does not fix it.
         at_end: Measures the networks of episodes that have ended without divergence, for their last info.
         arguments: Those of :class:`~schedrl.environments.vector.PopulationEnv`.
     """
@@ -95,7 +91,7 @@ class TrainingVectorEnv(PopulationEnv):
     def _advance(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
-        """Take in one action per run; the last of a sweep trains a phase."""
+        """Add one action per run; the last of a sweep trains a phase."""
         if not self.runs.walk(actions):
             return np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.bool_), {}
         rewards, ended = self.runs.train_phase()
@@ -126,7 +122,7 @@ class TrainingVectorEnv(PopulationEnv):
             "schedule": json.dumps([s.model_dump(mode="json") for s in runs.history[run]]),
         }
         if (spec := self.variant.test_bound) is not None:
-            # A run without a finite bound is reported at the bound that counts as diverged.
+            # A diverged run has no finite bound.
             if diverged or tests is None:
                 worst = np.full(spec.levels, runs.divergence.worst_error)
                 info["test_bound"], cells = runs.divergence.worst_bound, spec.cell_bits(worst)
@@ -142,15 +138,14 @@ class TrainingEnv(SingleEnv):
     """One training run of a small diffusion network, its noise schedule decided by the agent.
 
     ### Description
-    An episode trains a U-Net from scratch on an image set, in phases of a fixed number of optimizer steps. Before
-    each phase the agent decides the schedule: the noise levels the network trains on. It is a vector environment of
-    one; :func:`gymnasium.make_vec`
-    trains many at once, as one population.
+    An episode trains a U-Net from scratch on an image set, in phases of a fixed number of optimizer steps. Before each
+    phase the agent decides the schedule, that is, the noise the network trains on. :func:`gymnasium.make_vec` trains
+    many networks at once, as one population.
 
     ### Action Space
     By ``action.kind`` of the variant, see :mod:`schedrl.environments.training.actions`: ``kernel`` Box(1), one step
     per knot; ``knots`` Box(bins), ``gain`` Box(1), ``dsc`` Box(4), ``choice`` Discrete, one step per phase. Boxes are
-    [−1, 1]; 0 is the variant's reference schedule, or what is in force.
+    [−1, 1]; 0 is the variant's reference schedule, or leaves the present one as it is.
 
     ### Observation Space
     Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``; meanings in
@@ -158,16 +153,16 @@ class TrainingEnv(SingleEnv):
 
     ### Rewards
     ``bound``: decrease of the validation bound over the phase in bits/dim, 0 within a sweep; the return is the first
-    bound minus the last. ``own_loss``: paper B's printed reward, which can be gamed.
+    bound minus the last. ``own_loss``: AKOD's printed reward, which an agent can game.
 
     ### Starting State
-    ``reset(seed=s)`` alone fixes initial weights, batches and noise, bit for bit on one machine. The split into
-    train, validation and test images is part of the variant (``data.split_seed``), so that no episode trains on
-    images another one is tested on.
+    ``reset(seed=s)`` alone fixes initial weights, batches and noise, bit for bit on one machine. The split into train,
+    validation and test images is part of the variant (``data.split_seed``), so no episode trains on the test images of
+    another.
 
     ### Episode End
-    ``terminated`` when the budget is spent, or when the run diverges (non-finite loss, or an error beyond
-    ``episode.divergence_error``): then the reward is a finite penalty below any surviving run's, and
+    ``terminated`` when the budget is spent, or when the run diverges (non-finite loss, or an error above
+    ``episode.divergence_error``). The reward is then a finite penalty below that of any surviving run, and
     ``info["diverged"]`` is true. ``truncated`` is always False.
 
     ### Info
