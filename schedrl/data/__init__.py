@@ -1,16 +1,15 @@
-"""Image sets as arrays, cut into training, validation and test images.
+"""Image sets as arrays, divided into training, validation and test images.
 
-An image set is named by a frozen specification; :func:`load` returns its images as an :class:`ImageSplit`:
+A frozen specification names an image set; :func:`load` returns its images as an :class:`ImageSplit`:
 
 >>> from schedrl import data
 >>> split = data.load(data.Digits(validation=200, test=200))
 >>> split.image_shape, split.levels, len(split.train)
 ((1, 8, 8), 17, 1397)
 
-Files are looked for in the specification's ``root``, in the folder that the environment variable
-``SCHEDRL_DATA`` names, in ``./data``, and among what was downloaded earlier (in ``~/.cache/schedrl``, or
-under ``XDG_CACHE_HOME``). Nothing is downloaded without ``download=True``, and nothing is ever written into a
-data folder.
+Files are searched in the specification's ``root``, in the folder of the environment variable ``SCHEDRL_DATA``, in
+``./data``, and among earlier downloads (in ``~/.cache/schedrl``, or under ``XDG_CACHE_HOME``). Nothing is downloaded
+without ``download=True``, and nothing is written into a data folder.
 """
 
 from __future__ import annotations
@@ -74,14 +73,7 @@ def names() -> list[str]:
 
 
 def get(name: str, **fields: Any) -> DataSpec:
-    """Build a specification from its name.
-
-    Args:
-        name: One of :func:`names`.
-        **fields: Fields of the specification.
-
-    Returns:
-        The specification, frozen and hashable.
+    """The specification of an image set, one of :func:`names`, with the given fields.
 
     Examples:
         >>> get("digits", limit=10).limit
@@ -93,15 +85,7 @@ def get(name: str, **fields: Any) -> DataSpec:
 
 
 def missing(spec: DataSpec) -> str | None:
-    """Say what is missing for a set, without loading it.
-
-    Args:
-        spec: The set.
-
-    Returns:
-        One line that says what is missing, where it was looked for and how to get it; None if nothing is
-        missing.
-    """
+    """What is missing for a set, which folders were searched and how to get it, in one line; None if nothing is."""
     try:
         spec.locate()
     except SchedrlError as error:
@@ -110,21 +94,18 @@ def missing(spec: DataSpec) -> str | None:
 
 
 def load(spec: DataSpec, *, download: bool = False) -> ImageSplit:
-    """Load an image set and cut it.
+    """Load an image set: float32 [n, C, H, W] in [-1, 1], divided into three parts.
 
-    The last few sets stay in memory, so loading one again costs nothing, and the arrays are shared and
-    read-only. A set is read again when its files (for a folder: its own list of entries) have changed.
+    The last few sets stay in memory, so their arrays are shared and read-only. A set is read again when its files (for
+    a folder: its own list of entries) have changed.
 
     Args:
-        spec: The set, and how to cut it.
-        download: Download with torchvision what is nowhere to be found.
-
-    Returns:
-        The images, float32 [n, C, H, W] in [-1, 1].
+        spec: The set and its division.
+        download: Download missing files with torchvision.
 
     Raises:
-        MissingDataError: If files are missing and ``download`` is False, or the download fails.
-        SchedrlError: If a file is damaged, or there are too few images.
+        MissingDataError: Files are missing and ``download`` is False, or the download fails.
+        SchedrlError: A file is damaged, or there are too few images.
 
     Examples:
         >>> load(Digits()).train.shape
@@ -143,12 +124,6 @@ def load(spec: DataSpec, *, download: bool = False) -> ImageSplit:
 
 @lru_cache(maxsize=4)
 def _load(spec: DataSpec, paths: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> ImageSplit:
-    """Read and cut; ``stamps`` only tells one version of the files from another."""
-    return cut(
-        spec.name,
-        spec.read(paths),
-        validation=spec.validation,
-        test=spec.test,
-        split_seed=spec.split_seed,
-        limit=spec.limit,
-    )
+    """Read and divide; ``stamps`` distinguish versions of the files."""
+    parts = {"validation": spec.validation, "test": spec.test, "split_seed": spec.split_seed}
+    return cut(spec.name, spec.read(paths), **parts, limit=spec.limit)

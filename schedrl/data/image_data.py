@@ -1,4 +1,4 @@
-"""What every image set's specification has in common."""
+"""Base class of the image sets, and the folders their files are looked for in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schedrl.errors import Spec
 __all__ = ["ImageData", "Place", "describe", "search_places"]
 
 Place = tuple[Path, str]
-"""A folder to look in, and who named it."""
+"""A folder, and the setting that named it."""
 
 
 class ImageData(Spec):
@@ -25,9 +25,9 @@ class ImageData(Spec):
         name: Tag of the set, a ``Literal`` in each subclass.
         validation: Number of images held out for validation, at least 1.
         test: Number of images held out for testing, at least 1.
-        split_seed: Seed that alone decides which image goes where.
-        limit: Use at most so many training images; None uses all.
-        root: Folder to look for the files in, before ``$SCHEDRL_DATA`` and ``./data``.
+        split_seed: Seed of the division into parts.
+        limit: Most training images; None uses all.
+        root: Folder of the files, searched before ``$SCHEDRL_DATA`` and ``./data``.
     """
 
     name: str
@@ -41,10 +41,10 @@ class ImageData(Spec):
         """Find the files without reading them.
 
         Returns:
-            What :meth:`read` needs; empty if it needs no files.
+            The argument of :meth:`read`; empty if the set needs no files.
 
         Raises:
-            MissingDataError: In one line: what is missing, where it was looked for, how to get it.
+            MissingDataError: Says in one line what is missing, which folders were searched, and how to get it.
         """
         return ()
 
@@ -53,33 +53,16 @@ class ImageData(Spec):
 
     @abstractmethod
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read all images.
-
-        Args:
-            paths: What :meth:`locate` returned.
-        """
+        """Read all images from the files that :meth:`locate` found."""
 
 
 def search_places(root: str | None, *, extra: Iterable[Place] = ()) -> list[Place]:
-    """The folders to look in, best first: ``root``, ``extra``, ``$SCHEDRL_DATA``, ``./data``.
-
-    Args:
-        root: The ``root`` field of a specification.
-        extra: More folders, between ``root`` and the environment variable.
-
-    Returns:
-        Absolute folders without repetitions, each with the name of what it comes from.
-    """
-    places: list[Place] = []
-    if root:
-        places.append((_absolute(root), "root"))
-    places += extra
-    if variable := os.environ.get("SCHEDRL_DATA"):
-        places.append((_absolute(variable), "SCHEDRL_DATA"))
-    places.append((_absolute("data"), "./data"))
+    """Absolute folders in the order of search: ``root``, ``extra``, ``$SCHEDRL_DATA``, ``./data``."""
+    named = [(root, "root"), *extra, (os.environ.get("SCHEDRL_DATA"), "SCHEDRL_DATA"), ("data", "./data")]
     unique: dict[Path, str] = {}
-    for path, origin in places:
-        unique.setdefault(path, origin)
+    for path, origin in named:
+        if path:
+            unique.setdefault(Path(path).expanduser().absolute(), origin)
     return list(unique.items())
 
 
@@ -87,7 +70,3 @@ def describe(places: Sequence[Place]) -> str:
     """Name the folders in an error message."""
     notes = ("" if os.path.isdir(path) else ", no such folder" for path, _ in places)
     return ", ".join(f"{path} ({origin}{note})" for (path, origin), note in zip(places, notes, strict=True))
-
-
-def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()

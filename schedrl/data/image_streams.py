@@ -1,7 +1,7 @@
-"""Images in blocks, to measure sets that need not fit into memory, and what was left out or changed on the way.
+"""Images in blocks, to measure sets that exceed memory, with a report of skipped and changed files.
 
-Training wants every picture or an error (:mod:`schedrl.data.own`). Measuring a folder as it is on a disk wants what can
-be read, and an account of the rest.
+Training needs every picture, or an error (:mod:`schedrl.data.own`). Measuring a folder uses every readable picture and
+reports the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from schedrl.data.own import FORMATS, SUFFIXES, picture_files
+from schedrl.data.own import FORMATS, SUFFIXES, fitted_pixels, picture_files
 from schedrl.data.splits import Levels
 from schedrl.errors import MissingDataError, SchedrlError
 
@@ -27,18 +27,18 @@ Shape = tuple[int, int, int]
 
 _PROBED = 256
 _LARGEST_SIDE = 128
-"""A side that is not asked for is at most this: 3 x 128 x 128 numbers are what a spectrum may have."""
+"""Largest side chosen automatically: a spectrum may have 3 x 128 x 128 numbers."""
 
 
 @dataclass
 class ReadReport:
-    """What happened to a folder's files.
+    """Skipped and changed files.
 
     Attributes:
-        found: Picture files that were tried.
-        read: Pictures that were read.
-        skipped: Path and reason of each that was not.
-        changed: How many pictures were changed, by what was done to them.
+        found: Number of picture files.
+        read: Number of pictures read.
+        skipped: Path and reason of each picture that was not.
+        changed: Number of changed pictures for each kind of change.
     """
 
     found: int = 0
@@ -47,7 +47,7 @@ class ReadReport:
     changed: Counter[str] = field(default_factory=Counter)
 
     def sentences(self) -> list[str]:
-        """The account, for people."""
+        """The report in sentences."""
         said = [f"{count} of {self.read} pictures {what}" for what, count in sorted(self.changed.items())]
         if self.skipped:
             first, reason = self.skipped[0]
@@ -57,11 +57,11 @@ class ReadReport:
 
 
 class ImageStream(Protocol):
-    """Images of one shape that come in blocks."""
+    """Images of one shape, in blocks."""
 
     @property
     def name(self) -> str:
-        """What the images are, for people."""
+        """Description of the images."""
 
     @property
     def shape(self) -> Shape:
@@ -69,20 +69,20 @@ class ImageStream(Protocol):
 
     @property
     def report(self) -> ReadReport:
-        """What happened on the way; complete after the last block."""
+        """Skipped and changed files; complete after the last block."""
 
     def blocks(self, size: int = 256) -> Iterator[Images]:
-        """The images from the first, as ``[b, C, H, W]`` in [−1, 1] with b at most ``size``."""
+        """The images, from the first, as ``[b, C, H, W]`` in [−1, 1] with b at most ``size``."""
 
 
 class ArrayStream:
-    """Images that are in memory.
+    """Images in memory.
 
     Args:
-        name: What they are.
+        name: Description of the images.
         images: ``[n, C, H, W]``, float in [−1, 1] or uint8.
         levels: Number of grey levels of uint8 images.
-        limit: Use at most so many, evenly spaced.
+        limit: Most images, evenly spaced.
     """
 
     def __init__(
@@ -95,7 +95,6 @@ class ArrayStream:
         self.report = ReadReport(found=len(self._chosen))
 
     def blocks(self, size: int = 256) -> Iterator[Images]:
-        """The images."""
         self.report = ReadReport(found=len(self._chosen))
         for begin in range(0, len(self._chosen), size):
             block = self._images[self._chosen[begin : begin + size]]
@@ -106,16 +105,16 @@ class ArrayStream:
 
 
 class FolderStream:
-    """Every picture in a folder and its subfolders that can be read, scaled and cropped to one size.
+    """Every readable picture in a folder and its subfolders, scaled and cropped to one size.
 
-    As :class:`schedrl.data.ImageFolder` does it, but damaged files are skipped, 16-bit pictures are brought to 8, and
-    both are counted.
+    As :class:`schedrl.data.ImageFolder`, but damaged files are skipped and 16-bit pictures are converted to 8 bits,
+    and both are counted.
 
     Args:
         path: The folder.
-        size: Height and width in pixels; None takes the side that most pictures have, their shorter one, 128 at most.
-        channels: 1 for grey, 3 for colour; None is 1 if every picture that was looked at is grey.
-        limit: Read at most so many files, evenly spaced in the order of their paths.
+        size: Height and width in pixels; None is the most frequent shorter side, 128 at most.
+        channels: 1 for grey, 3 for colour; None is 1 if every sampled picture is grey.
+        limit: Most files, evenly spaced in the order of their paths.
     """
 
     def __init__(
@@ -139,7 +138,6 @@ class FolderStream:
         self.report = ReadReport(found=len(self._files))
 
     def blocks(self, size: int = 256) -> Iterator[Images]:
-        """The pictures."""
         self.report = ReadReport(found=len(self._files))
         block = np.empty((size, *self.shape), dtype=np.uint8)
         filled = 0
@@ -181,19 +179,18 @@ class FolderStream:
                     changes.append("converted from grey to colour" if bands == 1 else "converted to grey")
                 if picture.size != (side, side):
                     changes.append(f"scaled or cropped to {side} x {side}")
-                fitted = ImageOps.fit(picture.convert(wanted), (side, side), method=Image.Resampling.LANCZOS)
+                pixels = fitted_pixels(picture.convert(wanted), side)
         except Exception as error:  # a damaged file can make Pillow's parsers raise almost anything
             reason = " ".join(f"{type(error).__name__}: {error}".replace(str(path), path.name).split())
             self.report.skipped.append((path.relative_to(self._folder).as_posix(), reason))
             return None
         self.report.read += 1
         self.report.changed.update(changes)
-        array = np.asarray(fitted, dtype=np.uint8)
-        return array.reshape(side, side, channels).transpose(2, 0, 1)
+        return pixels
 
 
 def _evenly(count: int, limit: int | None) -> npt.NDArray[np.int64]:
-    """Indices of at most ``limit`` of ``count`` things."""
+    """At most ``limit`` evenly spaced indices below ``count``."""
     if limit is not None and limit < 2:
         raise SchedrlError(f"field 'images': must be at least 2 (got {limit})")
     if limit is None or count <= limit:
@@ -209,14 +206,14 @@ def _to_eight_bits(picture: Any) -> Any:
     from PIL import Image
 
     values = np.asarray(picture).astype(np.float64)
-    # Mode I is what Pillow reads 16-bit files as, too; a file whose values fit into 8 bits is taken as it is.
+    # Pillow reads 16-bit files in mode I as well; values that fit into 8 bits are kept.
     if picture.mode != "I" or values.max() > 255.0:
         values = values / 257.0
     return Image.fromarray(np.rint(np.clip(values, 0.0, 255.0)).astype(np.uint8))
 
 
 def _probe(files: list[Path], folder: Path) -> tuple[int, int]:
-    """The usual side and whether there is colour, from the headers of some files."""
+    """The most frequent shorter side and the number of channels, from the headers of some files."""
     from PIL import Image
 
     sides: Counter[int] = Counter()

@@ -17,19 +17,19 @@ from schedrl.data.image_data import ImageData, search_places
 from schedrl.data.splits import Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 
-__all__ = ["FORMATS", "SUFFIXES", "ImageFolder", "Npz", "picture_files"]
+__all__ = ["FORMATS", "SUFFIXES", "ImageFolder", "Npz", "fitted_pixels", "picture_files"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 class _OwnData(ImageData):
-    """Images at a path of the user's."""
+    """Images at a user's path."""
 
     path: str = Field(min_length=1)
 
     def _resolve(self, what: str) -> Path:
-        """The first place where ``path`` exists."""
+        """The first existing ``path``."""
         path = Path(self.path).expanduser()
         if path.is_absolute():
             places = [(path, "path")]
@@ -49,13 +49,13 @@ class _OwnData(ImageData):
 class ImageFolder(_OwnData):
     """The pictures in a folder and its subfolders, 256 levels, without labels.
 
-    A picture of another size is scaled with a Lanczos filter until it covers size x size pixels, then its
-    centre is cropped; the result has 256 levels again. Pictures are turned as their EXIF orientation says,
-    transparency is dropped, and of an animation the first frame counts. Order: by path below the folder.
+    Pictures of another size are scaled with a Lanczos filter until they cover size x size pixels, and then cropped to
+    the centre; the result has 256 levels again. EXIF orientation is applied, transparency is dropped, and of an
+    animation only the first frame is read. Order: by path below the folder.
 
     Attributes:
-        path: The folder. A relative path is looked for in ``root``, the working directory, ``$SCHEDRL_DATA``
-            and ``./data``, in this order.
+        path: The folder. A relative path is searched in ``root``, the working directory, ``$SCHEDRL_DATA`` and
+            ``./data``, in this order.
         size: Height and width of the images in pixels.
         channels: 1 for grey, 3 for colour; pictures are converted.
     """
@@ -65,7 +65,6 @@ class ImageFolder(_OwnData):
     channels: Literal[1, 3] = 3
 
     def locate(self) -> tuple[Path, ...]:
-        """Find the folder, and at least one picture in it."""
         folder = self._resolve("folder")
         if not folder.is_dir():
             raise SchedrlError(f"{self.name}: {folder} is a file; path must be a folder of pictures")
@@ -76,7 +75,6 @@ class ImageFolder(_OwnData):
         return (folder,)
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read, scale and crop every picture."""
         (folder,) = paths
         pictures = sorted(picture_files(folder), key=lambda picture: picture.relative_to(folder).as_posix())
         images = np.empty((len(pictures), self.channels, self.size, self.size), dtype=np.uint8)
@@ -100,13 +98,19 @@ class ImageFolder(_OwnData):
         except Exception as error:  # a damaged file can make Pillow's parsers raise almost anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise SchedrlError(f"{self.name}: cannot read picture {path} ({reason})") from None
-        fitted = ImageOps.fit(turned, (self.size, self.size), method=Image.Resampling.LANCZOS)
-        array = np.asarray(fitted, dtype=np.uint8)
-        return array.reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+        return fitted_pixels(turned, self.size)
+
+
+def fitted_pixels(picture: Any, side: int) -> Levels:
+    """A grey or colour Pillow image, scaled and cropped, as uint8 [C, side, side]."""
+    from PIL import Image, ImageOps
+
+    fitted = ImageOps.fit(picture, (side, side), method=Image.Resampling.LANCZOS)
+    return np.asarray(fitted, dtype=np.uint8).reshape(side, side, -1).transpose(2, 0, 1)
 
 
 def picture_files(folder: Path) -> Iterator[Path]:
-    """Paths of the picture files below a folder, in no particular order; hidden files are left out."""
+    """Paths of the picture files below a folder, without hidden ones, in no particular order."""
 
     def fail(error: OSError) -> None:
         raise SchedrlError(f"folder: cannot list {error.filename} ({error.strerror})")
@@ -120,16 +124,15 @@ def picture_files(folder: Path) -> Iterator[Path]:
 class Npz(_OwnData):
     """An array of images in a NumPy .npz archive, 256 levels, without labels; never unpickles anything.
 
-    uint8 arrays are taken as they are. In floating-point arrays ``low`` stands for black and ``high`` for
-    white; values in between are rounded to the nearest of 256 levels, values outside are an error.
+    uint8 arrays are used unchanged. In floating-point arrays ``low`` is black and ``high`` is white; values in between
+    are rounded to the nearest of 256 levels, values outside are an error.
 
     Attributes:
-        path: The archive. A relative path is looked for in ``root``, the working directory, ``$SCHEDRL_DATA``
-            and ``./data``, in this order.
+        path: The archive. A relative path is searched in ``root``, the working directory, ``$SCHEDRL_DATA`` and
+            ``./data``, in this order.
         key: Name of the array in the archive.
-        layout: Axes of the array: "NHW", "NHWC" or "NCHW". None: three axes are NHW; of four, the one of the
-            second and the last that is 1 or 3 long is the channel, and if that does not decide it the layout
-            must be given.
+        layout: Axes of the array: "NHW", "NHWC" or "NCHW". None: three axes are NHW; of four, the channel axis is the
+            second or the last, whichever has length 1 or 3. If both or neither have, the layout must be given.
         low: Black in a floating-point array.
         high: White in a floating-point array.
     """
@@ -147,14 +150,12 @@ class Npz(_OwnData):
         return self
 
     def locate(self) -> tuple[Path, ...]:
-        """Find the archive."""
         path = self._resolve("file")
         if path.is_dir():
             raise SchedrlError(f"{self.name}: {path} is a folder; path must be an .npz file")
         return (path,)
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read the array, bring it to [n, C, H, W] and 256 levels."""
         (path,) = paths
         levels = self._levels(self._array(path))
         layout = self.layout or self._guess_layout(levels.shape)
@@ -197,7 +198,7 @@ class Npz(_OwnData):
         if array.size and not np.isfinite(array).all():
             raise self._bad("has NaN or infinite values")
         scaled = (array.astype(np.float64) - self.low) / (self.high - self.low)
-        # A millionth outside is rounding of whoever wrote the file.
+        # A millionth outside is rounding by the program that wrote the file.
         if array.size and (scaled.min() < -1e-6 or scaled.max() > 1.0 + 1e-6):
             raise self._bad(
                 f"has values from {array.min():g} to {array.max():g}; "

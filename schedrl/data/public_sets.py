@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zlib
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -42,8 +42,8 @@ __all__ = [
 class Digits(ImageData):
     """1,797 handwritten digits, 1x8x8, 17 grey levels: scikit-learn's ``load_digits``.
 
-    Needs no files. Holds out 250 images for validation and 250 for testing unless told otherwise. Source:
-    Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, 1998.
+    Needs no files. By default 250 images are held out for validation and 250 for testing. Source: Alpaydin and Kaynak,
+    Optical Recognition of Handwritten Digits, 1998.
 
     Examples:
         >>> spec = Digits(limit=100)
@@ -54,7 +54,6 @@ class Digits(ImageData):
     name: Literal["digits"] = "digits"
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read the images from scikit-learn."""
         from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
 
         images, labels = load_digits(return_X_y=True)
@@ -66,7 +65,7 @@ class Digits(ImageData):
 
 
 class _TorchvisionData(ImageData):
-    """A set with an official test part: ``test`` is drawn from it, ``validation`` from the training part."""
+    """A set with an official test part, from which ``test`` is drawn, and ``validation`` from the training part."""
 
     validation: int = Field(default=5000, ge=1)
     test: int = Field(default=10000, ge=1)
@@ -76,13 +75,12 @@ class _TorchvisionData(ImageData):
 
     @abstractmethod
     def _found(self, folder: Path) -> tuple[list[Path], list[str]]:
-        """What :meth:`read` needs of a data folder, and the names of the files that it lacks."""
+        """The files in a data folder that :meth:`read` needs, and the names of the missing ones."""
 
     def locate(self) -> tuple[Path, ...]:
-        """Find the files in the first folder that has them all."""
         places = [*search_places(self.root), (downloads_dir(), "downloads")]
         candidates = [self._found(folder) for folder, _ in places]
-        # The first that lacks nothing; else the folder with most of the set tells best what is missing.
+        # The first complete folder; else the one with most of the set gives the best message.
         found, lacking = min(candidates, key=lambda candidate: len(candidate[1]))
         if lacking:
             raise MissingDataError(
@@ -93,7 +91,6 @@ class _TorchvisionData(ImageData):
         return tuple(found)
 
     def download(self) -> None:
-        """Download with torchvision, into the cache, never into a data folder."""
         from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
 
         dataset: Any = getattr(datasets, self.torchvision_name)
@@ -124,7 +121,6 @@ class _IdxData(_TorchvisionData):
         return found, lacking
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read the four idx files, unpacking what is only there as .gz."""
         train_images, train_labels, test_images, test_labels = paths
         images, labels = self._read_part(train_images, train_labels)
         held_out, held_out_labels = self._read_part(test_images, test_labels)
@@ -141,7 +137,7 @@ class _IdxData(_TorchvisionData):
         return pictures[:, None], classes
 
     def _checked(self, path: Path, shape: tuple[int, ...]) -> Path:
-        """Unpack a file if need be, and check that it holds uint8 items of this shape."""
+        """The unpacked file, after a check that it holds uint8 items of this shape."""
         plain = unpack_gz(path, self.torchvision_name) if path.suffix == ".gz" else path
         length = 4 * (2 + len(shape))
         try:
@@ -163,8 +159,8 @@ class _IdxData(_TorchvisionData):
 class MNIST(_IdxData):
     """70,000 handwritten digits, 1x28x28, 256 levels (LeCun, Cortes and Burges 1998).
 
-    Read from ``ROOT/MNIST/raw/*-ubyte``, or from the ``*-ubyte.gz`` files there, which are unpacked once into
-    the cache. Tests on the official 10,000 test images and validates on 5,000 of the training images.
+    Read from ``ROOT/MNIST/raw/*-ubyte``, or from the ``*-ubyte.gz`` files there, which are unpacked once into the
+    cache. By default 5,000 of the training images are for validation and the 10,000 official test images for testing.
     """
 
     name: Literal["mnist"] = "mnist"
@@ -187,8 +183,8 @@ class CIFAR10(_TorchvisionData):
     """60,000 colour pictures of ten classes, 3x32x32, 256 levels (Krizhevsky 2009).
 
     Read from ``ROOT/cifar-10-batches-py``, or from ``ROOT/cifar-10-python.tar.gz``, which is unpacked once
-    into the cache. The batches are pickles; they are opened only if they have the MD5 sums that torchvision
-    knows. Tests on the official 10,000 test images and validates on 5,000 of the training images.
+    into the cache. The batches are pickles; they are opened only if their MD5 sums are those in torchvision. Split as
+    :class:`MNIST`.
     """
 
     name: Literal["cifar10"] = "cifar10"
@@ -210,14 +206,12 @@ class CIFAR10(_TorchvisionData):
         return [folder], lacking
 
     def read(self, paths: tuple[Path, ...]) -> Pixels:
-        """Read the batches with torchvision."""
         from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
         from torchvision.datasets.utils import (  # type: ignore[import-untyped, unused-ignore]
             check_integrity,
         )
 
         reader = datasets.CIFAR10
-
         (path,) = paths
         root = path if path.is_dir() else unpack_tar(path, self.torchvision_name, self._members)
         sums = [*reader.train_list, *reader.test_list, [reader.meta["filename"], reader.meta["md5"]]]
@@ -236,21 +230,17 @@ class CIFAR10(_TorchvisionData):
         )
 
 
-_CHUNK = 1 << 20
 _CACHE_HINT = "; set XDG_CACHE_HOME to a writable folder"
 _UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
 def downloads_dir() -> Path:
-    """The folder in the cache that downloads go to, laid out like a data folder."""
+    """The cache folder of downloads, laid out like a data folder."""
     return cache_dir() / "downloads"
 
 
 def unpack_gz(source: Path, kind: str) -> Path:
-    """Unpack a .gz file into the cache, once.
-
-    The folder it goes to is named after size and CRC of ``source``, so another file of the same name never
-    stands in for it; the unpacked file is checked against that CRC at every call.
+    """Unpack a .gz file into the cache, unless the unpacked file is there and has the right CRC.
 
     Args:
         source: The .gz file, which may be in a read-only folder.
@@ -259,45 +249,34 @@ def unpack_gz(source: Path, kind: str) -> Path:
     Returns:
         The unpacked file.
     """
-    crc, length = _gz_trailer(source)
-    folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
+    folder, crc = _unpacked(source, kind)
     target = folder / source.name.removesuffix(".gz")
-    if not _matches(target, crc, length):
-        write_chunks(target, _gunzip(source), hint=_CACHE_HINT)
+    try:
+        if zlib.crc32(target.read_bytes()) == crc:
+            return target
+    except OSError:
+        pass  # not unpacked yet
+    try:
+        with gzip.open(source) as stream:
+            content = stream.read()
+    except _UNREADABLE as error:
+        raise _damaged(source, error) from None
+    write_chunks(target, [content], hint=_CACHE_HINT)
     return target
 
 
-def _gz_trailer(source: Path) -> tuple[int, int]:
-    """CRC-32 and length (modulo 2^32) of the content, as RFC 1952 stores them at a file's end."""
+def _unpacked(source: Path, kind: str) -> tuple[Path, int]:
+    """The cache folder of a file's content, and the content's CRC-32, which RFC 1952 puts at the end of the file.
+
+    The folder is named after the file's size and CRC, so another file of the same name has another folder.
+    """
     try:
         with source.open("rb") as stream:
             stream.seek(-8, os.SEEK_END)
-            crc, length = struct.unpack("<II", stream.read(8))
+            (crc,) = struct.unpack("<I", stream.read(4))
     except OSError as error:
         raise _damaged(source, error) from None
-    return crc, length
-
-
-def _matches(path: Path, crc: int, length: int) -> bool:
-    try:
-        if path.stat().st_size % 2**32 != length:
-            return False
-        actual = 0
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                actual = zlib.crc32(chunk, actual)
-    except OSError:
-        return False
-    return actual == crc
-
-
-def _gunzip(source: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(source) as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-    except _UNREADABLE as error:
-        raise _damaged(source, error) from None
+    return cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}", crc
 
 
 def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
@@ -311,8 +290,7 @@ def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
     Returns:
         The folder that has the members at their paths.
     """
-    crc, _ = _gz_trailer(source)
-    folder = cache_dir() / "unpacked" / kind / f"{source.stat().st_size}-{crc:08x}"
+    folder, _ = _unpacked(source, kind)
     wanted = {PurePosixPath(name) for name in members if not (folder / name).is_file()}
     if not wanted:
         return folder
@@ -334,7 +312,7 @@ def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
 def merge_tree(source: Path, target: Path) -> None:
     """Move every file under ``source`` to the same path under ``target``, replacing what is there.
 
-    Both must be on one file system; each file appears at once, so a second process may do the same.
+    Both must be on one file system. Each file is moved atomically, so several processes may do the same.
     """
     for path in sorted(source.rglob("*")):
         if path.is_file():

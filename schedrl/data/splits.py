@@ -21,14 +21,9 @@ SPLITS = ("train", "validation", "test")
 
 
 def level_centres(levels: int) -> Images:
-    """The values that images of ``levels`` grey levels can take.
+    """The values of 2 to 256 grey levels, float32 [levels] from -1 (black) to 1 (white).
 
-    Args:
-        levels: Number of grey levels, 2 to 256.
-
-    Returns:
-        float32 array [levels] from -1 (black) to 1 (white): level k is -1 + 2k/(levels - 1), computed in
-        float64 and rounded once.
+    Level k is -1 + 2k/(levels - 1), computed in float64 and rounded once.
 
     Examples:
         >>> level_centres(5).tolist()
@@ -43,18 +38,16 @@ def level_centres(levels: int) -> Images:
 class ImageSplit:
     """An image set cut into three disjoint parts.
 
-    The arrays are shared by everything in the process that loads the same set, so they are read-only: the
-    constructor clears the write flag of the arrays that it is given.
+    Everything in the process that loads the same set shares the arrays, so the constructor clears their write flags.
 
     Attributes:
         name: Name of the set, as in its specification.
-        train: Images to compute gradients from; float32 [n, C, H, W] in [-1, 1], C-contiguous. Every value is
-            exactly one of ``level_centres(levels)``.
-        validation: Images to compute rewards from; like ``train``.
+        train: Images for gradients; float32 [n, C, H, W] in [-1, 1], C-contiguous. Every value is exactly one of
+            ``level_centres(levels)``.
+        validation: Images for rewards; like ``train``.
         test: Images for reports only; like ``train``.
         levels: Number of grey levels.
-        labels: For each of "train", "validation" and "test" an int64 array [n] of class numbers; None if the
-            set has no labels.
+        labels: For "train", "validation" and "test" an int64 array [n] of class numbers; None if the set has none.
     """
 
     name: str
@@ -65,7 +58,6 @@ class ImageSplit:
     labels: Mapping[str, Labels] | None = None
 
     def __post_init__(self) -> None:
-        """Check the arrays and make them read-only."""
         for part in SPLITS:
             images: Images = getattr(self, part)
             if images.dtype != np.float32 or images.ndim != 4 or not images.flags.c_contiguous:
@@ -93,9 +85,9 @@ class ImageSplit:
         return channels, height, width
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over number of levels, shapes, images and labels; the name does not enter.
+        """SHA-256 (hex) over number of levels, shapes, images and labels, but not the name.
 
-        The same on every platform, so it says whether two runs saw the same images in the same order.
+        It is the same on every platform, so equal fingerprints mean the same images in the same order.
         """
         digest = hashlib.sha256(f"levels {self.levels}".encode())
         for part in SPLITS:
@@ -110,7 +102,7 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """What a reader returns: grey levels as integers, not yet cut.
+    """An image set as integers, before the division into parts.
 
     Attributes:
         images: uint8 [n, C, H, W], values 0 … levels - 1.
@@ -130,23 +122,12 @@ class Pixels:
 def cut(
     name: str, pixels: Pixels, *, validation: int, test: int, split_seed: int = 0, limit: int | None = None
 ) -> ImageSplit:
-    """Cut an image set into disjoint training, validation and test images.
+    """Divide an image set into training, validation and test images.
 
-    The order is a permutation drawn from ``split_seed`` alone. Its first ``test`` images are for testing, the
-    next ``validation`` for validation, the rest for training; a set with a test part of its own has the
-    ``test`` images drawn from there. So a smaller test part is a subset of a larger one, and ``limit``
-    changes neither validation nor test.
-
-    Args:
-        name: Name of the set, also for error messages.
-        pixels: The images.
-        validation: Number of validation images, at least 1.
-        test: Number of test images, at least 1.
-        split_seed: Seed of the permutation.
-        limit: Keep at most so many training images; None keeps all.
-
-    Returns:
-        The three parts, as float32 in [-1, 1].
+    The order is a permutation drawn from ``split_seed`` alone. Its first ``test`` images are for testing, the next
+    ``validation`` for validation, the rest for training; if the set has its own test part, the ``test`` images are
+    drawn from there. So a smaller test part is a subset of a larger one, and ``limit`` changes neither validation nor
+    test.
     """
     rng = np.random.default_rng(split_seed)
     order = rng.permutation(len(pixels.images))

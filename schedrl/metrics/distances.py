@@ -47,7 +47,7 @@ class FeatureStatistics:
     Attributes:
         mean: ``[d]``.
         covariance: ``[d, d]``, unbiased.
-        count: How many there were.
+        count: Number of features.
     """
 
     mean: Array
@@ -56,7 +56,7 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Array) -> FeatureStatistics:
-        """Of features ``[n, d]``."""
+        """From features ``[n, d]``, n > d."""
         count, dimension = features.shape
         if count <= dimension:
             raise SchedrlError(
@@ -69,7 +69,7 @@ class FeatureStatistics:
 
 
 def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
-    """The squared distance, which is what FID is; at least 0.
+    """The squared distance, as FID is; at least 0.
 
     Examples:
         >>> rng = np.random.default_rng(0)
@@ -79,8 +79,8 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     """
     if first.mean.shape != second.mean.shape:
         raise SchedrlError(f"features: dimensions must agree (got {first.mean.size} and {second.mean.size})")
-    # The trace of the root is the sum of the singular values of the product of the two roots: no complex parts can
-    # arise, and no roots of eigenvalues that are zero up to rounding, which turn 1e-16 into 1e-8.
+    # The trace of the root is the sum of the singular values of the product of the two roots. This way no complex parts
+    # arise, and no roots of eigenvalues that are zero up to rounding, which would turn 1e-16 into 1e-8.
     product = _root(first.covariance) @ _root(second.covariance)
     cross = np.linalg.svd(product, compute_uv=False).sum()
     gap = first.mean - second.mean
@@ -95,7 +95,7 @@ def _root(covariance: Array) -> Array:
 
 
 def polynomial_mmd2(first: Array, second: Array) -> float:
-    """Unbiased squared discrepancy of features ``[n, d]`` and ``[m, d]``, n and m at least 2.
+    """Unbiased squared kernel distance of features ``[n, d]`` and ``[m, d]``, n and m at least 2.
 
     Examples:
         >>> polynomial_mmd2(np.array([[0.0], [0.0]]), np.array([[1.0], [1.0]]))  # 1 + 2^3 - 2 * 1
@@ -122,11 +122,11 @@ class KID:
 
     Attributes:
         value: Mean over the subsets, unbiased.
-        deviation: Standard deviation over the subsets, which overlap: not the error of the mean.
-        subsets: How many.
-        subset_size: Samples of each side in each.
-        samples: Samples that they were drawn from.
-        reference_samples: The same, of the reference.
+        deviation: Standard deviation over the subsets. They overlap, so it is not the error of the mean.
+        subsets: Number of subsets.
+        subset_size: Samples of each side in a subset.
+        samples: Number of samples.
+        reference_samples: Number of reference images.
     """
 
     value: float
@@ -146,15 +146,7 @@ class KID:
         subsets: int = 100,
         subset_size: int = 1000,
     ) -> KID:
-        """Of features ``[n, d]`` to reference features ``[m, d]``.
-
-        Args:
-            features: Of the samples.
-            reference: Of the images they should be like.
-            rng: Draws the subsets, without replacement.
-            subsets: How many.
-            subset_size: Samples of each side in each; no more than either side has.
-        """
+        """From features ``[n, d]`` to reference features ``[m, d]``; ``rng`` draws subsets without replacement."""
         if subsets < 1 or subset_size < 2:
             raise SchedrlError(
                 f"kid: needs at least 1 subset of at least 2 (got {subsets} subsets of {subset_size})"
@@ -177,14 +169,14 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Both shares, and what they depend on.
+    """Precision and recall.
 
     Attributes:
         precision: Share of samples within the reference, in [0, 1].
         recall: Share of the reference within the samples, in [0, 1].
         neighbours: The k of the balls' radius.
-        samples: How many were compared.
-        reference_samples: With how many.
+        samples: Number of samples.
+        reference_samples: Number of reference images.
     """
 
     precision: float
@@ -197,10 +189,7 @@ class PrecisionRecall:
 def precision_recall(features: Array, reference: Array, neighbours: int = 3) -> PrecisionRecall:
     """Precision and recall of features ``[n, d]`` against reference features ``[m, d]``.
 
-    Args:
-        features: Of the samples.
-        reference: Of the data.
-        neighbours: The k of the balls' radius, 3 in the paper; fewer than there are samples on either side.
+    ``neighbours`` is the k of the balls' radius, 3 in the paper and less than n and m.
 
     Examples:
         >>> data = np.arange(8.0)[:, None]

@@ -1,4 +1,4 @@
-"""What a user writes about measurements (no torch here)."""
+"""Specifications of measurements. No torch here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["BoundSpec", "SampleSpec"]
 
 
 class BoundSpec(Spec):
-    """Where the bound is measured.
+    """End points, grid and images of the bound.
 
     Attributes:
         logsnr_max: λ at the data end, pinned.
         logsnr_min: λ at the noise end, pinned.
         levels: Points of the midpoint rule on λ.
-        images: How many images it is measured on; all when absent.
+        images: Number of images; all when absent.
     """
 
     logsnr_max: Annotated[float, Field(le=20.0)] = 8.0
@@ -49,20 +49,20 @@ class BoundSpec(Spec):
         return self.logsnr_max + places * (self.logsnr_min - self.logsnr_max)
 
     def cell_bits(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bits/dim that errors ``[..., levels]`` cost in each cell of the grid: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
+        """Bits/dim of errors ``[..., levels]`` in each cell of the grid: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
         cell = (self.logsnr_max - self.logsnr_min) / self.levels
         bits: NDArray[np.float64] = 0.5 * cell * mse / math.log(2.0)
         return bits
 
 
 class SampleSpec(Spec):
-    """The samples by which a trained network is measured.
+    """Samples for the quality of a trained network.
 
     Attributes:
         count: Images drawn from each network. Fréchet distances are biased in it: compare only equal counts.
-        steps: Of the sampler, even in λ between the ends of the bound.
-        sampler: Which.
-        features: Feature network whose features are compared; the image set's own when absent.
+        steps: Sampler steps, equally spaced in λ between the end points of the bound.
+        sampler: The sampler.
+        features: Name of the feature extractor; the image set's own when absent.
     """
 
     count: Annotated[int, Field(ge=2)] = 500

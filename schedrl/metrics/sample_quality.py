@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 def images_hash(images: Images) -> str:
-    """SHA-256 of images' numbers and shape.
+    """SHA-256 of images' values and shape.
 
     Examples:
         >>> zeros = np.zeros((2, 1, 4, 4), np.float32)
@@ -57,9 +57,7 @@ def images_hash(images: Images) -> str:
 
 
 def metric_name(extractor: FeatureExtractor) -> str:
-    """What the Fréchet distance over an extractor's features is called.
-
-    ``fid`` over the standard Inception network alone; everything else is ``frechet_`` and its network's name.
+    """Name of the Fréchet distance: ``fid`` over the standard Inception network, else ``frechet_`` and the extractor's.
 
     Examples:
         >>> from schedrl.metrics.features import extractor
@@ -73,12 +71,12 @@ def metric_name(extractor: FeatureExtractor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFeatures:
-    """Reference images as an extractor sees them.
+    """Features of reference images.
 
     Attributes:
         extractor: The extractor.
         statistics: Mean and covariance over all images.
-        features: ``[kept, d]``, of images evenly spread over all: what kernel distance, precision and recall use.
+        features: ``[kept, d]`` of evenly spaced images, for kernel distance, precision and recall.
     """
 
     extractor: FeatureExtractor
@@ -89,12 +87,12 @@ class ReferenceFeatures:
     def of(
         cls, images: Images, extractor: FeatureExtractor, *, keep: int = 10_000, cache: bool = True
     ) -> ReferenceFeatures:
-        """Of images, from the cache where they are there.
+        """From images, or from the cache.
 
         Args:
             images: ``[n, C, H, W]`` in [−1, 1], more than the extractor has features.
-            extractor: Whose features.
-            keep: Of how many images to keep the features themselves, at most.
+            extractor: The extractor.
+            keep: Most images whose features are kept.
             cache: Whether to read and write the user's cache.
         """
         if keep < 2:
@@ -112,7 +110,7 @@ class ReferenceFeatures:
 
     @property
     def count(self) -> int:
-        """Number of images that the statistics are of."""
+        """Number of images in the statistics."""
         return self.statistics.count
 
     @classmethod
@@ -146,15 +144,10 @@ class ReferenceFeatures:
 
     def _write(self, path: Path, key: str) -> None:
         single = self.features.astype(np.float32)
-        # Networks compute in float32; half the file holds the same numbers then.
+        # Networks compute in float32, which half the file can hold exactly.
         exact: NDArray[np.float32] | Features = single if (single == self.features).all() else self.features
-        statistics = self.statistics
-        arrays = {
-            "mean": statistics.mean,
-            "covariance": statistics.covariance,
-            "features": exact,
-            "count": np.array([self.count]),
-        }
+        mean, covariance = self.statistics.mean, self.statistics.covariance
+        arrays = {"mean": mean, "covariance": covariance, "features": exact, "count": np.array([self.count])}
         try:
             write_arrays(path, arrays, {"key": key})
         except SchedrlError as error:
@@ -166,10 +159,10 @@ class FrechetDistance:
     """A Fréchet distance, which is biased in the number of samples: compare only equal numbers.
 
     Attributes:
-        name: ``fid`` over the standard Inception network, ``frechet_digits`` and the like over any other.
+        name: See :func:`metric_name`.
         value: Squared distance, at least 0.
-        samples: How many were compared.
-        reference_samples: With how many.
+        samples: Number of samples.
+        reference_samples: Number of reference images.
     """
 
     name: str
@@ -179,7 +172,7 @@ class FrechetDistance:
 
     @classmethod
     def between(cls, features: Features, reference: ReferenceFeatures) -> FrechetDistance:
-        """Of features ``[n, d]`` to a reference."""
+        """From features ``[n, d]`` to a reference."""
         own = FeatureStatistics.of(features)
         value = frechet_distance(own, reference.statistics)
         return cls(metric_name(reference.extractor), value, own.count, reference.count)
@@ -190,11 +183,11 @@ class SampleQuality:
     """All measures of one set of samples.
 
     Attributes:
-        extractor: Name of the features.
-        samples: Number of images measured.
-        reference_samples: Number of images that the Fréchet distance is to; the other measures say their own.
-        frechet: Fréchet distance, named for what it is.
-        kid: Kernel distance over the same features. KID proper only where ``frechet.name`` is ``fid``.
+        extractor: Name of the feature extractor.
+        samples: Number of samples.
+        reference_samples: Number of reference images in the Fréchet distance; the other measures have their own.
+        frechet: Fréchet distance.
+        kid: Kernel distance over the same features; it is KID proper only if ``frechet.name`` is ``fid``.
         precision_recall: Precision and recall over the same features.
     """
 
@@ -222,14 +215,14 @@ def sample_quality(
 
     Args:
         images: Samples ``[n, C, H, W]`` in [−1, 1], more than the extractor has features.
-        reference: Images of the same kind, or a :class:`ReferenceFeatures` already made with the same extractor.
-        features: Name of an extractor, or one.
+        reference: Images of the same shape, or :class:`ReferenceFeatures` of the same extractor.
+        features: An extractor or its name.
         rng: Draws the subsets of the kernel distance.
-        weights: File of ``inception``'s weights; looked for in the user's cache when absent, never fetched.
-        subsets: Of the kernel distance.
-        subset_size: Of the kernel distance.
-        neighbours: Of precision and recall.
-        cache: Whether the reference's features are kept in the user's cache.
+        weights: File of ``inception``'s weights; looked for in the user's cache when absent, never downloaded.
+        subsets: Number of subsets of the kernel distance.
+        subset_size: Samples of each side in a subset.
+        neighbours: k of precision and recall.
+        cache: Whether to keep the reference's features in the user's cache.
 
     Examples:
         >>> from schedrl import data
@@ -245,7 +238,8 @@ def sample_quality(
         network = reference.extractor
         given = features if isinstance(features, str) else features.identity
         if given not in (network.name, network.identity):
-            raise SchedrlError(f"reference: made with extractor '{network.name}' (got '{_name(features)}')")
+            asked = features if isinstance(features, str) else features.name
+            raise SchedrlError(f"reference: made with extractor '{network.name}' (got '{asked}')")
         known = reference
     else:
         network = extractor(features, reference, weights) if isinstance(features, str) else features
@@ -264,7 +258,3 @@ def sample_quality(
         KID.between(found, known.features, rng, subsets=subsets, subset_size=subset_size),
         precision_recall(found, known.features, neighbours),
     )
-
-
-def _name(features: str | FeatureExtractor) -> str:
-    return features if isinstance(features, str) else features.name

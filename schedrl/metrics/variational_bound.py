@@ -1,12 +1,12 @@
-"""The variational bound on a fixed grid of noise levels: what every schedule is judged by.
+"""The variational bound on a fixed grid of log-SNR, the measure of every training schedule.
 
 Kingma et al. (VDM, 2021): the continuous-time bound depends on the schedule only through its end points. Between
 pinned end points λ_max and λ_min it is, per dimension,
 
     prior + reconstruction + ½ ∫ E‖ε − ε̂(z_λ)‖² dλ / D,
 
-of which the network moves only the last term. Here that integral is the midpoint rule on a fixed λ grid, with fixed
-images and fixed noise. No schedule, batch or action can change how it is measured.
+where the network enters only the last term. Here that integral is the midpoint rule on a fixed λ grid, with fixed
+images and fixed noise. No schedule, batch or action can change the measurement.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torch import Tensor
 from schedrl.diffusion.process import alpha_sigma
 from schedrl.metrics.metric_specs import BoundSpec
 
-__all__ = ["Bound", "BoundValue", "EpsilonPredictor", "LawLoss"]
+__all__ = ["Bound", "BoundValue", "EpsilonPredictor", "OwnLoss"]
 
 
 EpsilonPredictor = Callable[[Tensor, Tensor], Tensor]
 """``predict(z, logsnr) -> epsilon`` for z ``[runs, batch, C, H, W]`` and logsnr ``[runs, batch]``."""
 
 _NOISE_SEED = 20_210_701
-"""Seed of the evaluation noise: the same numbers in every measurement of a shape, whoever measures."""
+"""Seed of the evaluation noise, the same in every measurement."""
 
 _BUDGET = 64 * 2**20
-"""Bytes of noised images, of all runs together, that are evaluated at once; engines bound their own features."""
+"""Bytes of noised images, of all runs together, evaluated at once; engines limit their features themselves."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class BoundValue:
 
     Attributes:
         bits_per_dim: ``[runs]`` float64.
-        mse: ``[runs, levels]`` float64, mean squared error of ε̂ at each level.
-        prior: Bits/dim by which the noised data differ from N(0, I) at λ_min; the same for all runs.
-        reconstruction: Bits/dim that are lost between λ_max and the grey levels; the same for all runs.
+        mse: ``[runs, levels]`` float64, mean squared error of ε̂ at each λ of the grid.
+        prior: KL divergence of the noised data at λ_min from N(0, I), bits/dim; the same for all runs.
+        reconstruction: Code length of the grey levels given z at λ_max, bits/dim; the same for all runs.
         spec: End points and grid.
     """
 
@@ -56,17 +56,17 @@ class BoundValue:
 
     @property
     def diffusion(self) -> NDArray[np.float64]:
-        """Bits/dim of each cell of the λ grid, from λ_max on, ``[runs, levels]``: ½ Δλ E‖ε − ε̂‖² / (D log 2)."""
+        """Bits/dim of each cell of the λ grid, from λ_max down, ``[runs, levels]``; see :meth:`BoundSpec.cell_bits`."""
         return self.spec.cell_bits(self.mse)
 
     @property
     def edges(self) -> NDArray[np.float64]:
-        """Ends of the cells of :attr:`diffusion`, descending, ``[levels + 1]``."""
+        """Edges of the cells of :attr:`diffusion`, descending, ``[levels + 1]``."""
         return np.linspace(self.spec.logsnr_max, self.spec.logsnr_min, self.spec.levels + 1)
 
 
 class Bound:
-    """The bound of given images, with its noise drawn once.
+    """The bound on given images, with fixed noise.
 
     Args:
         spec: End points and grid.
@@ -90,10 +90,10 @@ class Bound:
         self.prior = prior_bits(chosen, spec.logsnr_min)
         self.reconstruction = reconstruction_bits(chosen, levels, spec.logsnr_max, rng)
         self.constant = self.prior + self.reconstruction
-        """Prior and reconstruction terms in bits/dim: set by the data and the end points alone."""
+        """Prior and reconstruction terms in bits/dim, which depend on the data and the end points alone."""
 
     def bits_per_dim(self, mse: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bound from the error at each level, ``[..., levels]`` to ``[...]``."""
+        """Bound from the error at each λ of the grid, ``[..., levels]`` to ``[...]``."""
         span = self.spec.logsnr_max - self.spec.logsnr_min
         bits: NDArray[np.float64] = self.constant + 0.5 * span * mse.mean(axis=-1) / math.log(2.0)
         return bits
@@ -106,7 +106,7 @@ class Bound:
         sums = []
         for part in _parts(num_runs, z):
             error = predict(z[part].expand(num_runs, *z[part].shape), logsnr[:, part]) - noise[part]
-            # Sums of an image in float32, of images in float64: it does not matter how they are cut into parts.
+            # Sums within an image in float32, over images in float64, so that the cut into parts changes nothing.
             sums.append(error.square().flatten(2).sum(dim=2).double())
         images = torch.cat(sums, dim=1)
         mse = images.view(num_runs, levels, count).sum(dim=2) / self._noise[0].numel()
@@ -114,15 +114,15 @@ class Bound:
         return BoundValue(self.bits_per_dim(values), values, self.prior, self.reconstruction, self.spec)
 
 
-class LawLoss:
-    """Mean ε error of each run under *its own* training law: paper B's literal reward, negated.
+class OwnLoss:
+    """Mean squared ε error of each run under its own training schedule: AKOD's literal reward, negated.
 
-    It is measured on the given images with fixed noise at the midpoints of equal shares of the law. It is not
-    comparable between laws (it falls as noise rises); it exists to show that.
+    Image j has fixed noise, at the midpoint of an equal share of the schedule. Values cannot be compared between
+    schedules (more noise gives a lower loss); the reward exists to show that.
 
     Args:
         images: ``[n, C, H, W]`` in [−1, 1].
-        levels: Number of points of the law, each on its own share of the images.
+        levels: Number of shares of the schedule; images take turns.
         device: Where it is evaluated.
     """
 
@@ -131,7 +131,7 @@ class LawLoss:
         noise = np.random.default_rng(_NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
         self._noise = torch.from_numpy(noise).to(device)
         self.places = (np.arange(len(images)) % levels + 0.5) / levels
-        """The u of each image's noise level, ``[n]``."""
+        """u of each image's noise level, ``[n]``."""
 
     def evaluate(self, predict: EpsilonPredictor, logsnr: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean squared error ``[runs]`` with image ``j`` of run ``i`` noised to ``logsnr[i, j]``."""
@@ -147,15 +147,13 @@ class LawLoss:
 
 
 def _parts(num_runs: int, images: Tensor) -> list[slice]:
-    """Cut images ``[n, C, H, W]`` so that all runs' copies of a part fit into the budget."""
+    """Parts of images ``[n, C, H, W]`` such that all runs' copies of a part fit into the budget."""
     size = max(1, _BUDGET // (num_runs * 4 * images[0].numel()))
     return [slice(begin, begin + size) for begin in range(0, len(images), size)]
 
 
 def prior_bits(images: NDArray[np.float32], logsnr_min: float) -> float:
-    """KL of the noised data at λ_min from N(0, I), in bits per dimension.
-
-    Exact: ½(σ² + α²x² − 1 − log σ²) per pixel, averaged.
+    """KL divergence of the noised data at λ_min from N(0, I), bits/dim: the mean of ½(σ² + α²x² − 1 − log σ²).
 
     Examples:
         >>> bool(prior_bits(np.ones((1, 1, 2, 2), np.float32), -20.0) < 1e-8)
@@ -170,9 +168,9 @@ def prior_bits(images: NDArray[np.float32], logsnr_min: float) -> float:
 def reconstruction_bits(
     images: NDArray[np.float32], levels: int, logsnr_max: float, rng: np.random.Generator
 ) -> float:
-    """−log₂ p(x | z) at λ_max per dimension, p proportional to the Gaussian likelihood over the grey levels.
+    """−log₂ p(x | z) at λ_max per dimension, with p proportional to the Gaussian likelihood over the grey levels.
 
-    As VDM (Kingma et al. 2021, eq. 8): a decoder without parameters. One draw of z per pixel from ``rng``.
+    The decoder of VDM (Kingma et al. 2021, eq. 8), which has no parameters. ``rng`` draws one z per pixel.
     """
     ratio = math.exp(-0.5 * logsnr_max)  # noise-to-signal: z / alpha = x + ratio * noise
     centres = np.linspace(-1.0, 1.0, levels)

@@ -18,7 +18,7 @@ from schedrl.metrics.metric_specs import BoundSpec
 from schedrl.metrics.variational_bound import (
     Bound,
     EpsilonPredictor,
-    LawLoss,
+    OwnLoss,
     prior_bits,
     reconstruction_bits,
 )
@@ -254,7 +254,7 @@ def test_number_of_images() -> None:
 
 def test_own_loss_is_measured_under_the_law() -> None:
     images = np.full((8, 1, 4, 4), 0.25, dtype=np.float32)
-    loss = LawLoss(images, 4)
+    loss = OwnLoss(images, 4)
     np.testing.assert_allclose(loss.places, [0.125, 0.375, 0.625, 0.875] * 2)
     laws = np.stack([np.linspace(3, -3, 8), np.linspace(8, 2, 8)])
     noises: list[Tensor] = []
@@ -272,7 +272,7 @@ def test_own_loss_is_measured_under_the_law() -> None:
 
 def test_own_loss_falls_as_noise_rises() -> None:
     """Why it is not a reward: the same predictor looks better under a noisier law."""
-    loss = LawLoss(grey((64, 1, 8, 8), 17), 8)
+    loss = OwnLoss(grey((64, 1, 8, 8), 17), 8)
 
     def posterior(z: Tensor, logsnr: Tensor) -> Tensor:  # exact for Gaussian data of variance 0.4
         kept = torch.sigmoid(logsnr)[..., None, None, None]

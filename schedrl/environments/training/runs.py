@@ -18,7 +18,7 @@ from schedrl.environments.training.divergence import DivergenceRule
 from schedrl.environments.training.observations import RunView
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
-from schedrl.metrics.variational_bound import Bound, BoundValue, LawLoss
+from schedrl.metrics.variational_bound import Bound, BoundValue, OwnLoss
 from schedrl.schedules import Schedule, conversions
 
 __all__ = ["Phase", "TrainingRuns"]
@@ -84,10 +84,10 @@ class TrainingRuns:
         self.population = Population(variant.training, images.train, num_runs, device)
         self.bound = Bound(variant.bound, images.validation, images.levels, device)
         self._test: Bound | None = None
-        self._own_loss: LawLoss | None = None
+        self._own_loss: OwnLoss | None = None
         if variant.reward.needs_own_loss:
             chosen = images.validation[: variant.bound.images]
-            self._own_loss = LawLoss(chosen, variant.bound.levels, device)
+            self._own_loss = OwnLoss(chosen, variant.bound.levels, device)
         self.local_deviation = LocalDeviation.of(images.train[:_LOCAL_IMAGES])
         self._every_image = self._image_deviation()
         self.limits = (variant.bound.logsnr_max, variant.bound.logsnr_min)
