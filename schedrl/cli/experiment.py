@@ -109,7 +109,9 @@ def _paper(name: str) -> type[Experiment]:
     from schedrl.experiments.akod import AKODExperiment
     from schedrl.experiments.ava_dsc import AVADSCExperiment
 
-    papers: dict[str, type[Experiment]] = {each.name: each for each in (AKODExperiment, AVADSCExperiment)}
+    papers: dict[str, type[Experiment]] = {
+        each.title.lower(): each for each in (AKODExperiment, AVADSCExperiment)
+    }
     if name not in papers:
         raise unknown_name("experiment", name, papers)
     return papers[name]

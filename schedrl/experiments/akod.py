@@ -8,9 +8,9 @@ kernel's place. Under AdamW, which the paper uses, and under DSC.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,7 +29,6 @@ from schedrl.policies.agents import Agent, find
 from schedrl.report.claims import Claim
 from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
 from schedrl.report.figures import image
-from schedrl.schedules import AnySchedule
 
 __all__ = ["ROWS", "AKODExperiment", "AKODRow", "step_flops"]
 
@@ -71,20 +70,14 @@ class AKODRow(ExperimentRow):
             return plain.model_copy(update={"msfi": self.msfi, "modulation": self.modulation})
         shape = image_sets.load(setting.variant.data).image_shape
         target = step_flops(plain.model_copy(update={"msfi": MSFISpec()}), shape)
-        wider = _wider(plain)
+        widths = [range(width, 2 * width + 1, plain.groups) for width in plain.channels]
+        wider = (plain.model_copy(update={"channels": channels}) for channels in itertools.product(*widths))
         return min(wider, key=lambda spec: (abs(step_flops(spec, shape) / target - 1.0), spec.channels))
 
 
 def step_flops(network: UNetSpec, image_shape: tuple[int, int, int]) -> int:
     """Floating-point operations of the matrix products for one image ``(C, H, W)`` in training, both directions."""
     return record(UNet(network, image_shape), image_shape, 1).flops[1]
-
-
-def _wider(plain: UNetSpec) -> Iterable[UNetSpec]:
-    """Networks up to twice as wide at every resolution."""
-    widths = [range(width, 2 * width + 1, plain.groups) for width in plain.channels]
-    for channels in itertools.product(*widths):
-        yield plain.model_copy(update={"channels": channels})
 
 
 _DSC = DSCSpec(gamma=30.0, boost=0.5)
@@ -94,9 +87,7 @@ _COSINE, _TANGENT = schedules.get("cosine"), schedules.get("tangent", gamma=0.2)
 _FAR, _NEAR = MSFISpec(), MSFISpec(gap=(0.03, 0.03))
 
 
-def _row(name: str, what: str, schedule: AnySchedule | None = None, **parts: Any) -> AKODRow:
-    return AKODRow(name=name, what=what, schedule=schedule, **parts)
-
+_row = AKODRow.of
 
 _ADAMW: tuple[AKODRow, ...] = (
     _row("plain", "the paper's baseline: a fixed schedule, the cosine, and a plain U-Net", _COSINE),
@@ -153,7 +144,6 @@ _SAVINGS = {
 class AKODExperiment(Experiment):
     """AKOD and its parts, one by one and together."""
 
-    name: ClassVar = "akod"
     title: ClassVar = "AKOD"
     all_rows: ClassVar = ROWS
     environment: ClassVar = "AKOD"
@@ -283,7 +273,7 @@ def _saved(text: str, row: RowRuns, rival: RowRuns) -> Claim:
     """Not a claim of the paper: costs and savings apart."""
     steps, seconds = row.reach(rival), row.reach(rival, seconds=True)
     if steps.speed_up is None or seconds.speed_up is None:
-        reached = f"{steps.reached} of {steps.runs} runs reach the quality of `{rival.row}`"
+        reached = steps.count(rival)
     else:
         reached = (
             f"the quality of `{rival.row}` in {steps.speed_up:.2f} times fewer iterations, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import model_validator
 
@@ -20,7 +20,6 @@ from schedrl.policies.agents import Agent, find
 from schedrl.report.claims import Claim, by_interval
 from schedrl.report.document import Block, Heading
 from schedrl.report.figures import image
-from schedrl.schedules import AnySchedule
 
 __all__ = ["ROWS", "AVADSCExperiment", "AVADSCRow"]
 
@@ -68,12 +67,7 @@ _PRINTED = {"update": "printed"}
 _EQUATION, _PROSE = AVASpec(rule="equation", rate=2.0), AVASpec(rule="prose", rate=2.0)
 """Nor does it print η of K. With this rate K travels far in the first fifty steps, while ‖∇L‖ falls faster than τ."""
 
-
-def _row(name: str, what: str, schedule: AnySchedule | None = None, **parts: Any) -> AVADSCRow:
-    return AVADSCRow(name=name, what=what, schedule=schedule, **parts)
-
-
-_COSINE = schedules.Cosine()
+_row, _COSINE = AVADSCRow.of, schedules.Cosine()
 
 ROWS: tuple[AVADSCRow, ...] = (
     _row("linear-printed", "β(t) = t/T, the paper's linear baseline", schedules.PrintedLinear()),
@@ -117,7 +111,6 @@ _WHOLE = "AVA-DSC"
 class AVADSCExperiment(Experiment):
     """AVA-DSC: readings of it, its parts, and two fixed schedules, at a fixed and at tuned learning rates."""
 
-    name: ClassVar = "ava-dsc"
     title: ClassVar = "AVA-DSC"
     all_rows: ClassVar = ROWS
     environment: ClassVar = "DSC"

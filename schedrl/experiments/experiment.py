@@ -29,7 +29,6 @@ __all__ = ["EXPERIMENT", "Experiment", "ExperimentRow", "environment_of"]
 
 EXPERIMENT = "experiment.json"
 
-
 _IMAGE_SETS: dict[DataName, tuple[str, int]] = {
     "digits": ("Digits", 10),
     "fashion-mnist": ("Fashion", 50),
@@ -62,6 +61,10 @@ class ExperimentRow(Spec):
     what: str
     schedule: AnySchedule | None = None
     dsc: DSCSpec | None = None
+
+    @classmethod
+    def of(cls, name: str, what: str, schedule: AnySchedule | None = None, **fields: Any) -> Self:
+        return cls(name=name, what=what, schedule=schedule, **fields)
 
     @property
     def fingerprint(self) -> str:
@@ -133,22 +136,20 @@ class Experiment(Spec, ABC):
         device: Torch device.
         options: Options of the command line other than data, seeds and folder, for the report.
 
-        name: Name on the command line.
-        title: The paper's method.
+        title: The paper's method; in lower case its name on the command line.
         all_rows: All rows.
         environment: Kind of the environment that sets data, network, measurement and budget, as its id has it.
         defaults: Fields of the setting.
         large_defaults: Fields that differ where the image set is not digits.
         num_seeds: Number of held-out seeds by default.
         learned: Names of the rows with a trained agent.
-        columns: Columns of the tables, keys of ``COLUMNS`` of the report; ``minus`` is followed by the baseline.
+        columns: Columns of the tables, as the report knows them.
         timed: Whether to time an optimizer step of all rows in turns at the end.
         reading: How to read the verdicts.
         remark: A remark on the tables.
         inconsistencies: Statements of the paper that contradict each other, arithmetic or what is possible.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     all_rows: ClassVar[tuple[ExperimentRow, ...]]
     environment: ClassVar[str]

@@ -86,7 +86,7 @@ def write_experiment_report(folder: Path, results: ExperimentResults) -> Path:
     title = f"{experiment.title} on {experiment.setting.data}"
     summary, run = experiment.summary(table), table[0].runs[0]
     software = ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))
-    command = ["schedrl", "experiment", experiment.name, "--data", experiment.setting.data]
+    command = ["schedrl", "experiment", experiment.title.lower(), "--data", experiment.setting.data]
     command += ["--seeds", str(len(experiment.seeds)), "-f", str(folder)]
     blocks: list[Block] = [
         Heading(title, 1),

@@ -32,6 +32,9 @@ class Reach:
     def __str__(self) -> str:
         return f"{self.reached}/{self.runs}" if self.speed_up is None else f"{self.speed_up.value:.2f}x"
 
+    def count(self, rival: RowRuns) -> str:
+        return f"{self.reached} of {self.runs} runs reach the quality of `{rival.row}`"
+
 
 @dataclass(frozen=True)
 class RowRuns:
@@ -148,10 +151,8 @@ class RowRuns:
         found, lost = self.reach(rival, seconds=seconds), self.diverged_beside(rival)
         if (faster := found.speed_up) is None:
             few = found.runs > 0 and 2 * found.reached <= found.runs
-            measured = (
-                f"{found.reached} of {found.runs} runs of `{self.row}` reach the quality of `{rival.row}`"
-            )
-            return Claim(claim, "does not hold" if few else "not decided", measured + lost)
+            verdict = "does not hold" if few else "not decided"
+            return Claim(claim, verdict, f"`{self.row}`: {found.count(rival)}{lost}")
         needed = Interval(*(1.0 / x for x in (faster.value, faster.high, faster.low)))
         measured = (
             f"`{self.row}` takes {needed:.2f} of the {'seconds' if seconds else 'iterations'} of `{rival.row}` to "
