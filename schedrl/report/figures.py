@@ -137,7 +137,7 @@ def densities_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float
     edges, width = _cells(limits)
     made = [np.diff(curve.schedule.fraction_above(edges)) / width for curve in curves]
     chosen = next((place for place, curve in enumerate(curves) if curve.role == "learned"), None)
-    # A law that puts all its noise into a few cells would flatten the others.
+    # A schedule that puts all its noise into a few cells would flatten the others.
     top = 1.5 * float(np.median([density.max() for density in made]))
     for axes, curve, density in zip(panels, curves, made, strict=False):
         colour = {"learned": LEARNED, "searched": SEARCHED}.get(curve.role, HAND_MADE[0])
@@ -217,9 +217,8 @@ def learning_figure(rows: Sequence[TrainingProgress], name: str) -> Figure:
     means = np.array([row.return_mean for row in rows])
     spread = np.array([row.return_std for row in rows])
     axes.fill_between(steps, means - spread, means + spread, color=LEARNED, alpha=0.2, linewidth=0)
-    axes.plot(
-        steps, means, color=LEARNED, marker=".", linewidth=1.0, label="mean of an update ± std over its runs"
-    )
+    label = "mean of an update ± standard deviation over its runs"
+    axes.plot(steps, means, color=LEARNED, marker=".", linewidth=1.0, label=label)
     if (window := _window(len(rows))) > 1:
         label = f"mean of {window} updates"
         axes.plot(*_smooth(steps, means), color="black", linewidth=1.8, label=label)
@@ -265,7 +264,7 @@ def bins_figure(
     axes.axhline(0.0, color="0.3", linewidth=0.9)
     axes.set(
         xlabel="log-SNR λ (data on the left)",
-        ylabel=f"row minus {reference}, bits/dim a cell",
+        ylabel=f"row minus {reference}, bits/dim per cell",
         title=f"Where the test bound differs; above 0, {reference} is better there",
     )
     axes.invert_xaxis()
@@ -275,13 +274,13 @@ def bins_figure(
 
 
 def compute_figure(gains: ComputeGains) -> Figure:
-    """Gain over the law of action 0 against optimizer steps; hand-made laws as lines, since they cost none."""
+    """Gain over the reference schedule against optimizer steps; hand-made schedules are lines, since they cost none."""
     figure, axes = new_axes(9.0, 5.0)
     styles = _line_styles(curve.role for curve in gains.curves)
     for curve, style in zip(gains.curves, styles, strict=True):
         if curve.role == "learned":
             axes.plot(curve.optimizer_steps, curve.gain, **{**style, "linewidth": 0.7, "alpha": 0.5})
-            label = f"{curve.name}, while it learned"
+            label = f"{curve.name}, during training"
             axes.plot(*_smooth(curve.optimizer_steps, curve.gain), label=label, **style)
         else:
             label = f"{curve.name}, best so far"
@@ -305,9 +304,9 @@ def compute_figure(gains: ComputeGains) -> Figure:
     axes.set(
         xscale="log",
         ylim=(low - margin, high + margin),
-        xlabel="optimizer steps spent on finding it (log scale)",
-        ylabel=f"return minus that of {gains.base}, bits/dim",
-        title="What learning and searching had reached, against compute",
+        xlabel="optimizer steps spent to find the agent (log scale)",
+        ylabel=f"return minus return of {gains.base}, bits/dim",
+        title="Gain against the compute of learning and searching",
     )
     axes.grid(color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -341,7 +340,7 @@ def scores_figure(total: Aggregate) -> Figure:
     rows = list(reversed(total.rows))
     figure, axes = new_axes(9.0, 1.4 + 0.26 * len(rows))
     values = np.array([row.score.value for row in rows])
-    # Laws that are bad beyond any common scale are cut off, and their number written at the edge.
+    # Schedules that are bad beyond any common scale are numbers at the edge.
     quarter = float(np.quantile(values, 0.25))
     floor, reach_up = quarter - 0.25 * (float(values.max()) - quarter), float(values.max()) - quarter
     for place, row in enumerate(rows):

@@ -1,8 +1,8 @@
-"""Figures of a sampling report."""
+"""Figures of sampling environments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,10 @@ __all__ = ["grids_figure", "loss_figure", "modes_figure", "profile_figure", "ste
 def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
     """log-SNR of the interior levels against the step, of one source; infinite ends are not drawn."""
     figure, axes = new_axes(7.5, 4.4)
-    for name, sigmas in grids.items():
+    for (name, sigmas), style in zip(grids.items(), _styles(grids, learned), strict=True):
         logsnr = logsnr_from_sigma(sigmas)
         inside = np.isfinite(logsnr)
-        axes.plot(
-            np.arange(len(sigmas))[inside], logsnr[inside], label=name, **_style(name, list(grids), learned)
-        )
+        axes.plot(np.arange(len(sigmas))[inside], logsnr[inside], label=name, **style)
     axes.set(xlabel="step (noise to data)", ylabel="log-SNR λ (natural log)", title="Where the sampler steps")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False)
@@ -49,11 +47,8 @@ def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], lea
         # A step from infinity to 0 leaves no variance at all.
         lost = np.log(np.maximum(path, ERROR_RANGE[0]) / exact_variance(spectrum, sigmas[:, None]))
         for place, shade in enumerate(shades):
-            label = (
-                f"λ = {spectrum[place]:.3g}"
-                if axes is panels[-1] and place in (0, len(spectrum) - 1)
-                else None
-            )
+            named = axes is panels[-1] and place in (0, len(spectrum) - 1)
+            label = f"λ = {spectrum[place]:.3g}" if named else None
             axes.plot(np.arange(len(sigmas)), lost[:, place], color=colormaps["viridis"](shade), label=label)
         axes.set(xlabel="step (noise to data)", title=name)
         if name == learned:
@@ -68,19 +63,17 @@ def profile_figure(
 ) -> Figure:
     """Share of sources on which an agent's error is within a factor of the yardstick's."""
     figure, axes = new_axes(7.5, 4.2)
-    for name in names:
+    for name, style in zip(names, _styles(names, learned), strict=True):
         own = [result for result in results if result.agent == name]
         base = [result.optimum if yardstick == "optimum" else result.reference for result in own]
         errors = positive(np.array([result.error for result in own]))
         ratios = np.sort(errors / positive(np.array([value or 0.0 for value in base])))
         shares = np.arange(1, len(ratios) + 1) / len(ratios)
-        axes.step(
-            ratios, shares, where="post", label=name, **_style(name, list(names), learned, marker=False)
-        )
+        axes.step(ratios, shares, where="post", label=name, **{**style, "marker": ""})
     axes.set(
-        xlabel=f"error over that of the {yardstick} (log scale)",
-        ylabel="share of sources within it",
-        title="How far off, on how many sources",
+        xlabel=f"factor: error divided by that of the {yardstick} (log scale)",
+        ylabel="share of sources within this factor",
+        title=f"Errors compared with the {yardstick}",
         xscale="log",
         ylim=(0.0, 1.02),
     )
@@ -90,18 +83,18 @@ def profile_figure(
 
 
 def steps_figure(steps: Sequence[int], errors: Mapping[str, FloatArray], learned: str | None) -> Figure:
-    """Geometric mean of the error against N, with the law 1/N² of first-order samplers."""
+    """Geometric mean of the error against N, with the rate 1/N² of first-order samplers."""
     figure, axes = new_axes(7.5, 4.6)
-    for name, values in errors.items():
+    for (name, values), style in zip(errors.items(), _styles(errors, learned), strict=True):
         shown = np.isfinite(values)
-        axes.plot(np.array(steps)[shown], values[shown], label=name, **_style(name, list(errors), learned))
+        axes.plot(np.array(steps)[shown], values[shown], label=name, **style)
     last = float(next(iter(errors.values()))[-1])
     guide = last * (steps[-1] / np.array(steps)) ** 2
     axes.plot(steps, guide, color=FAINT, linewidth=3.0, zorder=0, label="1/N²")
     axes.set(
-        xlabel="sampler steps N", ylabel="KL divergence (nats), geometric mean", title="Error against steps",
-        xscale="log", yscale="log",
-    )  # fmt: skip
+        xlabel="sampler steps N", ylabel="KL divergence (nats), geometric mean", title="Error against steps"
+    )
+    axes.set(xscale="log", yscale="log")
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(fontsize=8, frameon=False)
@@ -119,8 +112,8 @@ def modes_figure(
     panels = figure.subplots(1, 2)
     names = {"majority": "weight of the larger mode, p̂", "within_variance": "variance within a mode"}
     for axes, (part, label) in zip(panels, names.items(), strict=True):
-        for name, values in parts.items():
-            axes.plot(dimensions, values[part], label=name, **_style(name, list(parts), learned))
+        for (name, values), style in zip(parts.items(), _styles(parts, learned), strict=True):
+            axes.plot(dimensions, values[part], label=name, **style)
         axes.axhline(targets[part], color="0.5", linewidth=0.9, linestyle=(0, (2, 3)))
         axes.annotate("true", (dimensions[0], targets[part]), va="bottom", color="0.4", fontsize=8)
         axes.set(xlabel="dimension d", title=label, xscale="log")
@@ -129,18 +122,14 @@ def modes_figure(
     return figure
 
 
-def _style(name: str, names: list[str], learned: str | None, *, marker: bool = True) -> dict[str, Any]:
-    if name == learned:
-        return {
-            "color": LEARNED,
-            "linewidth": 2.4,
-            "zorder": 4,
-            **({"marker": "o", "markersize": 4} if marker else {}),
-        }
-    place = names.index(name)
-    return {
-        "color": HAND_MADE[place % len(HAND_MADE)],
-        "linestyle": STYLES[place % len(STYLES)],
-        "linewidth": 1.4,
-        **({"marker": ".", "markersize": 5} if marker else {}),
-    }
+def _styles(names: Iterable[str], learned: str | None) -> list[dict[str, Any]]:
+    """Colour, dashes and markers of agents; the learned one stands out."""
+    found: list[dict[str, Any]] = []
+    for place, name in enumerate(names):
+        if name == learned:
+            style = {"color": LEARNED, "linewidth": 2.4, "zorder": 4, "marker": "o", "markersize": 4}
+        else:
+            style = {"color": HAND_MADE[place % 6], "linestyle": STYLES[place % 6], "linewidth": 1.4}
+            style.update(marker=".", markersize=5)
+        found.append(style)
+    return found
