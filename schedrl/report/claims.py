@@ -119,13 +119,7 @@ def verdicts(made: Sequence[Claim], reading: str, whose: str = "the paper claims
 def paper_claims(
     variant: TrainingVariant, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> list[Claim]:
-    """What a benchmark in a training environment says about the papers' statements.
-
-    Args:
-        variant: The environment.
-        results: Its runs.
-        summary: Their table.
-    """
+    """What a benchmark in a training environment says about the papers' statements."""
     groups = named_groups(results)
     learned = next((row.name for row in summary.rows if row.learned), None)
     made = [_comparison(text, better, worse, groups) for text, better, worse in _COMPARISONS]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schedrl import schedules
 from schedrl.benchmark.manifest import TrainingManifest
@@ -20,8 +18,9 @@ from schedrl.environments.definition import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import read_description
-from schedrl.policies.agents import SEQUENCE, Role, SequenceAgent, parse_agent
+from schedrl.policies.agents import SEQUENCE, Role, SequenceAgent, find
 from schedrl.policies.progress import read_progress
+from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval, paired_difference
 
 __all__ = ["ComputeGains", "FinalGain", "GainCurve", "compute_gains"]
@@ -46,8 +45,8 @@ class GainCurve:
 
     name: str
     role: Role
-    optimizer_steps: NDArray[np.float64]
-    gain: NDArray[np.float64]
+    optimizer_steps: FloatArray
+    gain: FloatArray
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,13 @@ class ComputeGains:
     base: str
     curves: tuple[GainCurve, ...]
     finals: tuple[FinalGain, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def compute_gains(
     folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> ComputeGains | None:
-    """Collect the progress of trainings and searches, and their results.
-
-    Args:
-        folder: The benchmark's folder; searches are looked for there and beside its results.
-        manifest: What the folder holds.
-        results: Its runs.
-        summary: Their table.
+    """Collect the progress of trainings and searches, and their results, from a benchmark's folder.
 
     Returns:
         None where gains have no common zero (the reward is not the bound, or the reference schedule is not a row) and
@@ -101,17 +94,23 @@ def compute_gains(
     """
     groups = named_groups(results)
     base = _base(manifest.variant, groups)
-    wanted = [row.name for row in summary.rows if row.role in ("learned", "searched")]
+    wanted = [row for row in summary.rows if row.role in ("learned", "searched")]
     if base is None or summary.reward != "bound" or not wanted:
         return None
-    zero = float(np.mean([result.episode_return for result in groups[base]]))
-    found = [_curve(name, groups[name][0], folder, manifest, zero) for name in wanted]
-    hand_made = [row.name for row in summary.rows if row.role == "hand-made" and row.name != base]
-    finals = [_final(summary, groups, name, base) for name in [*wanted, *hand_made[:_HAND_MADE]]]
+    zeros = {result.seed: result.episode_return for result in groups[base]}
+    zero = float(np.mean(list(zeros.values())))
+    found = [_curve(row.name, groups[row.name][0], folder, manifest, zero) for row in wanted]
+    hand_made = [row for row in summary.rows if row.role == "hand-made" and row.name != base]
+    finals = []
+    for row in [*wanted, *hand_made[:_HAND_MADE]]:
+        runs = sorted((run for run in groups[row.name] if run.seed in zeros), key=lambda run: run.seed)
+        if runs:
+            gain = paired_difference([run.episode_return for run in runs], [zeros[run.seed] for run in runs])
+            finals.append(FinalGain(row.name, row.role, row.search_steps, gain))
     return ComputeGains(
         base,
         tuple(each for each in found if isinstance(each, GainCurve)),
-        tuple(each for each in finals if each is not None),
+        tuple(finals),
         tuple(each for each in found if isinstance(each, str)),
     )
 
@@ -119,9 +118,7 @@ def compute_gains(
 def _base(variant: TrainingVariant, groups: Groups) -> str | None:
     """The row that does what action 0 does: through the actions if it is there, else the schedule as written."""
     reference = getattr(variant.action, "reference", None)
-    if reference is None:
-        return None
-    for group in groups.values():
+    for group in groups.values() if reference is not None else ():
         first = group[0]
         if first.form == "exact" and all(schedules.from_dict(each) == reference for each in first.schedule):
             rows = {other[0].form: name for name, other in groups.items() if other[0].agent == first.agent}
@@ -136,23 +133,18 @@ def _curve(
     row = next(row for row in manifest.rows if (row.label, row.agent_hash) == (run.agent, run.agent_hash))
     training = manifest.folders(folder).get(row.label)
     if training is None:
-        agent = _search(folder, manifest, row.agent_hash)
-        if agent is None or not agent.history:
+        history = _history(folder, manifest, row.agent_hash)
+        if not history:
             return f"The record of the search {name} was not found."
-        steps = [point.optimizer_steps for point in agent.history]
-        return GainCurve(name, "searched", np.array(steps, float), np.array([p.best for p in agent.history]))
+        return GainCurve(name, "searched", *np.array(history, dtype=np.float64).T)
     if not (progress := read_progress(training)):
         return f"The learning curve of {name} was not found."
     trained = read_description(training).variant
     if _decides_returns(trained) != _decides_returns(manifest.variant):
         return f"{name} was trained in another environment, `{trained.id}`; its returns there cannot be compared."
     per_step = manifest.variant.optimizer_steps / manifest.variant.episode_steps
-    return GainCurve(
-        name,
-        "learned",
-        np.array([point.timesteps * per_step for point in progress]),
-        np.array([point.return_mean - zero for point in progress]),
-    )
+    steps = np.array([point.timesteps * per_step for point in progress])
+    return GainCurve(name, "learned", steps, np.array([point.return_mean - zero for point in progress]))
 
 
 def _decides_returns(variant: Variant) -> dict[str, Any]:
@@ -160,26 +152,15 @@ def _decides_returns(variant: Variant) -> dict[str, Any]:
     return variant.model_dump(mode="json", exclude={"id", "description", "test_bound"})
 
 
-def _search(folder: Path, manifest: TrainingManifest, digest: str) -> SequenceAgent | None:
-    """A search's record, found by the hash of the agent that it found."""
+def _history(folder: Path, manifest: TrainingManifest, digest: str) -> list[tuple[int, float]]:
+    """Optimizer steps and best gains of the search that found the agent with this hash; empty if there is no record."""
     # With one environment searches lie beside the results, with several in each environment's folder.
     places = dict.fromkeys([folder, (folder / manifest.results).parent])
     for path in [path for place in places for path in sorted((place / SEARCHES).glob(f"*/{SEQUENCE}"))]:
         try:
-            agent = parse_agent(json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (OSError, ValueError, TypeError, SchedrlError):
+            agent = find(str(path.parent), manifest.variant.id)
+        except SchedrlError:
             continue  # not the one that is wanted, which could be read when its row was measured
         if isinstance(agent, SequenceAgent) and agent.definition_hash() == digest:
-            return agent
-    return None
-
-
-def _final(summary: TrainingSummary, groups: Groups, name: str, base: str) -> FinalGain | None:
-    row = summary.row(name)
-    ours = {result.seed: result.episode_return for result in groups[name]}
-    theirs = {result.seed: result.episode_return for result in groups[base]}
-    shared = sorted(ours.keys() & theirs.keys())
-    if not shared:
-        return None
-    gain = paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
-    return FinalGain(name, row.role, row.search_steps, gain)
+            return [(point.optimizer_steps, point.best) for point in agent.history]
+    return []

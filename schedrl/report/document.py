@@ -151,7 +151,7 @@ class Sentences:
     """The macros of a template as functions; each returns plain text on one line.
 
     Examples:
-        >>> Sentences("training.txt.j2").bins_alt(["linear differs most at λ = 7.5"])
+        >>> Sentences("training.txt.j2").bins_alt("cosine", ["linear differs most at λ = 7.5"])
         'Lines with error bars over log-SNR: linear differs most at λ = 7.5.'
     """
 

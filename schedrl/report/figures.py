@@ -23,7 +23,7 @@ from schedrl.environments.training.rendering import tile
 from schedrl.policies.agents import Role
 from schedrl.policies.progress import TrainingProgress
 from schedrl.report.compute import ComputeGains
-from schedrl.report.document import Image
+from schedrl.report.document import Image, Sentences
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval
 
@@ -42,6 +42,7 @@ __all__ = [
     "samples_figure",
     "schedules_figure",
     "scores_figure",
+    "worded_image",
 ]
 
 # Okabe & Ito 2008. Vermillion is kept for learned agents, violet for searched ones.
@@ -101,6 +102,19 @@ def image(name: str, figure: Figure, caption: str, alt: str = "") -> Image:
     alt = alt or f"Figure: {caption.split('. ')[0].rstrip('.')}."
     file = re.sub(r"[^\w.]+", "-", name).strip("-")
     return Image(f"figures/{file}.png", png(figure), alt, caption, round(96.0 * figure.get_figwidth()))
+
+
+def worded_image(words: Sentences, name: str, figure: Figure, *values: Any) -> Image:
+    """A figure as a block of a report; its caption and its description are sentences of a template.
+
+    Args:
+        words: The sentences: ``name`` is the caption, ``name_alt`` the description for readers who cannot see it.
+        name: Names the file, too, with ``-`` for ``_``.
+        figure: The figure.
+        values: Arguments of both sentences.
+    """
+    caption = getattr(words, name)(*values)
+    return image(name.replace("_", "-"), figure, caption, getattr(words, f"{name}_alt")(*values))
 
 
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -2,60 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from schedrl.benchmark.manifest import Several, family_of, read_manifest
 from schedrl.benchmark.tasks import Task
 from schedrl.files import ensure_folder
-from schedrl.report import sampling_report, training_report
 from schedrl.report.document import Block, Heading, Image, Table, write_document
+from schedrl.report.family_report import FamilyReport
+from schedrl.report.sampling_report import SamplingReport
+from schedrl.report.training_report import TrainingReport
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "WIDTH", "FamilyReport", "picture", "print_summary", "print_table", "write_report"]
+__all__ = ["FAMILIES", "WIDTH", "picture", "print_summary", "print_table", "write_report"]
 
 
 WIDTH = 100
 """Longest line on a terminal, in characters."""
 
 
-class FamilyReport(Protocol):
-    """What a report says about the environments of one family. Summaries are of the family's own type."""
-
-    def table(self, summary: Any, *, full: bool) -> Table:
-        """The table of one environment, for a report (``full``) or a terminal; learned agents are in ``**``."""
-
-    def explanation(self, summary: Any) -> str:
-        """What the table's columns mean."""
-
-    def conclusions(self, summary: Any) -> list[str]:
-        """What follows from the table, one statement per line."""
-
-    def report_blocks(self, folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
-        """The environment's id and its report.
-
-        Args:
-            folder: Folder of a benchmark in this environment.
-            listen: Is given each step before it begins.
-        """
-
-    def together_blocks(self, folders: Sequence[Path]) -> list[Block]:
-        """What several environments of a benchmark say together; each has its folder."""
-
-    def picture(self, task: Any) -> bytes:
-        """A PNG of the first run of a task."""
-
-
-FAMILIES: dict[str, FamilyReport] = {"training": training_report, "sampling": sampling_report}
+FAMILIES: dict[str, type[FamilyReport[Any, Any]]] = {"training": TrainingReport, "sampling": SamplingReport}
 """The families of environments by name."""
 
 
 def picture(task: Task) -> bytes:
-    """A PNG of the first run of a task."""
+    """A PNG file of the first run of a task."""
     return FAMILIES[task.variant.family].picture(task)
 
 
@@ -111,23 +86,23 @@ def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> P
     """
     tell = listen or (lambda _: None)
     if family_of(folder) != "several":
-        env_id, blocks = _environment(folder, tell)
-        return write_document(folder, blocks, env_id)
+        report = _opened(folder)
+        return write_document(folder, report.blocks(tell), report.manifest.variant.id)
     parts = read_manifest(folder, Several).parts
-    title = folder.resolve().name
     ensure_folder(folder / "figures", "report folder")
-    blocks = [Heading(f"{title}: {len(parts)} environments", 1)]
-    for name, family in FAMILIES.items():
-        if same := [folder / part for part in parts if family_of(folder / part) == name]:
-            blocks += family.together_blocks(same)
-    for part in parts:
-        blocks += [_inside(block, part) for block in _environment(folder / part, tell)[1]]
+    reports = {part: _opened(folder / part) for part in parts}
+    title = folder.resolve().name
+    blocks: list[Block] = [Heading(f"{title}: {len(parts)} environments", 1)]
+    for family in FAMILIES.values():
+        if same := [report for report in reports.values() if isinstance(report, family)]:
+            blocks += family.together(same)
+    for part, report in reports.items():
+        blocks += [_inside(block, part) for block in report.blocks(tell)]
     return write_document(folder, blocks, title)
 
 
-def _environment(folder: Path, tell: Callable[[str], None]) -> tuple[str, list[Block]]:
-    family = FAMILIES.get(family_of(folder), FAMILIES["training"])
-    return family.report_blocks(folder, tell)
+def _opened(folder: Path) -> FamilyReport[Any, Any]:
+    return FAMILIES.get(family_of(folder), TrainingReport)(folder)
 
 
 def _inside(block: Block, part: str) -> Block:

@@ -19,7 +19,7 @@ from schedrl.environments.training.rendering import sample_images
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError
 from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
-from schedrl.report.figures import image, samples_figure
+from schedrl.report.figures import samples_figure, worded_image
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import mean
 
@@ -41,15 +41,7 @@ def samples_blocks(
     rows: Sequence[TrainingRow],
     programs: Sequence[Sequence[Schedule]],
 ) -> list[Block]:
-    """The section about samples.
-
-    Args:
-        variant: The environment.
-        results: All runs.
-        summary: Their table.
-        rows: Rows to train a network for.
-        programs: Their schedules, phase by phase.
-    """
+    """The section about samples: a network is trained for each of ``rows``, by its schedules, phase by phase."""
     blocks: list[Block] = [Heading("Samples"), *quality_table(results, summary)]
     seed = summary.seeds[0]
     try:
@@ -62,8 +54,8 @@ def samples_blocks(
         for row, samples, bound in zip(rows, made.samples, made.bounds.tolist(), strict=True)
     ]
     figure = samples_figure([*panels, ("test images", np.asarray(images))])
-    alt = _WORDS.samples_alt([row.name for row in rows], _IMAGES)
-    return [*blocks, image("samples", figure, _WORDS.samples(seed), alt)]
+    names = [row.name for row in rows]
+    return [*blocks, worded_image(_WORDS, "samples", figure, seed, names, _IMAGES)]
 
 
 def quality_table(results: Sequence[TrainingResult], summary: TrainingSummary) -> list[Block]:

@@ -1,9 +1,8 @@
-"""What reports and tables say about sampling environments."""
+"""The report of a benchmark in a sampling environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,16 +14,15 @@ from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
-from schedrl.files import ensure_folder
 from schedrl.policies.agents import Agent
 from schedrl.report import sampling_figures as figures
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
+from schedrl.report.family_report import FamilyReport
 from schedrl.report.figures import image, png
-from schedrl.report.sections import learning_blocks, method_blocks, seed_span
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval
 
-__all__ = ["conclusions", "explanation", "picture", "report_blocks", "table", "together_blocks"]
+__all__ = ["SamplingReport"]
 
 _WORDS = Sentences("sampling.txt.j2")
 
@@ -38,15 +36,100 @@ _FEW = 32
 """Sources that errors against N are averaged over."""
 
 
-def table(summary: SamplingSummary, *, full: bool) -> Table:
-    """The table of one environment, for a report (``full``) or a terminal."""
-    heads = ["agent", "error", f"x {summary.yardstick}", "worst"]
-    if summary.learned is not None:
-        heads += [f"x {summary.learned}", "loses"]
-    if full:
-        heads += [f"mean {name}".replace("_", " ") for name in summary.rows[0].parts]
-    rows = [_cells(summary, row, full=full) for row in summary.rows]
-    return Table([*heads, "runs", "train", "ms"], rows, left=1, caption=f"{_WORDS.title(summary)}.")
+class SamplingReport(FamilyReport[SamplingVariant, SamplingResult]):
+    """The report of a benchmark in one sampling environment."""
+
+    def _load(self) -> tuple[SamplingManifest, list[SamplingResult]]:
+        return load_sampling(self.folder)
+
+    @staticmethod
+    def table(summary: SamplingSummary, *, full: bool) -> Table:
+        heads = ["agent", "error", f"x {summary.yardstick}", "worst"]
+        if summary.learned is not None:
+            heads += [f"x {summary.learned}", "loses"]
+        if full:
+            heads += [f"mean {name}".replace("_", " ") for name in summary.rows[0].parts]
+        rows = [_cells(summary, row, full=full) for row in summary.rows]
+        return Table([*heads, "runs", "train", "ms"], rows, left=1, caption=f"{_WORDS.title(summary)}.")
+
+    @staticmethod
+    def explanation(summary: SamplingSummary) -> str:
+        return _WORDS.explanation(summary.yardstick, summary.learned)
+
+    @staticmethod
+    def conclusions(summary: SamplingSummary) -> list[str]:
+        if summary.learned is None:
+            return [f"No agent here is learned. {summary.rows[0].name} has the smallest error."]
+        own = next(row for row in summary.rows if row.name == summary.learned)
+        known = summary.yardstick == "optimum"
+        lines = []
+        if known:
+            excess = (
+                f"{_percent(own.ratio)} above the exact optimum, at worst {100.0 * (own.worst - 1.0):.2f} %"
+            )
+            lines.append(f"{own.name} is {excess}.")
+        closed = [
+            row for row in summary.rows if row.kind == "grid" and not (known and row.name == "grid-optimum")
+        ]
+        searched = [row for row in summary.rows if row.evaluations > 0]
+        return [*lines, *_against(own, closed, "closed form"), *_against(own, searched, "search")]
+
+    @staticmethod
+    def picture(task: SamplingTask) -> bytes:
+        """The agent's grid for the task's first source, beside the reference."""
+        problems = SamplingProblems.drawn(task.variant, task.seeds[:1])
+        solution = task.agent.solve(problems, task.seeds[:1])
+        grids = {"reference": problems.reference()[0], task.label: solution.sigmas[0]}
+        return png(figures.grids_figure(grids, task.label))
+
+    def blocks(self, listen: Callable[[str], None]) -> list[Block]:
+        summary = summarise_sampling(self.results)
+        listen("figures")
+        source = self.manifest.variant.source
+        facts = [
+            f"Sampler `{self.manifest.variant.sampler}`. {source.accuracy}",
+            _WORDS.held_out(self.seeds, source.num_uniforms == 0),
+        ]
+        return [
+            Heading(f"Sampling grids in {summary.env_id}", 1),
+            Bullets(tuple(self.conclusions(summary))),
+            Heading("Results"),
+            self.table(summary, full=True),
+            Paragraph(self.explanation(summary)),
+            *self._pictures(summary),
+            *self.learning(),
+            *self.method(facts),
+        ]
+
+    def _pictures(self, summary: SamplingSummary) -> list[Block]:
+        variant, seeds, learned = self.manifest.variant, self.manifest.seeds, summary.learned
+        located = {row.label: self._located(row.agent) for row in self.manifest.rows if row.agent is not None}
+        agents = {name: located[name] for name in _drawn(summary)}
+        first = SamplingProblems.drawn(variant, seeds[:1])
+        grids = {
+            name: agent.solve(first).sigmas[0, : int(first.total[0]) + 1] for name, agent in agents.items()
+        }
+        profile = figures.profile_figure(self.results, list(agents), summary.yardstick, learned)
+        blocks: list[Block] = [
+            image("profile", profile, _WORDS.profile(summary)),
+            Heading("Grids"),
+            image("grids", figures.grids_figure(grids, learned), _WORDS.grids()),
+        ]
+        if variant.source.spectral:
+            figure = figures.loss_figure(first, dict(list(grids.items())[:3]), learned)
+            blocks.append(image("variance-along-the-sampler", figure, _WORDS.variance()))
+            blocks += _against_steps(variant, seeds[:_FEW], agents, learned)
+        if variant.source.dimensions is not None:
+            blocks += _against_dimension(variant, variant.source.dimensions, agents, learned)
+        return blocks
+
+    def _located(self, agent: Agent) -> Agent:
+        """The agent, its folder as seen from here."""
+        if agent.files is None:
+            return agent
+        if not (self.folder / agent.files / "agent.json").is_file():
+            raise SchedrlError(f"agent folder {self.folder / agent.files}: is not there any more")
+        return agent.relocated(str(self.folder / agent.files))
 
 
 def _cells(summary: SamplingSummary, row: SamplingRow, *, full: bool) -> list[str]:
@@ -70,28 +153,6 @@ def _short(value: float) -> str:
     return f"{value:.3f}" if value < 100.0 else f"{value:.3g}"
 
 
-def explanation(summary: SamplingSummary) -> str:
-    """What the table's columns mean."""
-    return _WORDS.explanation(summary.yardstick, summary.learned)
-
-
-def conclusions(summary: SamplingSummary) -> list[str]:
-    """What follows from the table, one statement per line, whichever way it went."""
-    if summary.learned is None:
-        return [f"No agent here is learned. {summary.rows[0].name} has the smallest error."]
-    own = next(row for row in summary.rows if row.name == summary.learned)
-    known = summary.yardstick == "optimum"
-    lines = []
-    if known:
-        excess = f"{_percent(own.ratio)} above the exact optimum, at worst {100.0 * (own.worst - 1.0):.2f} %"
-        lines.append(f"{own.name} is {excess}.")
-    closed = [
-        row for row in summary.rows if row.kind == "grid" and not (known and row.name == "grid-optimum")
-    ]
-    searched = [row for row in summary.rows if row.evaluations > 0]
-    return [*lines, *_against(own, closed, "closed form"), *_against(own, searched, "search")]
-
-
 def _against(own: SamplingRow, others: list[SamplingRow], what: str) -> list[str]:
     if not others or (versus := others[0].versus) is None:
         return []
@@ -107,62 +168,6 @@ def _against(own: SamplingRow, others: list[SamplingRow], what: str) -> list[str
 def _percent(ratio: Interval) -> str:
     low, high = 100.0 * (ratio.low - 1.0), 100.0 * (ratio.high - 1.0)
     return f"{100.0 * (ratio.value - 1.0):.2f} % [{low:.2f}, {high:.2f}]"
-
-
-def picture(task: SamplingTask) -> bytes:
-    """A PNG of the agent's grid for the task's first source, beside the reference."""
-    problems = SamplingProblems.drawn(task.variant, task.seeds[:1])
-    grids = {
-        "reference": problems.reference()[0],
-        task.label: task.agent.solve(problems, task.seeds[:1]).sigmas[0],
-    }
-    return png(figures.grids_figure(grids, task.label))
-
-
-def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
-    """The environment's id, and the report.
-
-    Args:
-        folder: Folder of a benchmark in a sampling environment.
-        listen: Is given each step before it begins.
-    """
-    manifest, results = load_sampling(folder)
-    ensure_folder(folder / "figures", "report folder")
-    summary = summarise_sampling(results)
-    listen("figures")
-    blocks = [
-        Heading(f"Sampling grids in {summary.env_id}", 1),
-        Bullets(tuple(conclusions(summary))),
-        Heading("Results"),
-        table(summary, full=True),
-        Paragraph(explanation(summary)),
-        *_pictures(folder, manifest, results, summary),
-        *_method(folder, manifest, results),
-    ]
-    return manifest.variant.id, blocks
-
-
-def _pictures(
-    folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult], summary: SamplingSummary
-) -> list[Block]:
-    variant, learned = manifest.variant, summary.learned
-    located = {row.label: _located(row.agent, folder) for row in manifest.rows if row.agent is not None}
-    agents = {name: located[name] for name in _drawn(summary)}
-    first = SamplingProblems.drawn(variant, manifest.seeds[:1])
-    grids = {name: agent.solve(first).sigmas[0, : int(first.total[0]) + 1] for name, agent in agents.items()}
-    profile = figures.profile_figure(results, list(agents), summary.yardstick, learned)
-    blocks: list[Block] = [
-        image("profile", profile, _WORDS.profile(summary)),
-        Heading("Grids"),
-        image("grids", figures.grids_figure(grids, learned), _WORDS.grids()),
-    ]
-    if variant.source.spectral:
-        figure = figures.loss_figure(first, dict(list(grids.items())[:3]), learned)
-        blocks.append(image("variance-along-the-sampler", figure, _WORDS.variance()))
-        blocks += _against_steps(variant, manifest.seeds[:_FEW], agents, learned)
-    if variant.source.dimensions is not None:
-        blocks += _against_dimension(variant, variant.source.dimensions, agents, learned)
-    return [*blocks, *learning_blocks(manifest.folders(folder))]
 
 
 def _drawn(summary: SamplingSummary) -> list[str]:
@@ -212,26 +217,3 @@ def _against_dimension(
     figure = figures.modes_figure(dimensions, drawn, targets, learned)
     caption = _WORDS.dimension(variant.steps.maximum)
     return [Heading("From low to high dimension"), image("dimension", figure, caption)]
-
-
-def _located(agent: Agent, folder: Path) -> Agent:
-    """The agent, its folder as seen from here."""
-    if agent.files is None:
-        return agent
-    if not (folder / agent.files / "agent.json").is_file():
-        raise SchedrlError(f"agent folder {folder / agent.files}: is not there any more")
-    return agent.relocated(str(folder / agent.files))
-
-
-def _method(folder: Path, manifest: SamplingManifest, results: Sequence[SamplingResult]) -> list[Block]:
-    source = manifest.variant.source
-    facts = [
-        f"Sampler `{manifest.variant.sampler}`. {source.accuracy}",
-        _WORDS.held_out(seed_span(manifest.seeds), source.num_uniforms == 0),
-    ]
-    return method_blocks(folder, manifest, results, facts)
-
-
-def together_blocks(folders: Sequence[Path]) -> list[Block]:
-    """What several environments of a benchmark say together: nothing, since their errors have no common scale."""
-    return []

@@ -1,11 +1,11 @@
-"""What reports and tables say about training environments, one or several."""
+"""The report of a benchmark in training environments, one or several."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from matplotlib.image import imsave
@@ -17,28 +17,18 @@ from schedrl.benchmark.manifest import TrainingManifest, load_training
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_family import TrainingTask
 from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups, summarise_training
-from schedrl.files import ensure_folder
+from schedrl.environments.training.variant import TrainingVariant
 from schedrl.report import figures
 from schedrl.report.claims import READING, paper_claims, verdicts
 from schedrl.report.compute import compute_gains
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
-from schedrl.report.figures import ScheduleCurve, image
+from schedrl.report.family_report import FamilyReport
+from schedrl.report.figures import ScheduleCurve, worded_image
 from schedrl.report.samples import samples_blocks
-from schedrl.report.sections import learning_blocks, method_blocks, seed_span
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval, paired_difference
 
-__all__ = [
-    "answers",
-    "bound_bins",
-    "conclusions",
-    "explanation",
-    "findings",
-    "picture",
-    "report_blocks",
-    "table",
-    "together_blocks",
-]
+__all__ = ["TrainingReport", "answers", "bound_bins", "findings"]
 
 _WORDS = Sentences("training.txt.j2")
 
@@ -52,15 +42,212 @@ _KNOWN = ("cosine", "linear")
 """Schedules that every reader knows and looks for."""
 
 
-def table(summary: TrainingSummary, *, full: bool) -> Table:
-    """The table of one environment, for a report (``full``) or a terminal."""
-    if full:
-        heads = ["agent", "form", "seeds", "test bound", "interquartile mean", f"minus {summary.reference}"]
-        heads += [f"P({summary.reference} better)", "return", "diverged", "search cost, runs"]
-    else:
-        heads = ["agent", "form", "test bound", "interquartile", "difference", "P", "return", "div.", "cost"]
-    rows = [_cells(summary, row, full=full) for row in summary.rows]
-    return Table(heads, rows, caption=f"{_WORDS.title(summary)}.")
+def answers(summary: TrainingSummary) -> list[str]:
+    """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
+    if not summary.answers:
+        return ["**Whether learning was worth it is not answered**: no learned agent is in this benchmark."]
+    return [answer.text() for answer in summary.answers]
+
+
+def findings(summary: TrainingSummary) -> list[str]:
+    """What follows from the table, one statement per line, whichever way it went."""
+    lines = [verdict.text() for verdict in summary.verdicts]
+    if summary.verdicts:
+        lines.append("Each interval is for one comparison; none is widened because there are several.")
+    if summary.reward != "bound":
+        order = ", ".join(f"{name} {value:+.4f}" for name, value in summary.ranking_by_reward)
+        lines.append(
+            f"By what an agent earns here (reward `{summary.reward}`, per phase) the order would be: {order}."
+        )
+    most = max(row.num_seeds for row in summary.rows)
+    if short := [f"{row.name} {row.num_seeds}" for row in summary.rows if row.num_seeds < most]:
+        lines.append(f"Not every row has every seed: {', '.join(short)} of {most}.")
+    return [*lines, *summary.notes]
+
+
+class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
+    """The report of a benchmark in one training environment."""
+
+    def _load(self) -> tuple[TrainingManifest, list[TrainingResult]]:
+        return load_training(self.folder)
+
+    @cached_property
+    def summary(self) -> TrainingSummary:
+        """The table."""
+        return summarise_training(self.results, self.manifest.reference, self.manifest.notes)
+
+    @staticmethod
+    def table(summary: TrainingSummary, *, full: bool) -> Table:
+        if full:
+            heads = [
+                "agent",
+                "form",
+                "seeds",
+                "test bound",
+                "interquartile mean",
+                f"minus {summary.reference}",
+            ]
+            heads += [f"P({summary.reference} better)", "return", "diverged", "search cost, runs"]
+        else:
+            heads = [
+                "agent",
+                "form",
+                "test bound",
+                "interquartile",
+                "difference",
+                "P",
+                "return",
+                "div.",
+                "cost",
+            ]
+        rows = [_cells(summary, row, full=full) for row in summary.rows]
+        return Table(heads, rows, caption=f"{_WORDS.title(summary)}.")
+
+    @staticmethod
+    def explanation(summary: TrainingSummary) -> str:
+        return _WORDS.explanation(summary.reference)
+
+    @staticmethod
+    def conclusions(summary: TrainingSummary) -> list[str]:
+        return [*answers(summary), *findings(summary)]
+
+    @staticmethod
+    def picture(task: TrainingTask) -> bytes:
+        """The task's first run at its end."""
+        seed, content = task.seeds[0], io.BytesIO()
+        policy = task.agent.policy(task.measured, seed)
+        imsave(content, evaluation.picture(policy, task.measured, seed, device=task.device), format="png")
+        return content.getvalue()
+
+    def blocks(self, listen: Callable[[str], None]) -> list[Block]:
+        variant, summary = self.manifest.variant, self.summary
+        listen("figures")
+        blocks = [*self._opening(), *self._bins(), *self._schedules(), *self._learning()]
+        listen("training networks for their samples")
+        learned = next((row for row in summary.rows if row.learned), None)
+        best = [
+            row for row in (learned, summary.best("searched"), summary.best("hand-made")) if row is not None
+        ]
+        blocks += samples_blocks(variant, self.results, summary, best, [self._program(row) for row in best])
+        claims = paper_claims(variant, self.results, summary)
+        blocks += [Heading("What the papers claim"), *verdicts(claims, READING, "the papers claim")]
+        return [*blocks, *self._method()]
+
+    def _opening(self) -> list[Block]:
+        summary = self.summary
+        return [
+            Heading(f"Noise schedules in {summary.env_id}", 1),
+            Bullets(tuple(answers(summary))),
+            Heading("Results"),
+            Bullets(tuple(findings(summary))),
+            self.table(summary, full=True),
+            Paragraph(self.explanation(summary)),
+            worded_image(_WORDS, "bounds", figures.bounds_figure(summary), summary),
+        ]
+
+    def _bins(self) -> list[Block]:
+        summary, reference = self.summary, self.summary.reference
+        # The rows that the question is about, and those that readers know.
+        wanted = [row for row in summary.rows if row.learned]
+        wanted += [row for row in (summary.best("searched"), summary.best("hand-made")) if row is not None]
+        wanted += [row for row in summary.rows if row.label in _KNOWN and row.form == "exact"]
+        chosen = [row for row in dict.fromkeys(wanted) if row.num_diverged == 0][:6]
+        roles = {row.name: row.role for row in chosen if row.name != reference}
+        grid = self.manifest.variant.test_bound or self.manifest.variant.bound
+        bins = bound_bins(self.results, list(roles), reference, grid.levels)
+        if not bins:
+            return []
+        edges = np.linspace(grid.logsnr_max, grid.logsnr_min, grid.levels + 1)
+        peaks = []
+        for name, cells in bins.items():
+            place = int(np.argmax([abs(cell.value) for cell in cells]))
+            middle = 0.5 * (edges[place] + edges[place + 1])
+            peaks.append(f"{name} differs most at λ = {middle:.1f}, by {cells[place].value:+.4f}")
+        drawn = {name: (roles[name], cells) for name, cells in bins.items()}
+        figure = figures.bins_figure(edges, drawn, reference)
+        picture = worded_image(_WORDS, "bins", figure, reference, peaks)
+        return [Heading("Where the bounds differ"), picture]
+
+    def _schedules(self) -> list[Block]:
+        rows = self.summary.rows
+        # Hand-made schedules as written, where they were measured so.
+        exact = {row.label for row in rows if row.form == "exact"}
+        programs = {
+            row: self._program(row)
+            for row in rows
+            if row.role != "random"
+            and (row.role != "hand-made" or row.form == "exact" or row.label not in exact)
+        }
+        curves = _named_curves(programs)
+        every = [ScheduleCurve(_label(row, made), made[-1], row.role) for row, made in programs.items()]
+        names, all_names = (
+            ", ".join(c.label for c in each if c.label is not None) for each in (curves, every)
+        )
+        limits = (self.manifest.variant.bound.logsnr_max, self.manifest.variant.bound.logsnr_min)
+        return [
+            Heading("Schedules"),
+            worded_image(_WORDS, "schedules", figures.schedules_figure(curves, limits), names),
+            worded_image(_WORDS, "noise_levels", figures.noise_figure(curves, limits), names),
+            worded_image(_WORDS, "densities", figures.densities_figure(every, limits), all_names),
+        ]
+
+    def _program(self, row: TrainingRow) -> list[Schedule]:
+        """The schedules of a row's first seed, phase by phase."""
+        runs = [run for run in self.results if (run.agent, run.form) == (row.label, row.form)]
+        first = min(runs, key=lambda run: run.seed)
+        return [schedules.from_dict(schedule) for schedule in first.schedule]
+
+    def _learning(self) -> list[Block]:
+        blocks = self.learning()
+        if not blocks and any(row.learned for row in self.summary.rows):
+            text = "There is no learning curve, because the folder of the training was not found."
+            blocks = [Heading("Learning"), Paragraph(text)]
+        gains = compute_gains(self.folder, self.manifest, self.results, self.summary)
+        if gains is None:
+            return blocks
+        picture = worded_image(_WORDS, "compute", figures.compute_figure(gains), gains)
+        return [Heading("Learning and searching against compute"), picture, *blocks]
+
+    def _method(self) -> list[Block]:
+        manifest, results, variant = self.manifest, self.results, self.manifest.variant
+        first, last = min(run.created for run in results), max(run.created for run in results)
+        minutes = sum(run.seconds for run in results) / 60.0
+        facts = [
+            _WORDS.trained(variant),
+            _WORDS.measured(variant.test_bound or variant.bound, results[-1].protocol),
+            _WORDS.held_out(self.seeds),
+            f"{len(results)} runs, {minutes:.1f} minutes of training in all, from {first} to {last}.",
+        ]
+        # Hand-made schedules have two forms unless one was asked for.
+        exact = {row.label for row in manifest.rows if row.form == "exact"}
+        both = any(row.form == "action" and row.label in exact for row in manifest.rows)
+        options = [] if both else ["--form", "exact" if exact else "action"]
+        if manifest.reference is not None:
+            options += ["--reference", manifest.reference]
+        if manifest.samples is not None:
+            options += ["--samples", str(manifest.samples.count)]
+        return self.method(facts, options)
+
+    @staticmethod
+    def together(reports: Sequence[TrainingReport]) -> list[Block]:
+        """Answers and ranking over all environments, and the answers in each."""
+        total = aggregate_environments([each.results for each in reports], reports[0].manifest.reference)
+        lines = [f"`{each.summary.env_id}`: {line}" for each in reports for line in answers(each.summary)]
+        if total is None:
+            text = "There is no ranking over all environments, because they share no row or no seed."
+            return [Bullets(tuple(lines)), Paragraph(text)]
+        over_all = [f"Over {len(reports)} environments: {answer.text()}" for answer in total.answers]
+        drawn = _profiled(total)
+        shares = [f"{row.name} {_better(row):.0%}" for row in drawn]
+        profiles = figures.profiles_figure(drawn, total.base)
+        return [
+            Bullets((*over_all, *lines)),
+            Heading("Over all environments"),
+            _ranking(total),
+            Paragraph(_WORDS.ranking_explanation(total)),
+            worded_image(_WORDS, "ranking", figures.scores_figure(total), total),
+            worded_image(_WORDS, "profiles", profiles, total.base, shares),
+        ]
 
 
 def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[str]:
@@ -87,108 +274,6 @@ def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[st
         str(row.num_diverged),
         f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}",
     ]
-
-
-def explanation(summary: TrainingSummary) -> str:
-    """What the table's columns mean."""
-    return _WORDS.explanation(summary.reference)
-
-
-def conclusions(summary: TrainingSummary) -> list[str]:
-    """What follows from the table, one statement per line; the answers have their verdict in bold."""
-    return [*answers(summary), *findings(summary)]
-
-
-def answers(summary: TrainingSummary) -> list[str]:
-    """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
-    if not summary.answers:
-        return ["**Whether learning was worth it is not answered**: no learned agent is in this benchmark."]
-    return [answer.text() for answer in summary.answers]
-
-
-def findings(summary: TrainingSummary) -> list[str]:
-    """What follows from the table, one statement per line, whichever way it went."""
-    lines = [verdict.text() for verdict in summary.verdicts]
-    if summary.verdicts:
-        lines.append("Each interval is for one comparison; none is widened because there are several.")
-    if summary.reward != "bound":
-        order = ", ".join(f"{name} {value:+.4f}" for name, value in summary.ranking_by_reward)
-        lines.append(
-            f"By what an agent earns here (reward `{summary.reward}`, per phase) the order would be: {order}."
-        )
-    most = max(row.num_seeds for row in summary.rows)
-    if short := [f"{row.name} {row.num_seeds}" for row in summary.rows if row.num_seeds < most]:
-        lines.append(f"Not every row has every seed: {', '.join(short)} of {most}.")
-    return [*lines, *summary.notes]
-
-
-def picture(task: TrainingTask) -> bytes:
-    """A PNG of the task's first run at its end."""
-    seed, content = task.seeds[0], io.BytesIO()
-    measured = task.measured
-    drawn = evaluation.picture(task.agent.policy(measured, seed), measured, seed, device=task.device)
-    imsave(content, drawn, format="png")
-    return content.getvalue()
-
-
-def report_blocks(folder: Path, listen: Callable[[str], None]) -> tuple[str, list[Block]]:
-    """The environment's id, and the report.
-
-    Args:
-        folder: Folder of a benchmark in a training environment.
-        listen: Is given each step before it begins.
-    """
-    manifest, results = load_training(folder)
-    ensure_folder(folder / "figures", "report folder")
-    summary = summarise_training(results, manifest.reference, manifest.notes)
-    listen("figures")
-    blocks = [*_opening(summary), *_bins(manifest, results, summary), *_schedules(manifest, results, summary)]
-    blocks += _learning(folder, manifest, results, summary)
-    listen("training networks for their samples")
-    learned = next((row for row in summary.rows if row.learned), None)
-    best = [row for row in (learned, summary.best("searched"), summary.best("hand-made")) if row is not None]
-    programs = [_program(results, row) for row in best]
-    blocks += samples_blocks(manifest.variant, results, summary, best, programs)
-    claims = paper_claims(manifest.variant, results, summary)
-    blocks += [Heading("What the papers claim"), *verdicts(claims, READING, "the papers claim")]
-    return manifest.variant.id, [*blocks, *_method(folder, manifest, results)]
-
-
-def _opening(summary: TrainingSummary) -> list[Block]:
-    return [
-        Heading(f"Noise schedules in {summary.env_id}", 1),
-        Bullets(tuple(answers(summary))),
-        Heading("Results"),
-        Bullets(tuple(findings(summary))),
-        table(summary, full=True),
-        Paragraph(explanation(summary)),
-        image("bounds", figures.bounds_figure(summary), _WORDS.bounds(), _WORDS.bounds_alt(summary)),
-    ]
-
-
-def _bins(
-    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
-) -> list[Block]:
-    # The rows that the question is about, and those that readers know.
-    wanted = [row for row in summary.rows if row.learned]
-    wanted += [row for row in (summary.best("searched"), summary.best("hand-made")) if row is not None]
-    wanted += [row for row in summary.rows if row.label in _KNOWN and row.form == "exact"]
-    chosen = [row for row in dict.fromkeys(wanted) if row.num_diverged == 0][:6]
-    chosen = [row for row in chosen if row.name != summary.reference]
-    grid = manifest.variant.test_bound or manifest.variant.bound
-    bins = bound_bins(results, [row.name for row in chosen], summary.reference, grid.levels)
-    if not bins:
-        return []
-    edges = np.linspace(grid.logsnr_max, grid.logsnr_min, grid.levels + 1)
-    drawn = {row.name: (row.role, bins[row.name]) for row in chosen if row.name in bins}
-    peaks = []
-    for name, cells in bins.items():
-        place = int(np.argmax([abs(cell.value) for cell in cells]))
-        middle = 0.5 * (edges[place] + edges[place + 1])
-        peaks.append(f"{name} differs most at λ = {middle:.1f}, by {cells[place].value:+.4f}")
-    figure = figures.bins_figure(edges, drawn, summary.reference)
-    picture = image("bins", figure, _WORDS.bins(summary.reference), _WORDS.bins_alt(peaks))
-    return [Heading("Where the bounds differ"), picture]
 
 
 def bound_bins(
@@ -218,133 +303,24 @@ def bound_bins(
     return made
 
 
-def _schedules(
-    manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
-) -> list[Block]:
-    # Hand-made schedules as written, where they were measured so.
-    exact = {row.label for row in summary.rows if row.form == "exact"}
-    drawn = {
-        row: _program(results, row)
-        for row in summary.rows
-        if row.role != "random" and (row.role != "hand-made" or row.form == "exact" or row.label not in exact)
-    }
-    curves = _named_curves(drawn)
-    every = [ScheduleCurve(_label(row, program), program[-1], row.role) for row, program in drawn.items()]
-    names, all_names = (
-        ", ".join(curve.label for curve in each if curve.label is not None) for each in (curves, every)
-    )
-    limits = (manifest.variant.bound.logsnr_max, manifest.variant.bound.logsnr_min)
-    return [
-        Heading("Schedules"),
-        image(
-            "schedules",
-            figures.schedules_figure(curves, limits),
-            _WORDS.schedules(),
-            _WORDS.schedules_alt(names),
-        ),
-        image("noise-levels", figures.noise_figure(curves, limits), _WORDS.noise(), _WORDS.noise_alt(names)),
-        image(
-            "densities",
-            figures.densities_figure(every, limits),
-            _WORDS.densities(),
-            _WORDS.densities_alt(all_names),
-        ),
-    ]
-
-
-def _named_curves(drawn: dict[TrainingRow, list[Schedule]]) -> list[ScheduleCurve]:
+def _named_curves(programs: Mapping[TrainingRow, list[Schedule]]) -> list[ScheduleCurve]:
     """Of learned rows the schedule of every phase, of the others the last; only some of those with a name."""
     curves: list[ScheduleCurve] = []
     named = dict.fromkeys(_NAMED, 0)
-    for row, program in drawn.items():
+    for row, made in programs.items():
         if row.learned:
-            labels = [f"{row.label}, phase {phase}" for phase in range(1, len(program) + 1)]
-            labels = labels if len(program) > 1 else [row.label]
-            curves += [
-                ScheduleCurve(label, each, "learned") for label, each in zip(labels, program, strict=True)
-            ]
+            for phase, schedule in enumerate(made, start=1):
+                label = f"{row.label}, phase {phase}" if len(made) > 1 else row.label
+                curves.append(ScheduleCurve(label, schedule, "learned"))
             continue
         wanted = named[row.role] < _NAMED[row.role] or row.label in _KNOWN
         named[row.role] += wanted
-        curves.append(ScheduleCurve(_label(row, program) if wanted else None, program[-1], row.role))
+        curves.append(ScheduleCurve(_label(row, made) if wanted else None, made[-1], row.role))
     return curves
 
 
 def _label(row: TrainingRow, program: Sequence[Schedule]) -> str:
     return f"{row.label}, last phase" if program[0] != program[-1] else row.label
-
-
-def _program(results: Sequence[TrainingResult], row: TrainingRow) -> list[Schedule]:
-    """The schedules of a row's first seed, phase by phase."""
-    runs = [result for result in results if (result.agent, result.form) == (row.label, row.form)]
-    first = min(runs, key=lambda result: result.seed)
-    return [schedules.from_dict(schedule) for schedule in first.schedule]
-
-
-def _learning(
-    folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult], summary: TrainingSummary
-) -> list[Block]:
-    blocks = learning_blocks(manifest.folders(folder))
-    if not blocks and any(row.learned for row in summary.rows):
-        text = "There is no learning curve, because the folder of the training was not found."
-        blocks = [Heading("Learning"), Paragraph(text)]
-    gains = compute_gains(folder, manifest, results, summary)
-    if gains is None:
-        return blocks
-    figure = figures.compute_figure(gains)
-    picture = image("compute", figure, _WORDS.compute(gains), _WORDS.compute_alt(gains))
-    return [Heading("Learning and searching against compute"), picture, *blocks]
-
-
-def _method(folder: Path, manifest: TrainingManifest, results: Sequence[TrainingResult]) -> list[Block]:
-    variant = manifest.variant
-    first, last = min(r.created for r in results), max(r.created for r in results)
-    minutes = sum(result.seconds for result in results) / 60.0
-    facts = [
-        _WORDS.trained(variant),
-        _WORDS.measured(variant.test_bound or variant.bound, results[-1].protocol),
-        _WORDS.held_out(seed_span(sorted({result.seed for result in results}))),
-        f"{len(results)} runs, {minutes:.1f} minutes of training in all, from {first} to {last}.",
-    ]
-    # Hand-made schedules have two forms unless one was asked for.
-    exact = {row.label for row in manifest.rows if row.form == "exact"}
-    both = any(row.form == "action" and row.label in exact for row in manifest.rows)
-    options = [] if both else ["--form", "exact" if exact else "action"]
-    if manifest.reference is not None:
-        options += ["--reference", manifest.reference]
-    if manifest.samples is not None:
-        options += ["--samples", str(manifest.samples.count)]
-    return method_blocks(folder, manifest, results, facts, options)
-
-
-def together_blocks(folders: Sequence[Path]) -> list[Block]:
-    """Answers and ranking of the training environments of one benchmark, each in its folder."""
-    loaded = [load_training(folder) for folder in folders]
-    total = aggregate_environments([results for _, results in loaded], loaded[0][0].reference)
-    lines = []
-    if total is not None:
-        lines += [f"Over {len(loaded)} environments: {answer.text()}" for answer in total.answers]
-    for manifest, results in loaded:
-        summary = summarise_training(results, manifest.reference, manifest.notes)
-        lines += [f"`{summary.env_id}`: {line}" for line in answers(summary)]
-    if total is None:
-        text = "There is no ranking over all environments, because they share no row or no seed."
-        return [Bullets(tuple(lines)), Paragraph(text)]
-    drawn = _profiled(total)
-    shares = [f"{row.name} {_better(row):.0%}" for row in drawn]
-    return [
-        Bullets(tuple(lines)),
-        Heading("Over all environments"),
-        _ranking(total),
-        Paragraph(_WORDS.ranking_explanation(total)),
-        image("ranking", figures.scores_figure(total), _WORDS.ranking(), _WORDS.ranking_alt(total)),
-        image(
-            "profiles",
-            figures.profiles_figure(drawn, total.base),
-            _WORDS.profiles(),
-            _WORDS.profiles_alt(total.base, shares),
-        ),
-    ]
 
 
 def _profiled(total: Aggregate) -> list[AggregateRow]:

@@ -14,7 +14,7 @@ from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.errors import SchedrlError
 from schedrl.report.pages import WIDTH, print_summary
-from schedrl.report.training_report import findings, table
+from schedrl.report.training_report import TrainingReport, findings
 
 MakeResult = Callable[..., TrainingResult]
 
@@ -181,7 +181,7 @@ def test_the_printed_table_is_plain_and_fits(rows: Callable[..., list[TrainingRe
 
 def test_the_reports_table_has_the_intervals(rows: Callable[..., list[TrainingResult]]) -> None:
     summary = summarise_training(rows(ppo=OURS, cosine=WORSE))
-    made = table(summary, full=True)
+    made = TrainingReport.table(summary, full=True)
     assert len({len(made.heads), *map(len, made.rows)}) == 1
     by_name = dict(zip(made.heads, made.rows[1], strict=True))
     assert by_name["agent"] == "cosine"

@@ -150,4 +150,6 @@ def test_every_sentence_of_the_templates_is_used_and_there() -> None:
             text for path in folder.parent.rglob("*.py") if f'"{template.name}"' in (text := path.read_text())
         ]
         used = {name for text in modules for name in re.findall(r"_WORDS\.(\w+)\(", text)}
+        images = {name for text in modules for name in re.findall(r'worded_image\(_WORDS, "(\w+)"', text)}
+        used |= images | {f"{name}_alt" for name in images}
         assert used == set(re.findall(r"macro (\w+)\(", template.read_text()))

@@ -14,8 +14,8 @@ from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.sampling_summary import summarise_sampling
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.errors import SchedrlError
-from schedrl.report import sampling_report
 from schedrl.report.pages import print_summary
+from schedrl.report.sampling_report import SamplingReport
 
 MakeResult = Callable[..., SamplingResult]
 
@@ -53,7 +53,7 @@ def test_where_the_optimum_is_not_known_the_reference_is_the_yardstick(make_resu
     summary = summarise_sampling([make_result("law", seed, 1.0, optimum=None) for seed in SEEDS])
     assert (summary.yardstick, summary.learned) == ("reference", None)
     assert summary.rows[0].ratio.value == 0.5
-    assert sampling_report.conclusions(summary) == ["No agent here is learned. law has the smallest error."]
+    assert SamplingReport.conclusions(summary) == ["No agent here is learned. law has the smallest error."]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_verdict(make_result: MakeResult, errors: list[float], verdict: str)
     results = [make_result("mine", s, 1.0, kind="trained") for s in SEEDS]
     results += [make_result("law", s, e) for s, e in zip(SEEDS, errors, strict=True)]
     results += [make_result("grid-optimum", s, 0.9) for s in SEEDS]
-    first, second = sampling_report.conclusions(summarise_sampling(results))
+    first, second = SamplingReport.conclusions(summarise_sampling(results))
     assert first == "mine is 0.00 % [0.00, 0.00] above the exact optimum, at worst 0.00 %."
     assert second.startswith(f"Against the best closed form, law: {verdict} (error ratio ")
 
@@ -87,7 +87,7 @@ def test_the_printed_table_fits(make_result: MakeResult) -> None:
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.startswith("a-law-of-a-long-name") for line in lines)
-    table = sampling_report.table(summarise_sampling(results), full=True)
+    table = SamplingReport.table(summarise_sampling(results), full=True)
     assert all(len(row) == len(table.heads) for row in table.rows)
 
 
