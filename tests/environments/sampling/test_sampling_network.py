@@ -240,7 +240,7 @@ def test_bad_variants(change: dict[str, Any], message: str) -> None:
     ("change", "message"),
     [
         ({"source.model": "digit"}, "unknown network 'digit'; did you mean 'digits'"),
-        ({"source.model": "."}, r"^model \.: cannot be read"),
+        ({"source.model": "."}, r"^model model\.json: cannot be read"),
         (
             {"source.features": "digits-cnn"},
             "source.images: the 32 features of 'digits-cnn' need at least 33 images",
