@@ -58,6 +58,7 @@ class Result(Line):
 
     @property
     def role(self) -> Role:
+        """Learned, hand-made, searched or random."""
         return role_of(self.kind)
 
 

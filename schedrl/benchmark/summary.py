@@ -34,6 +34,7 @@ class SummaryRow:
 
     @property
     def learned(self) -> bool:
+        """Whether the agent was trained."""
         return self.role == "learned"
 
 

@@ -45,20 +45,29 @@ def test_only_public_modules_are_listed() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_has_a_docstring(module: str) -> None:
-    missing = [name for name in public(module) if not documented(importlib.import_module(module), name)]
+    missing = [
+        each for name in public(module) for each in undocumented(importlib.import_module(module), name)
+    ]
     assert not missing, f"{module}: no docstring: {', '.join(missing)}"
 
 
-def documented(module: ModuleType, name: str) -> bool:
-    """Whether a class and its methods, a function or a value has a docstring of its own."""
+def undocumented(module: ModuleType, name: str) -> list[str]:
+    """What lacks a docstring of a class and its methods, of a function or of a value."""
     value = getattr(module, name)
     if inspect.isclass(value):
-        members = [getattr(value, key) for key in vars(value) if not key.startswith("_")]
-        own = [each for each in members if inspect.isroutine(each) or isinstance(each, property)]
-        return bool(vars(value).get("__doc__")) and all(inspect.getdoc(each) for each in own)
+        members = {f"{name}.{key}": getattr(value, key) for key in vars(value) if not key.startswith("_")}
+        own = {
+            key: each
+            for key, each in members.items()
+            if inspect.isroutine(each) or isinstance(each, property)
+        }
+        return [
+            *([] if vars(value).get("__doc__") else [name]),
+            *(key for key, each in own.items() if not inspect.getdoc(each)),
+        ]
     if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
-        return bool(inspect.getdoc(value))
-    return has_text(module, name)
+        return [] if inspect.getdoc(value) else [name]
+    return [] if has_text(module, name) else [name]
 
 
 def has_text(module: ModuleType, name: str) -> bool:
