@@ -18,7 +18,7 @@ from schedrl.cli import (
     plan,
     schedule,
     search,
-    training,
+    train,
 )
 from schedrl.cli.common import Group
 
@@ -41,7 +41,7 @@ app = typer.Typer(
 app.command(epilog=lists.ENVS_EXAMPLES)(lists.envs)
 app.command(epilog=lists.AGENTS_EXAMPLES)(lists.agents)
 app.command(epilog=plan.PLAN_EXAMPLES)(plan.plan)
-app.command(epilog=training.TRAIN_EXAMPLES)(training.train)
+app.command(epilog=train.TRAIN_EXAMPLES)(train.train)
 app.command(epilog=search.SEARCH_EXAMPLES)(search.search)
 app.command(epilog=fit.FIT_EXAMPLES)(fit.fit)
 schedule.app.command(epilog=learn.LEARN_EXAMPLES)(learn.learn)

@@ -1,4 +1,4 @@
-"""What the commands share: errors as one line, KEY=VALUE options, consoles, progress."""
+"""What the commands share: errors in one line, KEY=VALUE options, consoles, progress."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ class Group(TyperGroup):
     """Commands whose bad input ends as one line on stderr and exit code 2, never as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
         try:
             return super().invoke(ctx)
         except SchedrlError as error:
@@ -70,16 +69,11 @@ class Group(TyperGroup):
 
 
 def parse_settings(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` options.
-
-    A value is JSON, else a TOML value, else a plain word.
+    """Read ``KEY=VALUE`` options, whose values are JSON, else TOML, else plain words.
 
     Args:
         texts: What was given.
         option: Name of the option, for messages.
-
-    Raises:
-        SchedrlError: One of them is not of that form.
 
     Examples:
         >>> parse_settings(["training.batch_size=8", "reward.kind=own_loss", "data={name='digits'}"], "--set")
@@ -126,11 +120,7 @@ def checked_device(device: str) -> str:
 
 
 def writable_file(path: Path, option: str) -> Path:
-    """Make sure, before any work, that a file can be written; its folder is created.
-
-    Raises:
-        SchedrlError: It cannot.
-    """
+    """Check, before any work, that a file can be written; its folder is created."""
     from schedrl.files import ensure_folder
 
     if path.is_dir():
@@ -148,45 +138,38 @@ def console(*, err: bool = False) -> Console:
 
 
 def note(text: str) -> None:
-    """Say something beside the results, on stderr."""
+    """Print a remark on stderr, apart from the results."""
     typer.echo(text, err=True)
 
 
 class Ticker:
-    """Where a piece of work stands: a bar with the time left, or now and then a line.
+    """Progress of a piece of work: a bar with the time left, or a line now and then.
 
     Args:
         total: Amount of work.
         doing: What it is.
-        every: Without a bar, a line is printed every so many calls.
+        every: Without a bar, a line is printed at every ``every``-th call.
         bar: A started rich progress display, or None.
     """
 
-    def __init__(self, total: int, doing: str, every: int, bar: Any | None) -> None:
+    def __init__(self, total: int, doing: str, every: int, bar: Any | None = None) -> None:
         self.total, self.doing, self.every, self.bar = total, doing, every, bar
-        self.began, self.first, self.calls = time.monotonic(), None, 0
+        self.calls, self.began, self.first = 0, 0.0, 0
         self.task = bar.add_task(doing, total=total) if bar is not None else None
 
-    first: int | None
-
     def __call__(self, done: int, text: str) -> None:
-        """Report.
-
-        Args:
-            done: Work done.
-            text: What to say about it.
-        """
+        """Report the work done, and something to say about it."""
         if self.bar is not None:
             self.bar.update(self.task, completed=done, description=f"{self.doing}: {text}")
             return
-        if self.first is None:
+        if self.calls == 0:  # earlier work, of a run that is resumed, says nothing about the speed
             self.first, self.began = done, time.monotonic()
         if self.calls % self.every == 0 or done >= self.total:
             note(f"{self.doing}: {done}/{self.total}, {text}{self._left(done)}")
         self.calls += 1
 
     def _left(self, done: int) -> str:
-        spent, progressed = time.monotonic() - self.began, done - (self.first or 0)
+        spent, progressed = time.monotonic() - self.began, done - self.first
         if progressed <= 0 or done >= self.total:
             return ""
         left = spent * (self.total - done) / progressed
@@ -197,26 +180,19 @@ class Ticker:
 def ticker(total: int, doing: str, *, every: int = 10, force_bar: bool = False) -> Iterator[Ticker]:
     """Show progress on stderr while the block runs."""
     if not (force_bar or sys.stderr.isatty()):
-        yield Ticker(total, doing, every, None)
+        yield Ticker(total, doing, every)
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
     )
     target = Console(stderr=True, force_terminal=True if force_bar else None)
-    with Progress(*columns, console=target, transient=False) as bar:
+    with progress.Progress(*columns, console=target, transient=False) as bar:
         yield Ticker(total, doing, every, bar)

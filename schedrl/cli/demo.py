@@ -66,7 +66,7 @@ def demo(
     note(f"1/3 learning: PPO in {variant.id}, at most {limit:g} minutes")
     try:
         with ticker(training.request.spec.total_timesteps, "training", every=2, force_bar=progress) as tick:
-            from schedrl.cli.training import progress_listener
+            from schedrl.cli.train import progress_listener
 
             agent = job.train_for(training, progress_listener(tick))
     except KeyboardInterrupt:

@@ -16,13 +16,14 @@ __all__ = ["LEARN_EXAMPLES", "learn"]
 LEARN_EXAMPLES = """
 **Examples**
 
-`schedrl schedule learn --data pictures/ --size 64 --budget 10min` : learns on small copies, writes schedule.json
+`schedrl schedule learn --data pictures/ --size 64 --budget 10min` : learns on small copies of the images, writes
+schedule.json
 
-`schedrl schedule learn --data mine.npz -n 320 --seed 1` : from 320 training runs, however long they take
+`schedrl schedule learn --data mine.npz -n 320 --seed 1` : learns from 320 training runs, whatever time they take
 
 `schedrl schedule convert runs/learn/pictures/schedule.json --to diffusers -o config.json` : for other tools
 
-The same command again goes on where it was stopped.
+After Ctrl-C, the same command continues.
 """
 
 
@@ -42,7 +43,10 @@ def learn(
     ] = None,
     proxy: Annotated[int, typer.Option(min=4, max=64, help="Largest side of the small copies.")] = 16,
     shift: Annotated[
-        bool, typer.Option("--shift/--no-shift", help="Move the law from the copies' size to the images'.")
+        bool,
+        typer.Option(
+            "--shift/--no-shift", help="Shift the schedule from the copies' size to the images' size."
+        ),
     ] = True,
     runs: Annotated[
         int | None,
@@ -57,11 +61,11 @@ def learn(
     progress: BarOption = False,
     download: DownloadOption = False,
 ) -> None:
-    """Learn which noise to train on for your images, and compare it on images held out."""
+    """Learn a noise schedule for training on your images, and compare it on held-out images."""
     from schedrl.benchmark.training_summary import summarise_training
     from schedrl.cli.common import console
     from schedrl.cli.fit import data_named, ready_data
-    from schedrl.cli.training import progress_listener
+    from schedrl.cli.train import progress_listener
     from schedrl.errors import parse
     from schedrl.jobs.learning.export import write_law
     from schedrl.jobs.learning.job import (
@@ -92,12 +96,12 @@ def learn(
     try:
         with ticker(job.training.spec.total_timesteps, "learning", every=2, force_bar=progress) as tick:
             learned = train_job(job, progress_listener(tick))
-        note(f"3/3 comparing on {request.seeds} seeds and images held out")
+        note(f"3/3 comparing on {request.seeds} seeds and held-out images")
         total = request.seeds * len(comparison_of(job, learned).tasks)
         with ticker(total, "measuring", every=1, force_bar=progress) as tick:
             results = measure_job(job, learned, lambda step: tick(step.done, step.doing))
     except KeyboardInterrupt:
-        note("interrupted; the same command goes on")
+        note("interrupted; the same command continues")
         raise typer.Exit(130) from None
     print_summary("training", summarise_training(results, "learned"), console())
     path = write_law(job, results, out or target / "schedule.json", shift=shift)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from schedrl.cli.common import console
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["AGENTS_EXAMPLES", "ENVS_EXAMPLES", "agents", "envs"]
 
@@ -17,62 +14,59 @@ ENVS_EXAMPLES = (
 )
 
 AGENTS_EXAMPLES = (
-    "A name works wherever an agent is asked for; so does the folder of a trained agent, and a .toml file like those "
-    "in `agents/`. **ppo** is the policy shipped for the environment at hand."
+    "Every option that takes an agent accepts a name of this list, the folder of a trained agent, or a .toml file like "
+    "those in `agents/`. **ppo** is the policy that is shipped for the environment."
 )
 
 
 def envs() -> None:
-    """List the environments: what an agent decides in each, on which images, and whether those are at hand."""
-    from rich import box
-    from rich.table import Table
-
+    """List the environments: their actions, the images or source, the steps of an episode, and missing data."""
     from schedrl import data
     from schedrl.environments.registration import definitions, variant_of
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("environment", "action", "on", "steps", "what it is"):
-        table.add_column(name, no_wrap=name != "what it is")
+    rows: list[Sequence[str]] = []
     absent: dict[str, str] = {}
     for env_id in definitions():
         variant = variant_of(env_id)
-        problems: dict[str, str] = {
+        missing: dict[str, str] = {
             images.name: problem for images in variant.image_sets if (problem := data.missing(images))
         }
-        absent |= problems
+        absent |= missing
         action, on, steps = variant.overview
-        table.add_row(env_id, action, on + (" (missing)" if problems else ""), steps, variant.description)
-    out = console()
-    out.print(table)
-    for problem in absent.values():
-        out.print(f"\n{problem}", markup=False, style="yellow")
+        rows.append((env_id, action, on + (" (missing)" if missing else ""), steps, variant.description))
+    _print(("environment", "action", "on", "steps", "what it is"), rows, absent.values())
 
 
 def agents() -> None:
     """List the agents: hand-made schedules and grids, searches, PPO, and the trained policies that are shipped."""
-    from rich import box
-    from rich.table import Table
-
     from schedrl.catalogue import folder
     from schedrl.errors import SchedrlError
+    from schedrl.policies.agent_files import read_description
     from schedrl.policies.agents import catalogue
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("agent", "kind", "what it is"):
-        table.add_column(name, no_wrap=name != "what it is")
-    for agent in catalogue().values():
-        table.add_row(agent.name, agent.kind, agent.description)
+    rows = [(agent.name, agent.kind, agent.description) for agent in catalogue().values()]
     problems = []
     for path in sorted((folder("agents") / "trained").glob("*/agent.json")):
-        from schedrl.policies.agent_files import read_description  # loads torch
-
         try:
             description = read_description(path.parent)
         except SchedrlError as error:
             problems.append(str(error))
             continue
         what = f"trained in {description.variant.id} for {description.timesteps} steps: {path.parent}"
-        table.add_row(path.parent.name, "trained", what)
+        rows.append((path.parent.name, "trained", what))
+    _print(("agent", "kind", "what it is"), rows, problems)
+
+
+def _print(heads: Sequence[str], rows: Iterable[Sequence[str]], problems: Iterable[str]) -> None:
+    """A table, whose last column may wrap, and below it what is wrong."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for head in heads:
+        table.add_column(head, no_wrap=head != heads[-1])
+    for row in rows:
+        table.add_row(*row)
     out = console()
     out.print(table)
     for problem in problems:

@@ -1,4 +1,4 @@
-"""``schedrl plan``: what a training will take."""
+"""``schedrl plan``: the cost of a training, estimated in advance."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PLAN_EXAMPLES = """
 
 `schedrl plan --env schedrl/Cifar10Kernel-v0 --num-envs 16 --set training.batch_size=32 --download`
 
-`schedrl plan --network unet-akod-cifar10` : what one step of `schedrl fit` takes; no data is needed
+`schedrl plan --network unet-akod-cifar10` : the cost of one step of `schedrl fit`; needs no data
 
-`schedrl plan --network unet-cifar10 --images 3,64,64 --set training.batch_size=128` : on images of your own
+`schedrl plan --network unet-cifar10 --images 3,64,64 --set training.batch_size=128` : for images of your own
 """
 
 
@@ -38,12 +38,14 @@ def plan(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help="A network of `schedrl fit` instead, trained alone; counted, not timed."),
+        typer.Option(
+            help="A network of `schedrl fit` instead, trained alone. Its cost is counted, not timed."
+        ),
     ] = None,
     images: Annotated[
         str | None,
         typer.Option(
-            help="With --network: an image set's name, or C,H,W of your own. [those the network is meant for]"
+            help="With --network: an image set's name, or C,H,W. [the images that the network is made for]"
         ),
     ] = None,
     num_envs: Annotated[
@@ -53,7 +55,7 @@ def plan(
     device: DeviceOption = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Count the parameters, arithmetic and memory of a training before it is begun; predict its time."""
+    """Estimate the cost of a training before it starts: parameters, arithmetic, memory and time."""
     if (env is None) == (network is None):
         raise SchedrlError("plan: give one of --env and --network")
     if network is not None:

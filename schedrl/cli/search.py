@@ -26,12 +26,12 @@ __all__ = ["SEARCH_EXAMPLES", "search"]
 SEARCH_EXAMPLES = """
 **Examples**
 
-`schedrl search --env schedrl/DigitsKnots-v0 --algo cma-es` : at the cost of PPO's training, into
+`schedrl search --env schedrl/DigitsKnots-v0 --algo cma-es` : as many optimizer steps as PPO's training took, into
 runs/search/cma-es-DigitsKnots-v0-0
 
 `schedrl search --env schedrl/DigitsKnots-v0 --algo tpe --budget 40000 --seed 1 --hp startup=16`
 
-The same command goes on after Ctrl-C, and ends as if nothing had happened.
+After Ctrl-C, the same command continues and ends with the same result.
 """
 
 
@@ -42,10 +42,11 @@ def search(
         str,
         typer.Option(
             metavar="STEPS",
-            help="Optimizer steps over all training runs; `ppo`, or a trained agent's folder: what its training spent.",
+            help="Optimizer steps over all training runs. `ppo` or a trained agent's folder: as many as its training "
+            "took.",
         ),
     ] = "ppo",
-    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything random.")] = 0,
     folder: Annotated[
         Path | None,
         typer.Option("-f", "--folder", help="State, course and result. [runs/search/ALGO-ENV-SEED]"),
@@ -59,7 +60,7 @@ def search(
     device: DeviceOption = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Search a training environment for a fixed sequence of actions, at the cost of a training or a stated one."""
+    """Search a training environment for the best fixed sequence of actions, within a budget of optimizer steps."""
     from schedrl.environments.training.variant import TrainingVariant
     from schedrl.policies.agents import slug
     from schedrl.policies.sequence_search import SearchProgress, ppo_budget, search_spec
@@ -69,15 +70,15 @@ def search(
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
     if not isinstance(variant, TrainingVariant):
         raise SchedrlError(
-            f"--env {variant.id}: is a sampling environment, whose searches are agents: `schedrl benchmark --agents "
-            "search-cma-es`"
+            f"--env {variant.id}: is a sampling environment; searches over grids are agents: `schedrl benchmark "
+            "--agents search-cma-es`"
         )
     if budget.isdecimal():
         steps = int(budget)
         note(f"budget: {steps} optimizer steps")
     else:
         steps = ppo_budget(variant, budget)
-        note(f"budget: {steps} optimizer steps, what the training of {budget} spent")
+        note(f"budget: {steps} optimizer steps, as many as the training of {budget} took")
     checked_device(device)
     target = folder or Path("runs", "search", f"{algo}-{slug(variant.id)}-{seed}")
     note(f"searching into {target}")
@@ -85,11 +86,11 @@ def search(
         with ticker(steps, "search", every=1, force_bar=progress) as tick:
 
             def listen(now: SearchProgress) -> None:
-                tick(now.optimizer_steps, f"best so far {now.best:+.4f} on the reference")
+                tick(now.optimizer_steps, f"best so far: return {now.best:+.4f} against the reference")
 
             agent = find_sequence(variant, spec, steps, seed, target, listen, device=device)
     except KeyboardInterrupt:
-        note(f"interrupted; the same command goes on from {target}")
+        note(f"interrupted; the same command continues in {target}")
         raise typer.Exit(130) from None
     typer.echo(f"searched for {agent.search_steps} optimizer steps; the agent is in {target}")
     typer.echo(

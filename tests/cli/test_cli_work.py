@@ -189,8 +189,8 @@ def test_ctrl_c_leaves_an_agent_and_says_how_to_go_on(
     steps = read_description(folder).timesteps
     assert 22 <= steps < 400
     assert said[-2:] == [
-        f"interrupted; the agent as of step {steps} is in {folder}\n",
-        f"go on with: schedrl train --resume {folder}\n",
+        f"interrupted; {folder} holds the agent after {steps} steps\n",
+        f"continue with: schedrl train --resume {folder}\n",
     ]
     assert load_agent(folder).description.timesteps == steps
     end = str(steps + 6)

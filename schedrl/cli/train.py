@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from schedrl.cli.common import (
     DeviceOption,
     DownloadOption,
     SetOption,
+    Ticker,
     checked_device,
     note,
     parse_settings,
@@ -33,9 +35,9 @@ TRAIN_EXAMPLES = """
 
 `schedrl train --env schedrl/DigitsKernel-v0 -n 6400 --seed 1 --hp learning_rate=5e-4 --set episode.steps_per_phase=100`
 
-`schedrl train --resume runs/ppo/DigitsKnots-v0_1` : go on after Ctrl-C, or `-n 2000` beyond the first end
+`schedrl train --resume runs/ppo/DigitsKnots-v0_1` : continue after Ctrl-C; with `-n 2000`, train longer
 
-`tensorboard --logdir runs` : curves, and the schedule that is chosen
+`tensorboard --logdir runs` : learning curves, and the schedule that the policy chooses
 
 `schedrl benchmark --env schedrl/DigitsKnots-v0 --agents runs/ppo/DigitsKnots-v0_1,cosine` : was it worth it?
 """
@@ -50,13 +52,14 @@ def train(
         int | None,
         typer.Option("-n", "--timesteps", min=1, help="Environment steps; rounded up to whole updates."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything random.")] = 0,
     folder: Annotated[
         Path, typer.Option("-f", "--folder", help="Runs go to FOLDER/ALGO/ENV_1, _2, ...")
     ] = Path("runs"),
     progress: BarOption = False,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the training in this folder, exactly.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Continue the training in this folder exactly where it stopped."),
     ] = None,
     settings: SetOption = None,
     num_envs: Annotated[int | None, typer.Option(min=1, help="Runs trained side by side.")] = None,
@@ -69,16 +72,16 @@ def train(
     device: DeviceOption = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Train an agent. Ctrl-C leaves a loadable one and says how to go on."""
+    """Train an agent. After Ctrl-C the folder holds a loadable agent, and the training can be continued."""
     if algo != "ppo":
         raise unknown_name("algorithm", algo, ["ppo"])
     if resume is not None:
         given = [settings, num_envs, hyperparameters, seed or None]
         if any(value is not None for value in given):
-            raise SchedrlError("--resume: goes on as it began; only -n can be given with it")
+            raise SchedrlError("--resume: a training continues as it began; only -n can be given with it")
         if env is not None and env.endswith(".toml"):
             ready_variant(env, {})
-        _go_on(resume, timesteps, progress)
+        _resume(resume, timesteps, progress)
         return
     if env is None:
         raise SchedrlError("--env: is needed; `schedrl envs` lists the environments")
@@ -88,28 +91,28 @@ def train(
     changed |= {"total_timesteps": timesteps} if timesteps is not None else {}
     changed |= {"num_envs": num_envs} if num_envs is not None else {}
 
-    from schedrl.policies.training import new_folder, request_for
-    from schedrl.policies.training import train as learn
+    from schedrl.policies import training
 
     if device != "cpu":
         overrides["device"] = checked_device(device)
-    request = request_for(variant.id, seed, overrides, **changed)
-    target = new_folder(folder, algo, variant.id)
+    request = training.request_for(variant.id, seed, overrides, **changed)
+    target = training.new_folder(folder, algo, variant.id)
     note(f"training into {target}")
-    _run(target, request.spec.total_timesteps, progress, lambda listen: learn(request, target, listen))
+    total = request.spec.total_timesteps
+    _run(target, total, progress, lambda listen: training.train(request, target, listen))
 
 
-def _go_on(folder: Path, timesteps: int | None, progress: bool) -> None:
-    from schedrl.policies.training import read_request
-    from schedrl.policies.training import resume as go_on
+def _resume(folder: Path, timesteps: int | None, progress: bool) -> None:
+    from schedrl.policies import training
 
-    request = read_request(folder, timesteps)
+    request = training.read_request(folder, timesteps)
     overrides = {key: value for key, value in request.overrides.items() if key != "device"}
     ready_variant(request.env_id, overrides)
-    _run(folder, request.spec.total_timesteps, progress, lambda listen: go_on(folder, timesteps, listen))
+    total = request.spec.total_timesteps
+    _run(folder, total, progress, lambda listen: training.resume(folder, timesteps, listen))
 
 
-def _run(folder: Path, total: int, force_bar: bool, work: Any) -> None:
+def _run(folder: Path, total: int, force_bar: bool, work: Callable[[Listener], object]) -> None:
     from schedrl.policies.agent_files import read_description
 
     try:
@@ -117,8 +120,8 @@ def _run(folder: Path, total: int, force_bar: bool, work: Any) -> None:
             work(progress_listener(tick))
     except KeyboardInterrupt:
         steps = read_description(folder).timesteps
-        note(f"interrupted; the agent as of step {steps} is in {folder}")
-        note(f"go on with: schedrl train --resume {folder}")
+        note(f"interrupted; {folder} holds the agent after {steps} steps")
+        note(f"continue with: schedrl train --resume {folder}")
         raise typer.Exit(130) from None
     description = read_description(folder)
     typer.echo(
@@ -126,7 +129,7 @@ def _run(folder: Path, total: int, force_bar: bool, work: Any) -> None:
     )
 
 
-def progress_listener(tick: Any) -> Listener:
+def progress_listener(tick: Ticker) -> Listener:
     """Turn a training's progress into ticks."""
 
     def listen(progress: TrainingProgress) -> None:
