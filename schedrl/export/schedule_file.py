@@ -133,17 +133,7 @@ class ScheduleFile(Spec):
     @classmethod
     def from_json(cls, text: str | bytes, what: str = "schedule file") -> Self:
         """Read a file's text; ``what`` names it in messages."""
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise SchedrlError(f"{what}: is not JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise SchedrlError(f"{what}: must hold one JSON object (got {type(content).__name__})")
-        if "sigmas" not in content and "name" in content:
-            raise SchedrlError(
-                f"{what}: is a training schedule alone ('{content['name']}'), not a file of `schedrl schedule`"
-            )
-        return parse(cls, content, what)
+        return cls._from_object(files.parse_object(text, what), what)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -152,11 +142,15 @@ class ScheduleFile(Spec):
         Raises:
             SchedrlError: It cannot be read, or is not a valid schedule file.
         """
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise SchedrlError(f"{path}: cannot be read: {error.strerror or error}") from None
-        return cls.from_json(text, str(path))
+        return cls._from_object(files.read_object(Path(path), "schedule file"), f"schedule file {path}")
+
+    @classmethod
+    def _from_object(cls, content: dict[str, Any], what: str) -> Self:
+        if "sigmas" not in content and "name" in content:
+            raise SchedrlError(
+                f"{what}: is a training schedule alone ('{content['name']}'), not a file of `schedrl schedule`"
+            )
+        return parse(cls, content, what)
 
     def to_json(self) -> str:
         """The file's text: one line per field, however long its arrays are."""

@@ -24,7 +24,7 @@ from schedrl.schedules.schedule import as_count
 __all__ = [
     "Dimension",
     "Interpolant",
-    "Path",
+    "NoisePath",
     "Scaling",
     "dilated_grid",
     "dilated_tangent_grid",
@@ -35,7 +35,7 @@ __all__ = [
 Scaling: TypeAlias = Literal["vp", "ve"]
 """Scale of the noise: 1 (variance preserving) or sqrt(d) (variance exploding)."""
 
-Path: TypeAlias = Literal["linear", "sqrt"]
+NoisePath: TypeAlias = Literal["linear", "sqrt"]
 """How the noise falls with time: 1 - τ or sqrt(1 - τ²)."""
 
 Dimension: TypeAlias = Annotated[float, Field(ge=1.0, le=1e12)]
@@ -60,7 +60,7 @@ class Interpolant(Spec):
     """
 
     scaling: Scaling = "vp"
-    path: Path = "linear"
+    path: NoisePath = "linear"
     dimension: Dimension = 1.0
 
     @property
@@ -113,7 +113,7 @@ class Interpolant(Spec):
 
 
 def dilated_times(
-    n: int, dimension: float, kappa: float = 3.0, scaling: Scaling = "vp", path: Path = "linear"
+    n: int, dimension: float, kappa: float = 3.0, scaling: Scaling = "vp", path: NoisePath = "linear"
 ) -> FloatArray:
     r"""The dilated times of N steps, half of them in each phase.
 
@@ -158,7 +158,7 @@ def dilated_times(
 
 
 def dilated_grid(
-    n: int, dimension: float, kappa: float = 3.0, scaling: Scaling = "vp", path: Path = "linear"
+    n: int, dimension: float, kappa: float = 3.0, scaling: Scaling = "vp", path: NoisePath = "linear"
 ) -> Grid:
     """The grid of :func:`dilated_times`, N steps from infinity to 0; the same arguments.
 
@@ -176,7 +176,7 @@ def dilated_tangent_grid(
     variance: float,
     kappa: float = 3.0,
     scaling: Scaling = "vp",
-    path: Path = "linear",
+    path: NoisePath = "linear",
 ) -> Grid:
     r"""The first phase of a dilation, then the tangent law, which is best for the width of a mode.
 
@@ -204,7 +204,7 @@ def dilated_tangent_grid(
     return parse(Grid, {"sigmas": sigmas.tolist()}, "grid of a dilation with a tangent")
 
 
-def uniform_grid(n: int, dimension: float, scaling: Scaling = "vp", path: Path = "linear") -> Grid:
+def uniform_grid(n: int, dimension: float, scaling: Scaling = "vp", path: NoisePath = "linear") -> Grid:
     """The grid of N uniform times of an interpolant, from infinity to 0.
 
     Examples:
@@ -215,11 +215,11 @@ def uniform_grid(n: int, dimension: float, scaling: Scaling = "vp", path: Path =
     return interpolant.grid(interpolant.uniform_times(n))
 
 
-def _interpolant(dimension: float, scaling: Scaling, path: Path) -> Interpolant:
+def _interpolant(dimension: float, scaling: Scaling, path: NoisePath) -> Interpolant:
     return parse(Interpolant, {"scaling": scaling, "path": path, "dimension": dimension}, "interpolant")
 
 
-def _dilated_sigmas(n: int, dimension: float, kappa: float, scaling: Scaling, path: Path) -> FloatArray:
+def _dilated_sigmas(n: int, dimension: float, kappa: float, scaling: Scaling, path: NoisePath) -> FloatArray:
     """[n + 1] levels of the dilated times."""
     times = dilated_times(n, dimension, kappa, scaling, path)
     sigmas = _interpolant(dimension, scaling, path).sigmas(times)

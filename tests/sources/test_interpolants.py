@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from schedrl.errors import SchedrlError
 from schedrl.sources.interpolants import (
     Interpolant,
-    Path,
+    NoisePath,
     Scaling,
     dilated_grid,
     dilated_tangent_grid,
@@ -24,7 +24,7 @@ ALL = [(scaling, path) for scaling in ("vp", "ve") for path in ("linear", "sqrt"
 
 
 @pytest.mark.parametrize(("scaling", "path"), ALL)
-def test_product_of_noise_factor_and_its_slope(scaling: Scaling, path: Path) -> None:
+def test_product_of_noise_factor_and_its_slope(scaling: Scaling, path: NoisePath) -> None:
     interpolant = Interpolant(scaling=scaling, path=path, dimension=9.0)
     tau, step = np.linspace(0.05, 0.95, 7), 1e-6
     slope = (interpolant.alpha(tau + step) - interpolant.alpha(tau - step)) / (2 * step)
@@ -35,7 +35,7 @@ def test_product_of_noise_factor_and_its_slope(scaling: Scaling, path: Path) -> 
 
 
 @pytest.mark.parametrize(("scaling", "path"), ALL)
-def test_grids_of_times(scaling: Scaling, path: Path) -> None:
+def test_grids_of_times(scaling: Scaling, path: NoisePath) -> None:
     interpolant = Interpolant(scaling=scaling, path=path, dimension=100.0)
     grid = interpolant.grid(interpolant.uniform_times(10))
     scale = 10.0 if scaling == "ve" else 1.0
@@ -59,7 +59,7 @@ def test_dilated_times() -> None:
 
 @pytest.mark.parametrize("dimension", [9.1, 100, 1e6, 1e12])
 @pytest.mark.parametrize(("scaling", "path"), ALL)
-def test_phases_meet_at_kappa(scaling: Scaling, path: Path, dimension: float) -> None:
+def test_phases_meet_at_kappa(scaling: Scaling, path: NoisePath, dimension: float) -> None:
     times = dilated_times(12, dimension, 3.0, scaling, path)
     assert times.shape == (13,)
     assert (times[0], times[-1]) == (0.0, 1.0)
@@ -76,7 +76,7 @@ def test_phases_meet_at_kappa(scaling: Scaling, path: Path, dimension: float) ->
 
 @pytest.mark.parametrize("path", ["linear", "sqrt"])
 @pytest.mark.parametrize("scaling", ["vp", "ve"])
-def test_dilated_grid_is_that_of_its_times(scaling: Scaling, path: Path) -> None:
+def test_dilated_grid_is_that_of_its_times(scaling: Scaling, path: NoisePath) -> None:
     interpolant = Interpolant(scaling=scaling, path=path, dimension=1e4)
     grid = interpolant.grid(dilated_times(20, 1e4, 5.0, scaling, path))
     np.testing.assert_allclose(dilated_grid(20, 1e4, 5.0, scaling, path).sigmas, grid.sigmas, rtol=1e-10)

@@ -17,7 +17,7 @@ from schedrl.schedules import Grid
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.interpolants import (
     Interpolant,
-    Path,
+    NoisePath,
     Scaling,
     dilated_grid,
     dilated_tangent_grid,
@@ -43,7 +43,7 @@ from tests.sources.oracles import (
 )
 
 STATE = [0.2, -0.1, 0.3]
-ALL: list[tuple[Scaling, Path]] = [("vp", "linear"), ("ve", "linear"), ("vp", "sqrt"), ("ve", "sqrt")]
+ALL: list[tuple[Scaling, NoisePath]] = [("vp", "linear"), ("ve", "linear"), ("vp", "sqrt"), ("ve", "sqrt")]
 
 
 def _grid(kind: str, n: int, dimension: float) -> Grid:
@@ -62,14 +62,14 @@ def _grid(kind: str, n: int, dimension: float) -> Grid:
         ("vp", "sqrt", [0.81218578, 0.95064732, 0.76603193]),
     ],
 )
-def test_velocity(scaling: Scaling, path: Path, velocity: list[float]) -> None:
+def test_velocity(scaling: Scaling, path: NoisePath, velocity: list[float]) -> None:
     interpolant = Interpolant(scaling=scaling, path=path, dimension=3.0)
     computed = mixture_velocity(GaussianMixture(dimension=3), STATE, 0.5, interpolant)
     assert computed == pytest.approx(velocity, abs=5e-9)
 
 
 @pytest.mark.parametrize(("scaling", "path"), ALL)
-def test_velocity_is_that_of_the_posterior_means(scaling: Scaling, path: Path) -> None:
+def test_velocity_is_that_of_the_posterior_means(scaling: Scaling, path: NoisePath) -> None:
     interpolant = Interpolant(scaling=scaling, path=path, dimension=3.0)
     source, mu = GaussianMixture(dimension=3), np.array([1.0, -1.0, 1.0])
     posterior = source.denoise(STATE, 0.3, interpolant, mu)
