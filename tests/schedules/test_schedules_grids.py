@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from schedrl import schedules
 from schedrl.errors import SchedrlError
 from schedrl.schedules import Grid
+from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 
 INF = float("inf")
 LINEAR_SPECTRUM = np.array([4.0, 1.0, 0.25])
@@ -283,3 +284,15 @@ def test_bad_grids_are_explained(name: str, n: int, params: dict[str, object], m
 def test_bad_number_of_training_steps_is_explained() -> None:
     with pytest.raises(SchedrlError, match=r"field 'num_train_timesteps'.*\(got 0\)"):
         schedules.grid("karras", 3).timesteps(schedules.get("cosine"), 0)
+
+
+@pytest.mark.parametrize("top", [3.0, 9.9e4, 1.1e5, 1e9, np.inf])
+def test_tangent_levels_keep_their_digits_up_to_infinity(top: float) -> None:
+    gamma, bottom = 0.3, 0.3e-3
+    u = even_fractions(40)
+    levels = tangent_sigmas(u, gamma, gamma * top, bottom)
+    assert (levels[0], levels[-1]) == (gamma * top, bottom)
+    first, last = np.arctan(np.longdouble(top)), np.arctan(np.longdouble(bottom / gamma))
+    wide = np.linspace(np.longdouble(1), np.longdouble(0), 41)
+    expected = gamma * np.tan(wide * first + (1 - wide) * last)
+    np.testing.assert_allclose(levels[1:-1], expected[1:-1].astype(np.float64), rtol=1e-11)
