@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from schedrl.cli.common import DownloadOption, Group, console, note, writable_file
+from schedrl.cli.tune import TUNE_EXAMPLES, tune
 from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Design a sampler's grid for your data, and show, compare and convert schedule files.",
+    help="Tune a sampler's grid for your network, or design one for your data; show, compare and convert files.",
 )
 
 DESIGN_EXAMPLES = """
@@ -125,6 +126,9 @@ def design(
     typer.echo(
         f"the schedule is in {out}; `schedrl schedule convert {out} --to …` converts it for another tool"
     )
+
+
+app.command(epilog=TUNE_EXAMPLES)(tune)
 
 
 @app.command()

@@ -28,6 +28,7 @@ SchedulerName = Literal[
     "EulerDiscreteScheduler",
     "HeunDiscreteScheduler",
     "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
 ]
 """A scheduler class of diffusers that can follow a grid."""
 
@@ -75,6 +76,7 @@ _CLASSES = {
             "whole",
             {"algorithm_type": "dpmsolver++", "final_sigmas_type": "zero"},
         ),
+        SchedulerClass("UniPCMultistepScheduler", False, "whole", {"final_sigmas_type": "zero"}),
     )
 }
 
@@ -82,7 +84,14 @@ SCHEDULERS: tuple[str, ...] = tuple(_CLASSES)
 """Classes of diffusers that can follow a grid."""
 
 # DDIM is Euler in sigma, and Euler's class rounds nothing.
-_DEFAULT = {"ddim": "EulerDiscreteScheduler", "ddpm": "DDPMScheduler", "heun": "HeunDiscreteScheduler"}
+_DEFAULT = {
+    "ddim": "EulerDiscreteScheduler",
+    "ddpm": "DDPMScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++2m": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
 
 
 def scheduler_named(name: str | None, sampler: str) -> SchedulerClass:

@@ -207,8 +207,8 @@ class GridHeunDiscreteScheduler(_OnGrid, diffusers.HeunDiscreteScheduler):  # ty
         return _output(HeunOutput, ahead, clean, return_dict)
 
 
-class GridDPMSolverMultistepScheduler(_OnGrid, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc, unused-ignore]
-    """DPM-Solver++ on the exact levels of a grid that was placed for another sampler."""
+class _OnGridMultistep(_OnGrid):
+    """Solvers that keep their last estimates, on the exact levels of a grid."""
 
     def _place(self, placed: Placed, device: Any) -> None:
         self.num_inference_steps = len(placed.timesteps)
@@ -219,11 +219,25 @@ class GridDPMSolverMultistepScheduler(_OnGrid, diffusers.DPMSolverMultistepSched
         self._restart()
 
 
+class GridDPMSolverMultistepScheduler(_OnGridMultistep, diffusers.DPMSolverMultistepScheduler):  # type: ignore[misc, unused-ignore]
+    """DPM-Solver++ of second order."""
+
+
+class GridUniPCMultistepScheduler(_OnGridMultistep, diffusers.UniPCMultistepScheduler):  # type: ignore[misc, unused-ignore]
+    """UniPC of second order."""
+
+    def _place(self, placed: Placed, device: Any) -> None:
+        super()._place(placed, device)
+        self.timestep_list = [None] * self.config.solver_order
+        self.last_sample = None
+
+
 GRID_CLASSES: dict[str, type[Any]] = {
     "DDIMScheduler": GridDDIMScheduler,
     "DDPMScheduler": GridDDPMScheduler,
     "EulerDiscreteScheduler": GridEulerDiscreteScheduler,
     "HeunDiscreteScheduler": GridHeunDiscreteScheduler,
     "DPMSolverMultistepScheduler": GridDPMSolverMultistepScheduler,
+    "UniPCMultistepScheduler": GridUniPCMultistepScheduler,
 }
 """By the name of the base class in diffusers."""

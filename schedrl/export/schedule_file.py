@@ -18,8 +18,8 @@ from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["FileSampler", "Provenance", "ScheduleFile"]
 
-FileSampler = Literal["ddim", "ddpm", "heun"]
-"""Samplers that a file can be for: those of :mod:`schedrl.diffusion.samplers`."""
+FileSampler = Literal["ddim", "ddpm", "heun", "euler", "dpm++2m", "unipc"]
+"""What a file can be for: the samplers of :mod:`schedrl.diffusion.samplers`, and the solvers of ``schedule tune``."""
 
 _Level = Annotated[
     float,

@@ -86,7 +86,7 @@ def edit(*path: Any, value: Any) -> Edit:
         (edit("sigmas", 1, value=0.0), r"must strictly decrease"),
         (edit("sigmas", 1, value="nan"), r"sigmas"),
         (edit("format", value=2), r"field 'format': unknown value '2'"),
-        (edit("sampler", value="dpm"), r"unknown value 'dpm'; .*Known: ddim, ddpm, heun"),
+        (edit("sampler", value="dpm"), r"unknown value 'dpm'; .*Known: ddim, ddpm, dpm"),
         (edit("sampeler", value="ddim"), r"unknown field 'sampeler'; did you mean 'sampler'"),
     ],
 )
