@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 
 from schedrl.benchmark.results import Quality
 from schedrl.benchmark.samples import population_quality, resolved
+from schedrl.environments.training.actions import ChoiceAction
 from schedrl.environments.training.env import TrainingVectorEnv
+from schedrl.environments.training.rendering import sample_images
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.policy import Policy, State
+from schedrl.schedules import Schedule
 
-__all__ = ["MAX_RUNS", "Episode", "chunks", "evaluate", "picture"]
+__all__ = ["MAX_RUNS", "Episode", "Replay", "chunks", "evaluate", "picture", "replay"]
 
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
@@ -164,3 +168,60 @@ def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) 
         schedule=json.loads(str(final["schedule"][run])),
         test_bins=final["test_bins"][run] if measured else (),
     )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Training runs that follow given schedules, phase by phase, all from one seed.
+
+    Attributes:
+        samples: ``[runs, count, C, H, W]`` in [−1, 1], from the same noise for every run.
+        bounds: Validation bounds at the end, bits/dim, ``[runs]``.
+    """
+
+    samples: NDArray[np.float32]
+    bounds: NDArray[np.float64]
+
+
+def replay(
+    variant: TrainingVariant,
+    programs: Sequence[Sequence[Schedule]],
+    seed: int,
+    count: int,
+    device: str = "cpu",
+) -> Replay:
+    """Train one network per program and draw samples.
+
+    Args:
+        variant: The environment; its data, network, training and optimizer steps are used.
+        programs: The schedule of every phase, per run. Numbers of phases may differ.
+        seed: Seed of ``reset``, the same for all runs.
+        count: Samples per run.
+        device: Torch device of the networks.
+    """
+    phases = math.lcm(*(len(program) for program in programs))
+    chosen = [[program[phase * len(program) // phases] for phase in range(phases)] for program in programs]
+    offered = list(dict.fromkeys(schedule for program in chosen for schedule in program))
+    episode = variant.episode.model_copy(
+        update={"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
+    )
+    fields = {name: getattr(variant, name) for name in type(variant).model_fields}
+    changed = {
+        "action": ChoiceAction.of(*offered),
+        "episode": episode,
+        "num_train_timesteps": variant.timesteps,
+        "test_bound": None,
+    }
+    env = TrainingVectorEnv(
+        len(programs),
+        variant=TrainingVariant(**{**fields, **changed}),
+        autoreset_mode=AutoresetMode.DISABLED,
+        device=device,
+    )
+    try:
+        env.reset(seed=[seed] * len(programs))
+        for phase in range(phases):
+            env.step(np.array([offered.index(program[phase]) for program in chosen]))
+        return Replay(sample_images(env.runs, count), env.runs.current.copy())
+    finally:
+        env.close()

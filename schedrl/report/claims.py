@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schedrl.benchmark.results import TrainingResult
-from schedrl.benchmark.training_summary import TrainingSummary, named_groups, paired_by_seed
+from schedrl.benchmark.training_summary import Groups, TrainingSummary, named_groups, paired_by_seed
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.report.document import Block, Paragraph, Table
+from schedrl.report.document import Block, Paragraph, Sentences, Table
 from schedrl.stats.intervals import Interval
 
 __all__ = ["NOT_MEASURED", "READING", "Claim", "by_interval", "paper_claims", "verdicts"]
 
-NOT_MEASURED = "not measured here"
+_WORDS = Sentences("claims.txt.j2")
 
-READING = (
-    "The measure is the test bound of small networks after equally many optimizer steps; both rows of a pair use the "
-    "same seeds. Lower is better. A verdict depends on whether the 95 % interval of its own difference excludes zero. "
-    "The papers report FID on CIFAR-10."
-)
+READING = _WORDS.reading()
 """How to read the table of :func:`paper_claims`."""
 
-_COMPARISONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    (
-        "AVA-DSC's table: the cosine schedule (FID 28.5) is better than the linear one, β = t/T (35.2)",
-        ("cosine",),
-        ("printed-linear",),
-    ),
-    (
-        "AVA-DSC: K moves “When the gradient magnitude falls below τ, K increases”, and that is better than cosine",
-        ("ava-prose",),
-        ("cosine",),
-    ),
-    (
-        "AVA-DSC: K moves by “K + η (‖∇L(θ)‖ − τ)”, which is the opposite, and that is better than cosine",
-        ("ava-equation",),
-        ("cosine",),
-    ),
-    (
-        "AVA-DSC: moving K is better than leaving it alone (“dynamically adjusting the noise schedule”)",
-        ("ava-prose", "ava-equation"),
-        ("ava-fixed",),
-    ),
-    (
-        "AVA-DSC's table: AVA with DSC (FID 22.3) is better than cosine (28.5)",
-        ("ava-dsc-tuned", "ava-dsc-prose", "ava-dsc-equation"),
-        ("cosine",),
-    ),
-)
-"""Statements that one agent is better than another: for each side the names of agents, the first that was measured."""
+NOT_MEASURED = "not measured here"
 
-_LEARNED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (
-        "AVA-DSC: “integrating reinforcement learning for automated hyperparameter tuning of AVA and DSC” pays",
-        "AVA-DSC",
-        ("ava-dsc-tuned", "ava-dsc-prose", "ava-dsc-equation"),
-    ),
-    (
-        "AKOD: a β learned with PPO as a function of t and local variance beats a fixed linear schedule",
-        "AKOD",
-        ("linear", "printed-linear"),
-    ),
-)
-"""Statements that a paper's learned agent is better than others: the paper, and names of the others."""
-
-_SPEED = (
-    "AVA-DSC: “AVA-DSC significantly reduces training iterations (1.8x faster than linear and 1.18x faster than "
-    "cosine)”"
-)
-_FID = (
-    "AKOD: “AKOD reduces the FID score (representing improved sample quality) by 9.4% while reducing training time by "
-    "22.8%”"
-)
-
-Groups = Mapping[str, Sequence[TrainingResult]]
+_AVA_DSC = ("ava-dsc-tuned", "ava-dsc-prose", "ava-dsc-equation")
 
 
 @dataclass(frozen=True)
@@ -100,13 +46,7 @@ def by_interval(difference: Interval) -> str:
 
 
 def verdicts(made: Sequence[Claim], reading: str, whose: str = "the paper claims") -> list[Block]:
-    """The claims as a table of a report.
-
-    Args:
-        made: The claims.
-        reading: How to read them.
-        whose: Whose claims they are.
-    """
+    """Claims as a table of a report, after a sentence on how to read it."""
     if not made:
         return [Paragraph("None of the rows that the paper's claims are about was measured.")]
     lines = [[claim.text, f"**{claim.verdict}**", claim.measured] for claim in made]
@@ -121,25 +61,26 @@ def paper_claims(
 ) -> list[Claim]:
     """What a benchmark in a training environment says about the papers' statements."""
     groups = named_groups(results)
-    learned = next((row.name for row in summary.rows if row.learned), None)
-    made = [_comparison(text, better, worse, groups) for text, better, worse in _COMPARISONS]
-    for text, paper, rivals in _LEARNED:
-        if variant.action.paper != paper:
-            made.append(Claim(text, NOT_MEASURED, "here an agent decides something else"))
-        elif learned is None:
-            made.append(Claim(text, NOT_MEASURED, "no learned agent"))
-        else:
-            made.append(_comparison(text, (learned,), rivals, groups))
+    linear = ("linear", "printed-linear")
+    speed = "`schedrl experiment ava-dsc` measures iterations to a target quality"
+    quality = "`schedrl experiment akod` measures the parts of AKOD, and time"
     return [
-        *made,
+        _comparison(_WORDS.cosine_beats_linear(), ("cosine",), ("printed-linear",), groups),
+        _comparison(_WORDS.prose_beats_cosine(), ("ava-prose",), ("cosine",), groups),
+        _comparison(_WORDS.equation_beats_cosine(), ("ava-equation",), ("cosine",), groups),
+        _comparison(_WORDS.moving_beats_fixed(), ("ava-prose", "ava-equation"), ("ava-fixed",), groups),
+        _comparison(_WORDS.dsc_beats_cosine(), _AVA_DSC, ("cosine",), groups),
+        _learned(_WORDS.tuning_pays(), variant.action.paper == "AVA-DSC", _AVA_DSC, summary, groups),
+        _learned(_WORDS.kernel_beats_linear(), variant.action.paper == "AKOD", linear, summary, groups),
         _against_best(summary),
         _reward(summary),
-        Claim(_SPEED, NOT_MEASURED, "`schedrl experiment ava-dsc` measures iterations to a target quality"),
-        Claim(_FID, NOT_MEASURED, "`schedrl experiment akod` measures the parts of AKOD, and time"),
+        Claim(_WORDS.ava_dsc_is_faster(), NOT_MEASURED, speed),
+        Claim(_WORDS.akod_lowers_fid(), NOT_MEASURED, quality),
     ]
 
 
 def _comparison(text: str, better: Sequence[str], worse: Sequence[str], groups: Groups) -> Claim:
+    """Whether one agent is better than another; of each list of names the first that was measured counts."""
     one, other = _row(better, groups), _row(worse, groups)
     if one is None or other is None:
         missing = " or ".join(f"`{name}`" for name in (better if one is None else worse))
@@ -165,8 +106,18 @@ def _row(names: Sequence[str], groups: Groups) -> str | None:
     return next((row for row in rows if row in groups), None)
 
 
+def _learned(text: str, fits: bool, rivals: Sequence[str], summary: TrainingSummary, groups: Groups) -> Claim:
+    """Whether the learned agent is better than others, where it makes the decisions that the paper is about."""
+    if not fits:
+        return Claim(text, NOT_MEASURED, "here an agent decides something else")
+    learned = next((row.name for row in summary.rows if row.learned), None)
+    if learned is None:
+        return Claim(text, NOT_MEASURED, "no learned agent")
+    return _comparison(text, (learned,), rivals, groups)
+
+
 def _against_best(summary: TrainingSummary) -> Claim:
-    text = "AKOD: “dynamically adapting the noise schedule” beats the best hand-made schedule there is"
+    text = _WORDS.best_is_beaten()
     for answer in summary.answers:
         if answer.against == "hand-made" and (difference := answer.difference) is not None:
             shown = f"{difference:+.4f}" if answer.num_pairs > 1 else f"{difference.value:+.4f}"
@@ -176,7 +127,7 @@ def _against_best(summary: TrainingSummary) -> Claim:
 
 
 def _reward(summary: TrainingSummary) -> Claim:
-    text = "AKOD: the negative validation loss under the schedule that is judged tells a better schedule from a worse"
+    text = _WORDS.own_loss_ranks()
     if summary.reward != "own_loss":
         return Claim(
             text,

@@ -19,8 +19,9 @@ from schedrl.policies.agents import slug
 from schedrl.policies.progress import read_progress
 from schedrl.report.document import Block, Bullets, Code, Heading, Sentences, Table
 from schedrl.report.figures import image, learning_figure
+from schedrl.stats.intervals import Interval
 
-__all__ = ["FamilyReport"]
+__all__ = ["FamilyReport", "shown"]
 
 _WORDS = Sentences("common.txt.j2")
 
@@ -134,6 +135,11 @@ class FamilyReport(ABC, Generic[VariantT, ResultT]):
             words = ["schedrl", "train", "--env", made.variant.id, "--algo", "ppo", "-n", str(made.timesteps)]
             lines.append(f"# {label}: {shlex.join([*words, '--seed', str(made.seed)])}")
         return lines
+
+
+def shown(value: Interval | None, spec: str, *, interval: bool = True) -> str:
+    """A number, with its interval if that is wanted; nothing for None."""
+    return "" if value is None else f"{value:{spec}}" if interval else f"{value.value:{spec}}"
 
 
 def _each(values: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -105,13 +105,9 @@ def image(name: str, figure: Figure, caption: str, alt: str = "") -> Image:
 
 
 def worded_image(words: Sentences, name: str, figure: Figure, *values: Any) -> Image:
-    """A figure as a block of a report; its caption and its description are sentences of a template.
+    """A figure as a block of a report, with the sentences ``name`` as its caption and ``name_alt`` as its description.
 
-    Args:
-        words: The sentences: ``name`` is the caption, ``name_alt`` the description for readers who cannot see it.
-        name: Names the file, too, with ``-`` for ``_``.
-        figure: The figure.
-        values: Arguments of both sentences.
+    Both sentences take ``values``.
     """
     caption = getattr(words, name)(*values)
     return image(name.replace("_", "-"), figure, caption, getattr(words, f"{name}_alt")(*values))
@@ -184,7 +180,7 @@ def noise_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -
     left.set(
         xlabel="log-SNR λ (measured range shaded)",
         ylabel="density of training noise per unit of λ",
-        title="Noise levels in λ",
+        title="Training noise over λ",
         ylim=(0.0, None),
     )
     left.invert_xaxis()  # data on the left, noise on the right, as in the other panel
@@ -192,7 +188,7 @@ def noise_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -
     right.set(
         xlabel="noise-to-signal ratio σ/α (log scale)",
         ylabel="share of training noise below",
-        title="Noise levels in σ",
+        title="Training noise over σ/α",
         xscale="log",
         ylim=(0.0, 1.0),
     )
@@ -206,7 +202,7 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
     figure = Figure(figsize=(10.0, 1.6 + 0.27 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     places = np.arange(len(rows))
-    _forest(left, places, rows, [row.test_bound for row in rows], "{:.3f}")
+    _forest(left, places, rows, [row.test_bound for row in rows], ".3f")
     left.set(xlabel="test bound (bits/dim, lower is better)", title="Mean and 95 % interval")
     left.set_ylim(-0.6, len(rows) - 0.4)
     left.set_yticks(places, [row.name for row in rows])
@@ -215,7 +211,7 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
             text.set_color(_COLOURS[row.role])
             text.set_fontweight("bold")
     differences = [row.difference if row.difference is not None else Interval(0.0, 0.0, 0.0) for row in rows]
-    _forest(right, places, rows, differences, "{:+.3f}")
+    _forest(right, places, rows, differences, "+.3f")
     right.axvline(0.0, color="0.4", linewidth=0.8)
     right.set(
         xlabel=f"row minus {summary.reference} (bits/dim)",
@@ -256,12 +252,9 @@ def samples_figure(named: Sequence[tuple[str, NDArray[np.float32]]]) -> Figure:
 def bins_figure(
     edges: NDArray[np.float64], rows: Mapping[str, tuple[Role, Sequence[Interval]]], reference: str
 ) -> Figure:
-    """Differences to the reference by cell of λ.
+    """Differences to the reference by cell of λ: of each row its role and a paired difference per cell, bits/dim.
 
-    Args:
-        edges: ``[cells + 1]``, from λ_max on.
-        rows: Of every row its role and a paired difference per cell, bits/dim.
-        reference: Name of the row that they are to.
+    ``edges``, ``[cells + 1]``, run from λ_max on.
     """
     figure, axes = new_axes(9.0, 4.6)
     middles, width = 0.5 * (edges[:-1] + edges[1:]), abs(float(edges[1] - edges[0]))
@@ -359,10 +352,7 @@ def scores_figure(total: Aggregate) -> Figure:
     floor, reach_up = quarter - 0.25 * (float(values.max()) - quarter), float(values.max()) - quarter
     for place, row in enumerate(rows):
         if row.score.value < floor:
-            axes.annotate(
-                f"← {row.score.value:+.3f}", (0.0, place), xycoords=("axes fraction", "data"),
-                va="center", fontsize=8, color="0.3",
-            )  # fmt: skip
+            _at_edge(axes, place, f"← {row.score.value:+.3f}", "left")
             continue
         ends = [[row.score.value - row.score.low], [row.score.high - row.score.value]]
         reach = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
@@ -435,7 +425,7 @@ def _styled(curves: Sequence[ScheduleCurve]) -> list[tuple[ScheduleCurve, dict[s
 
 
 def _forest(
-    axes: Axes, places: NDArray[np.int64], rows: list[TrainingRow], values: list[Interval], shown: str
+    axes: Axes, places: NDArray[np.int64], rows: list[TrainingRow], values: list[Interval], spec: str
 ) -> None:
     """Points with error bars; what lies far from the rest is an arrow at the edge with its number."""
     middle = np.array([value.value for value in values])
@@ -456,9 +446,14 @@ def _forest(
     margin = 0.06 * max(high - low, 1e-6)
     axes.set_xlim(low - margin, high + (3.0 if (~inside).any() else 1.0) * margin)
     for place, value in zip(places[~inside], middle[~inside], strict=True):
-        axes.annotate(
-            f"{shown.format(value)} →", (1.0, place), xycoords=("axes fraction", "data"),
-            ha="right", va="center", fontsize=8, color="0.3",
-        )  # fmt: skip
+        _at_edge(axes, place, f"{value:{spec}} →", "right")
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _at_edge(axes: Axes, place: int, text: str, side: Literal["left", "right"]) -> None:
+    """Text in row ``place``, at the left or right edge of the panel."""
+    where = (float(side == "right"), place)
+    axes.annotate(
+        text, where, xycoords=("axes fraction", "data"), ha=side, va="center", fontsize=8, color="0.3"
+    )

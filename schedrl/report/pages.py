@@ -53,13 +53,7 @@ def print_table(made: Table, console: Console) -> None:
 
 
 def print_summary(family: str, summary: Any, console: Console) -> None:
-    """Print the table of one environment with what it means.
-
-    Args:
-        family: The environment's family.
-        summary: Its summary.
-        console: Where to print it.
-    """
+    """Print the table of one environment of a family, with what it means and what follows from it."""
     from rich.text import Text
 
     report, width = FAMILIES[family], min(console.width, WIDTH)
@@ -73,16 +67,14 @@ def print_summary(family: str, summary: Any, console: Console) -> None:
 def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> Path:
     """Write ``report.md``, ``report.html`` and ``figures/*.png`` into a benchmark's folder.
 
+    A benchmark in several environments gets one report with a section for each.
+
     Args:
-        folder: The folder, as ``schedrl benchmark -f FOLDER`` leaves it. With several environments the report has a
-            section for each.
+        folder: The folder, as ``schedrl benchmark -f FOLDER`` leaves it.
         listen: Is given each step before it begins.
 
     Returns:
         The HTML file.
-
-    Raises:
-        SchedrlError: The benchmark is missing or damaged, or the folder cannot be written.
     """
     tell = listen or (lambda _: None)
     if family_of(folder) != "several":

@@ -1,21 +1,15 @@
-"""Samples in a report: how good those on record are, and what networks trained again draw."""
+"""Samples in a report: the quality of those on record, and images of networks that are trained again."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
-from numpy.typing import NDArray
 
 from schedrl import data
+from schedrl.benchmark.evaluation import replay
 from schedrl.benchmark.results import Quality, TrainingResult
 from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups
-from schedrl.environments.training.actions import ChoiceAction
-from schedrl.environments.training.env import TrainingVectorEnv
-from schedrl.environments.training.rendering import sample_images
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import MissingDataError
 from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
@@ -23,7 +17,7 @@ from schedrl.report.figures import samples_figure, worded_image
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import mean
 
-__all__ = ["Replay", "quality_table", "replay", "samples_blocks"]
+__all__ = ["quality_table", "samples_blocks"]
 
 _WORDS = Sentences("training.txt.j2")
 
@@ -87,60 +81,3 @@ def _mean(found: Sequence[Quality], measure: str, spec: str) -> str:
     if not values:
         return ""
     return mean(values).plus_minus(spec) if len(values) > 1 else f"{values[0]:{spec}}"
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Training runs that follow given schedules, phase by phase, all from one seed.
-
-    Attributes:
-        samples: ``[runs, count, C, H, W]`` in [−1, 1], from the same noise for every run.
-        bounds: Validation bounds at the end, bits/dim, ``[runs]``.
-    """
-
-    samples: NDArray[np.float32]
-    bounds: NDArray[np.float64]
-
-
-def replay(
-    variant: TrainingVariant,
-    programs: Sequence[Sequence[Schedule]],
-    seed: int,
-    count: int,
-    device: str = "cpu",
-) -> Replay:
-    """Train one network per program and draw samples.
-
-    Args:
-        variant: The environment; its data, network, training and optimizer steps are used.
-        programs: The schedule of every phase, per run. Numbers of phases may differ.
-        seed: Seed of ``reset``, the same for all runs.
-        count: Samples per run.
-        device: Torch device of the networks.
-    """
-    phases = math.lcm(*(len(program) for program in programs))
-    chosen = [[program[phase * len(program) // phases] for phase in range(phases)] for program in programs]
-    offered = list(dict.fromkeys(schedule for program in chosen for schedule in program))
-    episode = variant.episode.model_copy(
-        update={"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
-    )
-    fields = {name: getattr(variant, name) for name in type(variant).model_fields}
-    changed = {
-        "action": ChoiceAction.of(*offered),
-        "episode": episode,
-        "num_train_timesteps": variant.timesteps,
-        "test_bound": None,
-    }
-    env = TrainingVectorEnv(
-        len(programs),
-        variant=TrainingVariant(**{**fields, **changed}),
-        autoreset_mode=AutoresetMode.DISABLED,
-        device=device,
-    )
-    try:
-        env.reset(seed=[seed] * len(programs))
-        for phase in range(phases):
-            env.step(np.array([offered.index(program[phase]) for program in chosen]))
-        return Replay(sample_images(env.runs, count), env.runs.current.copy())
-    finally:
-        env.close()

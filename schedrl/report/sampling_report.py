@@ -17,10 +17,9 @@ from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Agent
 from schedrl.report import sampling_figures as figures
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
-from schedrl.report.family_report import FamilyReport
+from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import image, png
 from schedrl.schedules.conversions import FloatArray
-from schedrl.stats.intervals import Interval
 
 __all__ = ["SamplingReport"]
 
@@ -61,17 +60,16 @@ class SamplingReport(FamilyReport[SamplingVariant, SamplingResult]):
         if summary.learned is None:
             return [f"No agent here is learned. {summary.rows[0].name} has the smallest error."]
         own = next(row for row in summary.rows if row.name == summary.learned)
-        known = summary.yardstick == "optimum"
-        lines = []
-        if known:
-            excess = (
-                f"{_percent(own.ratio)} above the exact optimum, at worst {100.0 * (own.worst - 1.0):.2f} %"
-            )
-            lines.append(f"{own.name} is {excess}.")
-        closed = [
-            row for row in summary.rows if row.kind == "grid" and not (known and row.name == "grid-optimum")
-        ]
+        closed = [row for row in summary.rows if row.role == "hand-made"]
         searched = [row for row in summary.rows if row.evaluations > 0]
+        lines = []
+        if summary.yardstick == "optimum":
+            closed = [row for row in closed if row.name != "grid-optimum"]
+            value, low, high, worst = (
+                100.0 * (ratio - 1.0) for ratio in (own.ratio.value, own.ratio.low, own.ratio.high, own.worst)
+            )
+            excess = f"{value:.2f} % [{low:.2f}, {high:.2f}] above the exact optimum, at worst {worst:.2f} %"
+            lines.append(f"{own.name} is {excess}.")
         return [*lines, *_against(own, closed, "closed form"), *_against(own, searched, "search")]
 
     @staticmethod
@@ -135,7 +133,7 @@ class SamplingReport(FamilyReport[SamplingVariant, SamplingResult]):
 def _cells(summary: SamplingSummary, row: SamplingRow, *, full: bool) -> list[str]:
     cells = [
         f"**{row.name}**" if row.learned else row.name,
-        f"{row.error:.4g}" if full else f"{row.error.value:.4g}",
+        shown(row.error, ".4g", interval=full),
         f"{row.ratio:.4f}" if full or row.ratio.high < 10.0 else f"{row.ratio:.3g}",
         _short(row.worst),
     ]
@@ -165,17 +163,12 @@ def _against(own: SamplingRow, others: list[SamplingRow], what: str) -> list[str
     return [f"Against the best {what}, {best.name}{spent}: {verdict} (error ratio {versus:.4f})."]
 
 
-def _percent(ratio: Interval) -> str:
-    low, high = 100.0 * (ratio.low - 1.0), 100.0 * (ratio.high - 1.0)
-    return f"{100.0 * (ratio.value - 1.0):.2f} % [{low:.2f}, {high:.2f}]"
-
-
 def _drawn(summary: SamplingSummary) -> list[str]:
     """Agents to draw: the learned one, the optimum, the best closed forms, and those that readers know."""
-    names = [row.name for row in summary.rows if row.kind != "random"]
+    names = [row.name for row in summary.rows if row.role != "random"]
     wanted = [summary.learned, "grid-optimum", "grid-tangent", "grid-cosine", "grid-karras"]
     wanted += ["dilated-vp", "dilated-ve", "uniform-vp", "uniform-ve"]
-    wanted += [row.name for row in summary.rows if row.evaluations == 0 and row.kind == "grid"]
+    wanted += [row.name for row in summary.rows if row.evaluations == 0 and row.role == "hand-made"]
     chosen = [name for name in dict.fromkeys(wanted) if name is not None and name in names]
     return (chosen or [row.name for row in summary.rows])[:_DRAWN]
 

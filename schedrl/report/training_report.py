@@ -22,7 +22,7 @@ from schedrl.report import figures
 from schedrl.report.claims import READING, paper_claims, verdicts
 from schedrl.report.compute import compute_gains
 from schedrl.report.document import Block, Bullets, Heading, Paragraph, Sentences, Table
-from schedrl.report.family_report import FamilyReport
+from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import ScheduleCurve, worded_image
 from schedrl.report.samples import samples_blocks
 from schedrl.schedules import Schedule
@@ -251,25 +251,21 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
 
 
 def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[str]:
-    several, digits = row.num_seeds > 1, ".4f" if full else ".3f"
-    difference, probability = row.difference, row.probability
+    several, digits, difference = row.num_seeds > 1, ".4f" if full else ".3f", row.difference
     if difference is None:
-        shown = "reference"
-    elif math.isinf(difference.low):
-        shown = f"{difference.value:+.4f}"
+        minus = "reference"
+    elif full or math.isinf(difference.low):
+        minus = shown(difference, "+.4f", interval=math.isfinite(difference.low))
     else:
-        shown = f"{difference:+.4f}" if full else difference.plus_minus("+.4f")
-    chance = ""
-    if probability is not None:
-        chance = f"{probability:.2f}" if full and several else f"{probability.value:.2f}"
+        minus = difference.plus_minus("+.4f")
     return [
         f"**{row.label}**" if row.learned else row.label,
         row.form,
         *([str(row.num_seeds)] if full else []),
         row.test_bound.plus_minus(".4f") if several else f"{row.test_bound.value:.4f}",
-        f"{row.iqm:{digits}}" if several else f"{row.iqm.value:{digits}}",
-        shown,
-        chance,
+        shown(row.iqm, digits, interval=several),
+        minus,
+        shown(row.probability, ".2f", interval=full and several),
         f"{row.mean_return:{digits}}",
         str(row.num_diverged),
         f"{row.search_steps / max(summary.optimizer_steps, 1):.4g}",
@@ -279,13 +275,9 @@ def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[st
 def bound_bins(
     results: Sequence[TrainingResult], names: Sequence[str], reference: str, levels: int
 ) -> dict[str, list[Interval]]:
-    """Differences to the reference by cell of λ, from λ_max on, paired by seed, bits/dim.
+    """Differences to the reference in each of ``levels`` cells of λ, from λ_max on, paired by seed, bits/dim.
 
-    Args:
-        results: Runs.
-        names: Names of rows; those without cells are left out.
-        reference: Name of the row that is subtracted.
-        levels: Number of cells.
+    Rows are given by their names; those without cells are left out.
     """
     groups = named_groups(results)
 
@@ -344,9 +336,6 @@ def _ranking(total: Aggregate) -> Table:
     rows = []
     for row in total.rows:
         numbers = ((row.score, "+.4f"), (row.gap, ".4f"), (row.probability, ".2f"))
-        cells = [
-            "" if value is None else f"{value:{spec}}" if total.num_seeds > 1 else f"{value.value:{spec}}"
-            for value, spec in numbers
-        ]
+        cells = [shown(value, spec, interval=total.num_seeds > 1) for value, spec in numbers]
         rows.append([f"**{row.name}**" if row.role == "learned" else row.name, *cells])
     return Table(heads, rows, left=1, caption=_WORDS.ranking_table(total))

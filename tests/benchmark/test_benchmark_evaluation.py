@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from schedrl.benchmark import evaluation
-from schedrl.benchmark.evaluation import evaluate, picture
+from schedrl.benchmark.evaluation import evaluate, picture, replay
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
@@ -18,7 +18,6 @@ from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies import find
 from schedrl.policies.agents import ScheduleAgent
 from schedrl.policies.policy import State
-from schedrl.report.samples import replay
 from schedrl.schedules import from_dict
 
 SHORT = {"episode.steps_per_phase": 10}
