@@ -24,7 +24,9 @@ def test_it_has_at_most_200_lines() -> None:
 def test_every_room_and_module_of_the_package_has_one_row() -> None:
     rows = re.findall(r"^\| (`schedrl/.*?) \|", section("Rooms"), re.M)
     named = [path for row in rows for path in re.findall(r"`schedrl/([\w.]+)/?`", row)]
-    there = {path.name for path in (ROOT / "schedrl").iterdir() if not path.name.startswith(("_", "py.typed"))}
+    there = {
+        path.name for path in (ROOT / "schedrl").iterdir() if not path.name.startswith(("_", "py.typed"))
+    }
     assert len(named) == len(set(named))
     assert set(named) == there
 
