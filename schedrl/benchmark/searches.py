@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from schedrl.benchmark.tasks import Part, Step
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError
-from schedrl.policies.agents import SEQUENCE, SequenceAgent, SequenceSearchAgent
-from schedrl.policies.sequence_search import PROGRESS, SearchProgress, check_search, ppo_budget, search
+from schedrl.policies.agents import SEQUENCE, SearchProgress, SequenceAgent, SequenceSearchAgent
+from schedrl.policies.sequence_search import PROGRESS, check_search, ppo_budget, search
 
 __all__ = ["SEARCHES", "SearchTask", "do_searches", "search_tasks"]
 
@@ -71,10 +70,10 @@ class SearchTask:
     def progress(self) -> SearchProgress | None:
         """How far it is, as its folder says."""
         try:
-            last = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1])
+            last = (self.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1]
         except (OSError, IndexError):
             return None
-        return SearchProgress(last["optimizer_steps"], self.budget, last["best"])
+        return SearchProgress.model_validate_json(last)
 
 
 def search_tasks(parts: Sequence[Part], folder: Path = Path()) -> list[dict[str, SearchTask]]:

@@ -15,9 +15,9 @@ __all__ = ["DEMO_EXAMPLES", "demo"]
 DEMO_EXAMPLES = """
 **Examples**
 
-`schedrl demo` : about ten minutes on two cores; interrupted, the same command goes on
+`schedrl demo` : about ten minutes on two cores; after Ctrl-C, the same command continues
 
-`schedrl demo --minutes 2 --seeds 5` : a quick look, which will not be conclusive
+`schedrl demo --minutes 2 --seeds 5` : a quick look, not conclusive
 """
 
 FormOption = Annotated[
@@ -35,7 +35,7 @@ def demo(
     ] = Path("runs", "demo"),
     env: Annotated[str | None, typer.Option("--env", help="Another environment than the demo's own.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="Stop training after so many minutes. [6.5]")
+        float | None, typer.Option(min=0.0, help="Stop the training after this many minutes. [6.5]")
     ] = None,
     timesteps: Annotated[
         int | None, typer.Option("-n", "--timesteps", min=1, help="Environment steps of the training.")
@@ -56,25 +56,23 @@ def demo(
 
     overrides = parse_settings(settings, "--set")
     variant = of_family(ready_variant(env or job.ENVIRONMENT, overrides, download=download), TrainingVariant)
-    limit = job.MINUTES if minutes is None else minutes
-    training = job.TrainingPlan.make(
-        variant, overrides, folder / job.AGENT, timesteps=timesteps, minutes=limit
-    )
-    # Everything that can go wrong does so before minutes are spent.
-    job.comparison(variant, overrides, seeds, forms_of(form))
+    limit, target = job.MINUTES if minutes is None else minutes, folder / job.AGENT
+    request = job.request_in(target, variant, overrides, timesteps)
+    # Everything that can fail does so before minutes are spent.
+    job.benchmark(variant, overrides, seeds, forms_of(form))
     ensure_folder(folder, "--folder")
     note(f"1/3 learning: PPO in {variant.id}, at most {limit:g} minutes")
     try:
-        with ticker(training.request.spec.total_timesteps, "training", every=2, force_bar=progress) as tick:
+        with ticker(request.spec.total_timesteps, "training", every=2, force_bar=progress) as tick:
             from schedrl.cli.train import progress_listener
 
-            agent = job.train_for(training, progress_listener(tick))
+            agent = job.train_for(request, target, limit, progress_listener(tick))
     except KeyboardInterrupt:
-        note(f"interrupted; the same command goes on. The agent so far is in {training.folder}")
+        note(f"interrupted; the same command continues. {target} holds the agent so far")
         raise typer.Exit(130) from None
     note(f"2/3 comparing on {seeds} held-out seeds")
-    part = job.comparison(variant, overrides, seeds, forms_of(form), agent)
+    part = job.benchmark(variant, overrides, seeds, forms_of(form), agent)
     measure_and_show([part], folder, force_bar=progress)
     note("3/3 reporting")
     typer.echo(f"report: {write_report(folder, note)}")
-    typer.echo(f"agent:  {training.folder}")
+    typer.echo(f"agent:  {target}")

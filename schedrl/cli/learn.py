@@ -67,14 +67,7 @@ def learn(
     from schedrl.cli.fit import data_named, ready_data
     from schedrl.cli.train import progress_listener
     from schedrl.errors import parse
-    from schedrl.jobs.learning.export import write_law
-    from schedrl.jobs.learning.job import (
-        Request,
-        comparison_of,
-        measure_job,
-        prepare,
-        train_job,
-    )
+    from schedrl.jobs import learning
     from schedrl.report.pages import print_summary, write_report
 
     images = data_named(data, size)
@@ -82,12 +75,12 @@ def learn(
         "data": images.model_dump(mode="json"), "minutes": minutes_of(budget), "runs": runs, "steps": steps,
         "proxy": proxy, "seeds": seeds, "seed": seed,
     }  # fmt: skip
-    request = parse(Request, fields, "options")
+    request = parse(learning.LearningRequest, fields, "options")
     ready_data(images, download)
     target = folder or Path("runs", "learn", Path(data).stem or images.name)
     note(f"1/3 small copies of the images, into {target}")
-    job = prepare(request, target)
-    comparison_of(job)
+    job = learning.prepare(request, target)
+    learning.benchmark_of(job)  # fails before minutes are spent
     note(
         f"    {job.proxy.count} images of {job.proxy.size} x {job.proxy.size}, each pixel the mean of "
         f"{job.proxy.factor} x {job.proxy.factor}; {job.training.spec.total_timesteps} runs to learn from"
@@ -95,16 +88,16 @@ def learn(
     note(f"2/3 learning: PPO, {job.variant.optimizer_steps} optimizer steps a run")
     try:
         with ticker(job.training.spec.total_timesteps, "learning", every=2, force_bar=progress) as tick:
-            learned = train_job(job, progress_listener(tick))
+            learned = learning.train_job(job, progress_listener(tick))
         note(f"3/3 comparing on {request.seeds} seeds and held-out images")
-        total = request.seeds * len(comparison_of(job, learned).tasks)
+        total = request.seeds * len(learning.benchmark_of(job, learned).tasks)
         with ticker(total, "measuring", every=1, force_bar=progress) as tick:
-            results = measure_job(job, learned, lambda step: tick(step.done, step.doing))
+            results = learning.measure_job(job, learned, lambda step: tick(step.done, step.doing))
     except KeyboardInterrupt:
         note("interrupted; the same command continues")
         raise typer.Exit(130) from None
     print_summary("training", summarise_training(results, "learned"), console())
-    path = write_law(job, results, out or target / "schedule.json", shift=shift)
+    path = learning.write_schedule(job, results, out or target / "schedule.json", shift=shift)
     typer.echo(f"\nschedule: {path}")
     typer.echo(f"report:   {write_report(target, note)}")
 
@@ -113,10 +106,7 @@ _UNITS = {"s": 1.0 / 60.0, "sec": 1.0 / 60.0, "": 1.0, "m": 1.0, "min": 1.0, "h"
 
 
 def minutes_of(text: str) -> float:
-    """Minutes that a budget stands for.
-
-    Raises:
-        SchedrlError: It is no time.
+    """A budget of time in minutes.
 
     Examples:
         >>> minutes_of("10min"), minutes_of("90s"), minutes_of("1.5h"), minutes_of("3")

@@ -62,8 +62,8 @@ def search(
 ) -> None:
     """Search a training environment for the best fixed sequence of actions, within a budget of optimizer steps."""
     from schedrl.environments.training.variant import TrainingVariant
-    from schedrl.policies.agents import slug
-    from schedrl.policies.sequence_search import SearchProgress, ppo_budget, search_spec
+    from schedrl.policies.agents import SearchProgress, slug
+    from schedrl.policies.sequence_search import ppo_budget, search_spec
     from schedrl.policies.sequence_search import search as find_sequence
 
     spec = search_spec(algo, **parse_settings(hyperparameters, "--hp"))

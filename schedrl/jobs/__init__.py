@@ -1,1 +1,1 @@
-"""What a person starts and waits for: the demo, learning a schedule for own images, cost estimates."""
+"""Jobs that a person starts and waits for: the demo, learning a schedule for own images, cost estimates."""

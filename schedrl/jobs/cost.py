@@ -1,4 +1,4 @@
-"""What training in an environment will take, before it is begun: parameters, arithmetic, memory and time."""
+"""The cost of a training, estimated in advance: parameters, arithmetic, memory and time."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class TrainingCost:
     """Cost of training ``num_envs`` environments side by side.
 
     Attributes:
-        engine: Who computes, ``"native"`` or ``"torch"``.
-        parameters: Of one network.
+        engine: The engine that trains, ``"native"`` or ``"torch"``.
+        parameters: Parameters of one network.
         step_flops: Floating-point operations in the matrix products of one optimizer step, all runs together.
-        held_bytes: Weights, optimizer state and images.
-        working_bytes: Features, gradients and random numbers.
+        held_bytes: Memory of weights, optimizer state and images.
+        working_bytes: Memory of features, gradients and random numbers.
         runs_at_once: Runs that are trained together within the memory budget.
-        step_seconds: Predicted for one optimizer step of all runs.
-        measure_seconds: Predicted for one measurement of the validation bound of all runs.
-        episode_seconds: Predicted for one episode of all runs, without the test bound.
+        step_seconds: Predicted time of one optimizer step of all runs.
+        measure_seconds: Predicted time of one measurement of the validation bound of all runs.
+        episode_seconds: Predicted time of one episode of all runs, without the test bound.
         calibrated_runs: Runs that were timed.
     """
 
@@ -50,11 +50,11 @@ class NetworkCost:
     """Cost of one network.
 
     Attributes:
-        parameters: Of it.
+        parameters: Its parameters.
         forward_flops: Floating-point operations in the matrix products of one image's prediction.
         step_flops: The same in training, forward and backward.
-        held_bytes: Weights, their average, gradients and two moments.
-        feature_bytes: What an image's features take while it trains, in float32.
+        held_bytes: Memory of weights, their average, gradients and two moments.
+        feature_bytes: Memory of an image's features in training, in float32.
     """
 
     parameters: int
@@ -65,15 +65,7 @@ class NetworkCost:
 
 
 def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> NetworkCost:
-    """Count; nothing is trained.
-
-    Args:
-        training: The network and how it is trained.
-        image_shape: ``(C, H, W)``.
-
-    Raises:
-        SchedrlError: The network does not fit the images.
-    """
+    """The cost of a network for images ``(C, H, W)``; nothing is trained."""
     from schedrl.diffusion.engines.engine import record
     from schedrl.diffusion.engines.torch_engine import bytes_per_image
     from schedrl.diffusion.unet import UNet
@@ -85,15 +77,12 @@ def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> N
 
 
 def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") -> TrainingCost:
-    """Count, and time a few steps of a few runs.
+    """The cost of training in an environment, from counts and the times of a few steps of a few runs.
 
     Args:
-        variant: The environment; its data must be at hand.
+        variant: The environment, whose data is present.
         num_envs: Environments side by side.
         device: Torch device.
-
-    Raises:
-        SchedrlError: The data is missing or the device cannot be used.
     """
     import torch
 
@@ -111,13 +100,13 @@ def training_cost(variant: TrainingVariant, num_envs: int, device: str = "cpu") 
     for run in range(together):
         timed.start(run, run)
     limits = {"logsnr_max": variant.bound.logsnr_max, "logsnr_min": variant.bound.logsnr_min}
-    law = ScheduleNoise.of(
+    noise = ScheduleNoise.of(
         [schedules.get("uniform", **limits)] * together, betas=variant.training.reads_betas
     )
     rounds = -(-num_envs // together)
     bound = Bound(variant.bound, images.validation, images.levels, device)
-    timed.train(law, 2)  # warms caches up, and a GPU captures its graph
-    step = _median_seconds(lambda: timed.train(law, 5)) / 5 * rounds
+    timed.train(noise, 2)  # warms up caches; a GPU captures its graph
+    step = _median_seconds(lambda: timed.train(noise, 5)) / 5 * rounds
     measure = _median_seconds(lambda: bound.evaluate(timed.predict_epsilon, together)) * rounds
     episode = variant.episode
     return TrainingCost(

@@ -2,116 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from schedrl.benchmark.families import checked
 from schedrl.benchmark.tasks import Part, held_out_seeds
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Agent, Form, TrainedAgent, default_agents
 from schedrl.policies.progress import TrainingProgress
-from schedrl.policies.training import (
-    REQUEST,
-    Listener,
-    TrainingRequest,
-    read_request,
-    request_for,
-    resume,
-    train,
-)
+from schedrl.policies.training import Listener, TrainingRequest, begin_or_resume, check_folder, request_for
 
-__all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "TrainingPlan", "comparison", "train_for"]
+__all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "benchmark", "request_in", "train_for"]
 
 ENVIRONMENT = "schedrl/DigitsKnots-v0"
 """Where the demo learns."""
 
 RUNS = 1600
-"""Training runs that PPO learns from in it, as many as the shipped policy did."""
+"""Training runs that PPO learns from, as many as the shipped policy did."""
 
 MINUTES = 6.5
-"""Longest that its training takes on a slow machine; the comparison needs about four minutes more on two cores."""
+"""Longest time of its training on a slow machine; the benchmark takes about four minutes more on two cores."""
 
 AGENT = "agent"
 """Folder of the trained agent, in the demo's."""
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What the demo trains.
+def request_in(
+    folder: Path, variant: TrainingVariant, overrides: dict[str, Any], timesteps: int | None = None
+) -> TrainingRequest:
+    """The training of the demo.
 
-    Attributes:
-        request: The training.
-        folder: Where to.
-        minutes: When to stop in any case.
+    Args:
+        folder: Folder of the agent.
+        variant: The environment, changed by ``overrides``.
+        overrides: Changes to the registered variant.
+        timesteps: Environment steps; :data:`RUNS` episodes when absent.
+
+    Raises:
+        SchedrlError: The folder holds another training.
     """
-
-    request: TrainingRequest
-    folder: Path
-    minutes: float
-
-    @classmethod
-    def make(
-        cls,
-        variant: TrainingVariant,
-        overrides: dict[str, Any],
-        folder: Path,
-        *,
-        timesteps: int | None,
-        minutes: float,
-    ) -> TrainingPlan:
-        """Plan a training.
-
-        Args:
-            variant: The environment, changed as ``overrides`` say.
-            overrides: Changes to the registered variant.
-            folder: Where to.
-            timesteps: Environment steps; :data:`RUNS` episodes when absent.
-            minutes: When to stop in any case.
-
-        Raises:
-            SchedrlError: The folder holds another training.
-        """
-        steps = timesteps if timesteps is not None else RUNS * variant.episode_steps
-        request = request_for(variant.id, 0, overrides, total_timesteps=steps)
-        if (folder / REQUEST).is_file() and read_request(folder) != request:
-            raise SchedrlError(f"{folder}: holds another training; give another folder, or delete this one")
-        return cls(request, folder, minutes)
+    steps = timesteps if timesteps is not None else RUNS * variant.episode_steps
+    request = request_for(variant.id, 0, overrides, total_timesteps=steps)
+    check_folder(request, folder)
+    return request
 
 
 class _TimeIsUpError(Exception):
-    """The training has had its minutes."""
+    """The minutes of the training are spent."""
 
 
-def train_for(plan: TrainingPlan, listen: Callable[[TrainingProgress], None]) -> TrainedAgent:
-    """Train, or go on with a training that was interrupted; stop when its minutes are spent.
+def train_for(request: TrainingRequest, folder: Path, minutes: float, listen: Listener) -> TrainedAgent:
+    """Train, or continue a training that was interrupted; stop when the minutes are spent.
 
     Returns:
-        The agent, as far as it got.
+        The agent after its last update.
     """
-    import time
-
-    end = time.monotonic() + 60.0 * plan.minutes
+    end = time.monotonic() + 60.0 * minutes
 
     def watch(progress: TrainingProgress) -> None:
         listen(progress)
-        if time.monotonic() > end and progress.timesteps < plan.request.spec.total_timesteps:
+        if time.monotonic() > end and progress.timesteps < request.spec.total_timesteps:
             raise _TimeIsUpError
 
-    watching: Listener = watch
-    try:
-        if (plan.folder / REQUEST).is_file():
-            resume(plan.folder, listen=watching)
-        else:
-            train(plan.request, plan.folder, watching)
-    except _TimeIsUpError:
-        pass  # the session has saved the agent on its way out
-    return TrainedAgent(name="ppo", path=str(plan.folder))
+    with suppress(_TimeIsUpError):  # the agent has been saved
+        begin_or_resume(request, folder, watch)
+    return TrainedAgent(name="ppo", path=str(folder))
 
 
-def comparison(
+def benchmark(
     variant: TrainingVariant,
     overrides: Mapping[str, Any],
     num_seeds: int,
@@ -121,14 +82,14 @@ def comparison(
     """The benchmark of the demo: every agent of the catalogue, and the learned one when it is there.
 
     Args:
-        variant: The environment, changed as ``overrides`` say.
+        variant: The environment, changed by ``overrides``.
         overrides: Changes to the registered variant.
         num_seeds: Number of held-out seeds.
         forms: Forms in which hand-made schedules are measured.
-        learned: What the demo has learned.
+        learned: The agent that was trained.
 
     Raises:
-        SchedrlError: Something in it cannot be measured.
+        SchedrlError: An agent cannot be measured.
     """
     agents: dict[str, Agent] = {} if learned is None else {"ppo": learned}
     for agent in default_agents(variant):

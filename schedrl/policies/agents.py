@@ -56,6 +56,7 @@ __all__ = [
     "RandomAgent",
     "Role",
     "ScheduleAgent",
+    "SearchProgress",
     "SequenceAgent",
     "SequenceSearchAgent",
     "TrainedAgent",
@@ -362,7 +363,7 @@ class GridSearchAgent(_SourceAgent):
         return lambda problems, seeds: self.search.find(problems, [np.random.default_rng(s) for s in seeds])
 
 
-class SearchPoint(Spec):
+class SearchProgress(Spec):
     """Where a search stood after a round.
 
     Attributes:
@@ -395,7 +396,7 @@ class SequenceAgent(Agent):
     search: AnySequenceSearch
     seed: Annotated[int, Field(ge=0)]
     search_steps: Annotated[int, Field(ge=0)]
-    history: tuple[SearchPoint, ...] = ()
+    history: tuple[SearchProgress, ...] = ()
     role: ClassVar[Role] = "searched"
 
     @property

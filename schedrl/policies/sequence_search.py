@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +18,14 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, parse, unknown_name
 from schedrl.files import dump_json, ensure_folder, read_model, write_text
-from schedrl.policies.agents import SEARCH_SEEDS, SEQUENCE, SearchPoint, SequenceAgent, find, named_schedules
+from schedrl.policies.agents import (
+    SEARCH_SEEDS,
+    SEQUENCE,
+    SearchProgress,
+    SequenceAgent,
+    find,
+    named_schedules,
+)
 from schedrl.policies.sequence_proposals import (
     ALGORITHMS,
     AnySequenceSearch,
@@ -30,27 +36,12 @@ from schedrl.policies.sequence_proposals import (
 )
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["PROGRESS", "SearchProgress", "check_search", "ppo_budget", "search", "search_spec"]
+__all__ = ["PROGRESS", "check_search", "ppo_budget", "search", "search_spec"]
 
 STATE, PROGRESS = "search.json", "progress.jsonl"
 
 _MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
-
-
-@dataclass(frozen=True)
-class SearchProgress:
-    """Where a search stands after a round.
-
-    Attributes:
-        optimizer_steps: Steps spent.
-        budget: Steps that may be spent.
-        best: Return of the best candidate so far minus the reference's.
-    """
-
-    optimizer_steps: int
-    budget: int
-    best: float
 
 
 class _Request(Spec):
@@ -141,7 +132,7 @@ def search(
     seeds = np.random.default_rng([seed, 1]).choice(SEARCH_SEEDS, size=runs, replace=False)
     trial = _Trial(variant, SequenceSpace.of(variant), device)
     began, earlier = time.perf_counter(), state.seconds
-    history: list[SearchPoint] = []
+    history: list[SearchProgress] = []
     spent = drawn = 0
     found: FloatArray = np.zeros(trial.space.size)
     try:
@@ -156,7 +147,7 @@ def search(
             if len(values) != len(asked.candidates):
                 raise AgentFileError(f"{folder}: {STATE} does not belong to this search; remove it")
             best = max(_gain(asked.candidates, values), *(point.best for point in history[-1:]), 0.0)
-            history.append(SearchPoint(optimizer_steps=spent, best=best))
+            history.append(SearchProgress(optimizer_steps=spent, best=best))
             if not done:
                 seconds = round(earlier + time.perf_counter() - began, 3)
                 scores = (*state.scores, tuple(values.tolist()))
@@ -166,7 +157,7 @@ def search(
                 write_text(folder / PROGRESS, lines)
                 write_text(folder / STATE, dump_json(state.model_dump(mode="json")))
                 if listen is not None:
-                    listen(SearchProgress(spent, budget, best))
+                    listen(history[-1])
             asked = rounds.send(values)
     except StopIteration as stop:
         found = stop.value

@@ -34,6 +34,7 @@ __all__ = [
     "Listener",
     "TrainingRequest",
     "begin_or_resume",
+    "check_folder",
     "new_folder",
     "read_request",
     "request_for",

@@ -20,12 +20,11 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies import find
-from schedrl.policies.agents import SEARCH_SEEDS, SequenceAgent, named_schedules
+from schedrl.policies.agents import SEARCH_SEEDS, SearchProgress, SequenceAgent, named_schedules
 from schedrl.policies.policy import SchedulePolicy
 from schedrl.policies.sequence_proposals import ALGORITHMS, SequenceSpace, static_sequences
 from schedrl.policies.sequence_search import (
     PROGRESS,
-    SearchProgress,
     ppo_budget,
     search,
     search_spec,

@@ -1,9 +1,8 @@
-"""Small images that stand for a data set in the many trainings that a search for a schedule takes."""
+"""Small images that stand for a data set in the many training runs that PPO learns from."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from schedrl import data
 from schedrl.data import DataSpec
 from schedrl.data.own import ImageFolder, Npz
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, Spec
 from schedrl.files import write_bytes
 
 __all__ = ["PROXY", "Proxy", "make_proxy"]
@@ -20,24 +19,23 @@ __all__ = ["PROXY", "Proxy", "make_proxy"]
 PROXY = "proxy.npz"
 
 _LEAST = 60
-"""Images without which nothing can be learned and tested."""
+"""Least number of given images."""
 
 _KEPT = 6000
-"""Images of the proxy, at most."""
+"""Largest number of images of the proxy."""
 
 _HELD_OUT = 250
-"""Images for validation, and as many for testing, at most; a sixth of a small set each."""
+"""Largest number of images for validation, and for testing; a sixth of a small set each."""
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(Spec):
     """Small images.
 
     Attributes:
         data: The images, cut into training, validation and test.
         size: Side in pixels.
-        factor: Pixels of the given images that one of these is the mean of, along one side.
-        count: How many.
+        factor: Each pixel is the mean of ``factor`` x ``factor`` pixels of the given images.
+        count: Number of images.
     """
 
     data: Npz
@@ -47,21 +45,21 @@ class Proxy:
 
     @property
     def logsnr_shift(self) -> float:
-        """What is added to a log-SNR of these images to have that of the given ones: −2 log(factor).
+        """Log-SNR of the given images minus that of these at the same content: −2 log(factor).
 
-        The mean of factor² pixels keeps the content that is as large, and has noise smaller by ``factor``: the same
-        content is at a higher log-SNR here (Hoogeboom et al. 2023, simple diffusion, section 3.1).
+        The mean of factor² pixels keeps large structures and divides the standard deviation of the noise by ``factor``,
+        so the same content is at a higher log-SNR here (Hoogeboom et al. 2023, simple diffusion, section 3.1).
         """
         return -2.0 * float(np.log(self.factor))
 
 
 def make_proxy(source: DataSpec, folder: Path, size: int = 16) -> Proxy:
-    """Average images down and keep a part of them, in a file.
+    """Average images to a smaller size, and write at most 6000 of them into a file.
 
     Args:
-        source: The images; their own test part, where a set has one, is left alone.
+        source: The images; the test part of a set that has one is not used.
         folder: Where ``proxy.npz`` goes.
-        size: Largest side. The images' side is cut to a multiple of what fits.
+        size: Largest side in pixels. The given images are cropped to a multiple of the proxy's side.
 
     Raises:
         SchedrlError: There are too few images, or they do not vary.
@@ -82,7 +80,7 @@ def make_proxy(source: DataSpec, folder: Path, size: int = 16) -> Proxy:
     write_bytes(folder / PROXY, buffer.getvalue())
     held = min(_HELD_OUT, len(small) // 6)
     spec = Npz(path=str((folder / PROXY).resolve()), layout="NCHW", validation=held, test=held)
-    return Proxy(spec, kept, factor, len(small))
+    return Proxy(data=spec, size=kept, factor=factor, count=len(small))
 
 
 def _images(source: DataSpec) -> NDArray[np.uint8]:

@@ -12,9 +12,15 @@ from schedrl.cli.learn import minutes_of
 from schedrl.data.own import Npz
 from schedrl.errors import SchedrlError
 from schedrl.export import ScheduleFile
-from schedrl.jobs.learning.export import write_law
-from schedrl.jobs.learning.job import Request, learned_law, measure_job, prepare, train_job
-from schedrl.jobs.learning.proxy import make_proxy
+from schedrl.jobs.learning import (
+    LearningRequest,
+    learned_schedule,
+    measure_job,
+    prepare,
+    train_job,
+    write_schedule,
+)
+from schedrl.jobs.proxy import make_proxy
 from schedrl.policies.progress import TrainingProgress
 
 
@@ -45,7 +51,7 @@ def test_too_few_images_or_images_that_are_all_alike_are_refused(tmp_path: Path)
 
 
 def test_learning_goes_on_where_it_was_stopped_and_writes_a_file(tmp_path: Path) -> None:
-    request = Request(data=images(tmp_path), runs=32, steps=3, proxy=4, seeds=2)
+    request = LearningRequest(data=images(tmp_path), runs=32, steps=3, proxy=4, seeds=2)
     whole = prepare(request, tmp_path / "whole")
     entry = train_job(whole)
 
@@ -64,23 +70,25 @@ def test_learning_goes_on_where_it_was_stopped_and_writes_a_file(tmp_path: Path)
     results = [measure_job(job, made) for job, made in ((whole, entry), (again, other))]
     bounds = [[result.test_bound for result in found] for found in results]
     assert bounds[0] == bounds[1]
-    path = write_law(whole, results[0], tmp_path / "schedule.json")
+    path = write_schedule(whole, results[0], tmp_path / "schedule.json")
     written = ScheduleFile.read(path)
     assert written.training is not None
-    assert written.training.schedule == learned_law(whole, results[0])
-    unmoved, moved = (np.array(learned_law(whole, results[0], shift=s).logsnr_values) for s in (False, True))
+    assert written.training.schedule == learned_schedule(whole, results[0])
+    unmoved, moved = (
+        np.array(learned_schedule(whole, results[0], shift=s).logsnr_values) for s in (False, True)
+    )
     assert moved - unmoved == pytest.approx(-2.0 * np.log(3.0))
-    with pytest.raises(SchedrlError, match=r"holds another learning \(other steps\)"):
+    with pytest.raises(SchedrlError, match=r"holds another job \(other steps\)"):
         prepare(request.model_copy(update={"steps": 4}), tmp_path / "whole")
 
 
 def test_a_budget_buys_whole_updates_or_is_refused(tmp_path: Path) -> None:
     source = images(tmp_path)
-    job = prepare(Request(data=source, minutes=2.0, steps=2, proxy=4, seeds=2), tmp_path / "enough")
+    job = prepare(LearningRequest(data=source, minutes=2.0, steps=2, proxy=4, seeds=2), tmp_path / "enough")
     assert job.training.spec.total_timesteps % 16 == 0
     assert job.training.spec.total_timesteps >= 80
     with pytest.raises(SchedrlError, match=r"--budget: 0\.001 minutes are too few"):
-        prepare(Request(data=source, minutes=0.001, steps=50, proxy=4, seeds=2), tmp_path / "little")
+        prepare(LearningRequest(data=source, minutes=0.001, steps=50, proxy=4, seeds=2), tmp_path / "little")
 
 
 @pytest.mark.parametrize("text", ["", "10 years", "min", "0", "-3min"])
