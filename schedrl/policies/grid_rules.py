@@ -154,7 +154,7 @@ class TangentRule(_RuleByN):
             batch = self._gaussian(part)
             gamma = best_gamma(batch.eigenvalues, n, part.variant.sampler, weights=batch.weights)
         elif self.gamma == "star":
-            gamma = part.batch.scales.near
+            gamma = part.batch.near
         else:
             gamma = np.full(len(part), self.gamma)
         return tangent_sigmas(even_fractions(n), gamma[:, None])
@@ -222,7 +222,7 @@ class _RuleByDimension(Spec):
                 f"plan '{self.name}': needs a source with a dimension; {problems.variant.id} has none"
             )
         grids = np.zeros((len(problems), problems.width))
-        columns = (problems.total, parameters["dimension"], np.square(problems.batch.scales.near))
+        columns = (problems.total, parameters["dimension"], np.square(problems.batch.near))
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (n, dimension, variance) in enumerate(rows):
             try:

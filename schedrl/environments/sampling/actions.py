@@ -84,7 +84,7 @@ class TangentReference(ReferenceGrid):
         return np.asarray(np.arctan(sigma / self._scale(sources)) * (2.0 / np.pi))
 
     def _scale(self, sources: SourceBatch) -> FloatArray | float:
-        return sources.scales.near if self.gamma is None else self.gamma
+        return sources.near if self.gamma is None else self.gamma
 
 
 class TwoScaleReference(ReferenceGrid):
@@ -112,34 +112,59 @@ class TwoScaleReference(ReferenceGrid):
             return np.asarray(1.0 / (1.0 + np.exp((middle - np.log(sigma)) / slope)))
 
     def _line(self, sources: SourceBatch) -> tuple[FloatArray, FloatArray]:
-        near, far = np.log(sources.scales.near), np.log(sources.scales.far)
-        # Steps need some length even if the scales coincide.
+        near, far = np.log(sources.near), np.log(sources.far)
+        # Steps need some length even if the two coincide.
         slope = np.maximum(far - near, 1.0) / (2.0 * (math.log1p(-self.margin) - math.log(self.margin)))
         return 0.5 * (near + far), slope
 
 
-class GeodesicReference(ReferenceGrid):
+class _TabulatedReference(ReferenceGrid):
+    """A reference that is linear in the angle atan(σ / near) between the rows of a table."""
+
+    @abstractmethod
+    def table(self, total: Counts, sources: SourceBatch) -> tuple[FloatArray, Counts]:
+        """Ascending angles at equal places, ``[rows, B]``, and the index of each source's last row, ``[B]``.
+
+        Later rows are padded with values above all angles.
+        """
+
+    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        table, last = self.table(total, sources)
+        at = place * last
+        index = np.minimum(at.astype(np.int64), len(table) - 2)
+        share, columns = at - index, np.arange(len(at))
+        # A share of 0 must not meet a padded row.
+        above = np.where(share > 0.0, table[index + 1, columns], 0.0)
+        angle = table[index, columns] * (1.0 - share) + above * share
+        levels = sources.near * np.tan(np.minimum(angle, 0.5 * np.pi))
+        # Exactly infinite at the end of a reference that begins there.
+        return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, levels)
+
+    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+        table, last = self.table(total, sources)
+        angle, columns = np.arctan(sigma / sources.near), np.arange(len(sigma))
+        index = np.clip((table <= angle).sum(axis=0) - 1, 0, last - 1)
+        low, high = table[index, columns], table[index + 1, columns]
+        return np.asarray(np.clip((index + (angle - low) / (high - low)) / last, 0.0, 1.0))
+
+
+class GeodesicReference(_TabulatedReference):
     """The weighted geodesic of each Gaussian source, from infinity to 0: the best grid for many DDIM steps.
 
     It is that of the quantiles of the spectrum that the agent sees (of the whole spectrum where all sources share one),
-    tabulated at 256 places and linear in atan(σ / near) between them.
+    tabulated at 256 places.
     """
 
     name: Literal["geodesic"] = "geodesic"
     needs_spectrum: ClassVar[bool] = True
 
-    def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
+    def table(self, total: Counts, sources: SourceBatch) -> tuple[FloatArray, Counts]:
         angles = sources.geodesic_angles()
-        angle = _between(angles, place * (len(angles) - 1))
-        return _level(angle, place, sources)
-
-    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        angles = sources.geodesic_angles()
-        return _found(angles, np.arctan(sigma / sources.scales.near), np.full(len(sigma), len(angles) - 1))
+        return angles, np.full(len(total), len(angles) - 1)
 
 
-class LawReference(ReferenceGrid):
-    """A named grid of :mod:`schedrl.schedules` at any number of steps, linear in atan(σ / near) between its levels.
+class LawReference(_TabulatedReference):
+    """A named grid of :mod:`schedrl.schedules` at any number of steps.
 
     Attributes:
         grid: The law.
@@ -156,25 +181,16 @@ class LawReference(ReferenceGrid):
         if (last := self.grid.grid(1).sigmas[-1]) > 0.0:
             raise ValueError(f"action.reference: grid '{self.grid.name}' must end at 0 (ends at {last:g})")
 
+    def table(self, total: Counts, sources: SourceBatch) -> tuple[FloatArray, Counts]:
+        levels = _levels(self.grid, int(total.max()))[total].T
+        return np.where(np.isnan(levels), 4.0, np.arctan(levels / sources.near)), total
+
     def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        at = place * total
-        levels = _level(_between(self._angles(total, sources), at), place, sources)
         # On a level of the law it is that level, without the rounding of the tangent.
+        at = place * total
         nearest = np.rint(at).astype(np.int64)
         exact = _levels(self.grid, int(total.max()))[total, nearest]
-        return np.where(at == nearest, exact, levels)
-
-    def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        return _found(self._angles(total, sources), np.arctan(sigma / sources.scales.near), total)
-
-    def _angles(self, total: Counts, sources: SourceBatch) -> FloatArray:
-        """Ascending angles of the levels ``[steps + 1, B]``, padded with values beyond the last."""
-        levels = _levels(self.grid, int(total.max()))[total].T
-        return np.where(np.isnan(levels), _BEYOND, np.arctan(levels / sources.scales.near))
-
-
-_BEYOND = 4.0
-"""An angle that no level has."""
+        return np.where(at == nearest, exact, super().sigma(place, total, sources))
 
 
 @cache
@@ -184,29 +200,6 @@ def _levels(law: AnyGridLaw, most: int) -> FloatArray:
     for steps in range(1, most + 1):
         table[steps, : steps + 1] = law.grid(steps).sigma_array[::-1]
     return table
-
-
-def _between(table: FloatArray, at: FloatArray) -> FloatArray:
-    """Values ``[B]`` at fractional rows ``at`` of a table with a column per source, at most its last row."""
-    index = np.minimum(at.astype(np.int64), len(table) - 2)
-    share, columns = at - index, np.arange(len(at))
-    # A share of 0 must not meet a padded row.
-    above = np.where(share > 0.0, table[index + 1, columns], 0.0)
-    return np.asarray(table[index, columns] * (1.0 - share) + above * share)
-
-
-def _level(angle: FloatArray, place: FloatArray, sources: SourceBatch) -> FloatArray:
-    """Levels of angles; exactly infinite at the end of a reference that begins there."""
-    levels = sources.scales.near * np.tan(np.minimum(angle, 0.5 * np.pi))
-    return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, levels)
-
-
-def _found(table: FloatArray, angle: FloatArray, last: Counts) -> FloatArray:
-    """Where in [0, 1] an ascending table, whose last row is ``last``, has the angles ``[B]``."""
-    index = np.clip((table <= angle).sum(axis=0) - 1, 0, last - 1)
-    columns = np.arange(len(angle))
-    low, high = table[index, columns], table[index + 1, columns]
-    return np.asarray(np.clip((index + (angle - low) / (high - low)) / last, 0.0, 1.0))
 
 
 AnyReference = Annotated[

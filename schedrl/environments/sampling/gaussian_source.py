@@ -14,7 +14,7 @@ from pydantic import Field
 
 from schedrl import data
 from schedrl.data import AnyData
-from schedrl.environments.sampling.source_kind import Features, Rows, Scales, SourceBatch, SourceKind, State
+from schedrl.environments.sampling.source_kind import Features, Parts, Rows, SourceBatch, SourceKind, State
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import Gaussian
 from schedrl.sources.gaussian.divergences import kl
@@ -147,7 +147,7 @@ class GaussianBatch(SourceBatch):
         rows = len(eigenvalues)
         self._spectra = np.ascontiguousarray(eigenvalues.T)
         self._weights = np.ascontiguousarray(weights.T)
-        self.scales = Scales(np.ones(rows), np.ones(rows))
+        self.near, self.far = np.ones(rows), np.ones(rows)
         self._seen = np.ones((quantiles, rows))
         self._root = np.ones((quantiles, rows), dtype=np.float32)
         self._shown_spectrum = np.zeros((quantiles, rows), dtype=np.float32)
@@ -214,9 +214,7 @@ class GaussianBatch(SourceBatch):
         """Divergence of the sampler's output from the source, in nats; exact from the state alone."""
         return kl(_ratio(state[0], self._spectra, sigma).T, weights=self.weights)
 
-    def parts(
-        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
-    ) -> dict[str, FloatArray]:
+    def parts(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> Parts:
         """Divergence of the output from the source, ``kl``, and of the source from the output."""
         ratio = _ratio(state[0], self._spectra, sigma).T
         return {
@@ -241,7 +239,7 @@ class GaussianBatch(SourceBatch):
     def _write_block(
         self, shown: NDArray[np.float32], part: slice, variance: FloatArray, sigma: FloatArray
     ) -> None:
-        near, root = self.scales.near[part], self._root[:, part]
+        near, root = self.near[part], self._root[:, part]
         ratio = sigma / near
         theta = np.arctan(ratio)
         cosine, sine = (part.astype(np.float32) for part in cosine_sine(ratio))
@@ -273,15 +271,15 @@ class GaussianBatch(SourceBatch):
         mean_path = path.sum(axis=0) / (total * np.where(moving, theta, 1.0))
         shown[-1] = np.where(moving, 0.5 * np.log(np.where(moving, mean_path, 1.0)), shown[-2])
 
-    def targets(self) -> dict[str, FloatArray]:
+    def targets(self) -> Parts:
         none = np.zeros(self._spectra.shape[1])
         return {"kl": none, "reverse_kl": none}
 
     def _prepare(self, rows: Rows) -> None:
         spectra, weights = self._spectra[:, rows], self._weights[:, rows]
         near = gamma_star(spectra.T, weights.T)
-        self.scales.near[rows] = near
-        self.scales.far[rows] = np.sqrt(spectra[0])
+        self.near[rows] = near
+        self.far[rows] = np.sqrt(spectra[0])
         if self._complete:
             self._show(rows, spectra, near)
             return
@@ -313,7 +311,7 @@ class GaussianBatch(SourceBatch):
             levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
         else:
             levels = geodesic_sigmas(shown.T, _PLACES)
-        self._geodesic[:, rows] = np.arctan(levels[places.ravel(), ::-1].T / self.scales.near[rows])
+        self._geodesic[:, rows] = np.arctan(levels[places.ravel(), ::-1].T / self.near[rows])
 
     def _seen_variance(self, variance: FloatArray) -> FloatArray:
         """Variances at the quantiles."""

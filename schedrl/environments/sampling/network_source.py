@@ -24,8 +24,8 @@ from schedrl.environments.sampling.gaussian_source import GaussianBatch, image_s
 from schedrl.environments.sampling.rewards import SamplingReward
 from schedrl.environments.sampling.source_kind import (
     Features,
+    Parts,
     Rows,
-    Scales,
     SourceBatch,
     SourceKind,
     State,
@@ -166,7 +166,7 @@ class NetworkBatch(SourceBatch):
 
     def __init__(self, shared: SharedNetwork, numbers: Rows, sampler: SamplerName) -> None:
         self.shared, self.numbers, self.sampler = shared, numbers, sampler
-        self.scales = shared.scales.take(np.zeros(len(numbers), dtype=np.int64))
+        self.near, self.far = np.full(len(numbers), shared.near), np.full(len(numbers), shared.far)
 
     @property
     def gaussian(self) -> GaussianBatch:
@@ -208,13 +208,11 @@ class NetworkBatch(SourceBatch):
         """Mean squared distance to the teacher, or the Fréchet distance, by ``error`` of the source."""
         return self._chosen(self.parts(state, sigma, grids))
 
-    def parts(
-        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
-    ) -> dict[str, FloatArray]:
+    def parts(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> Parts:
         """``teacher_mse``, and ``frechet`` where the source names features."""
         return self.shared.measure(state[0], self.numbers)
 
-    def grid_parts(self, grids: FloatArray) -> dict[str, FloatArray]:
+    def grid_parts(self, grids: FloatArray) -> Parts:
         """Parts of the final errors of grids; the network runs only for grids that were not seen before."""
         keys = [(number, _key(grid)) for number, grid in zip(self.numbers.tolist(), grids, strict=True)]
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
@@ -234,7 +232,7 @@ class NetworkBatch(SourceBatch):
     def grid_errors(self, grids: FloatArray) -> FloatArray:
         return self._chosen(self.grid_parts(grids))
 
-    def targets(self) -> dict[str, FloatArray]:
+    def targets(self) -> Parts:
         """Zero. A Fréchet distance of finitely many images stays above it."""
         names = ("teacher_mse",) if self.shared.source.features is None else ("teacher_mse", "frechet")
         return {name: np.zeros(len(self.numbers)) for name in names}
@@ -249,7 +247,7 @@ class NetworkBatch(SourceBatch):
         """
         seen = state[2]
         logs = np.log(np.maximum(seen, _SMALLEST))
-        out[0] = np.arctan(sigma / self.scales.near) * (2.0 / np.pi)
+        out[0] = np.arctan(sigma / self.near) * (2.0 / np.pi)
         out[1] = logs[_STATE_MS]
         begun = seen[_TURN] > 0.0
         out[2] = np.where(begun, 0.25 * logs[_CLEAN_MS], 0.0)
@@ -271,7 +269,7 @@ class NetworkBatch(SourceBatch):
         stats[_STATE_MS] = mean_square(moved)
         stats[_CLEAN_MS] = mean_square(clean)
         stats[_CHANGE_MS] = mean_square(clean - last)
-        near = self.shared.scales.near[0]
+        near = self.shared.near
         stats[_TURN] = np.arctan(sigma / near) - np.arctan(sigma_next / near)
         return moved, clean, stats
 
@@ -345,7 +343,8 @@ class SharedNetwork:
         self._noise: _Cache[int, FloatArray] = _Cache(most)
         self._teacher: _Cache[int, FloatArray] = _Cache(most)
         self.outcomes: _Cache[tuple[int, bytes], dict[str, float]] = _Cache(_OUTCOMES)
-        self.scales = Scales(np.ones(1), np.ones(1)) if self.gaussian is None else self.gaussian.scales
+        known = self.gaussian
+        self.near, self.far = (1.0, 1.0) if known is None else (float(known.near[0]), float(known.far[0]))
         self._features = self._feature_network()
 
     @cached_property
@@ -422,7 +421,7 @@ class SharedNetwork:
 
     def _flow(self, z: FloatArray) -> FloatArray:
         """The deterministic flow in second-order steps, on the tangent law between the data's two scales."""
-        middle = float(np.sqrt(self.scales.near[0] * self.scales.far[0]))
+        middle = float(np.sqrt(self.near * self.far))
         levels = middle * np.tan(0.5 * np.pi * np.linspace(1.0, 0.0, self.source.teacher_steps + 1))
         levels[0] = np.inf
         rows = z.shape[-1]

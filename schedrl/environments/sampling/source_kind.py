@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -25,8 +24,8 @@ from schedrl.sources.gaussian.recursions import SamplerName
 
 __all__ = [
     "Features",
+    "Parts",
     "Rows",
-    "Scales",
     "SourceBatch",
     "SourceKind",
     "State",
@@ -40,38 +39,26 @@ Features = tuple[tuple[str, int], ...]
 
 Rows = NDArray[np.int64]
 
+Parts = dict[str, FloatArray]
+"""The quantities that make up an error, by name, each ``[B]``."""
+
 State = tuple[FloatArray, ...]
 """State of samplers; environments are the last axis of every array."""
-
-
-@dataclass
-class Scales:
-    """Noise levels at which something happens, one row per environment.
-
-    Attributes:
-        near: Typical spread of the data: γ* of a Gaussian source, σ within a mode of a mixture. ``[B]``
-        far: Noise level at which the source first shows: its largest spread, √d of a mixture. ``[B]``
-    """
-
-    near: FloatArray
-    far: FloatArray
-
-    def take(self, rows: Rows) -> Scales:
-        """Scales of some environments."""
-        return Scales(self.near[rows], self.far[rows])
 
 
 class SourceBatch(ABC):
     """Sources of one kind, one row per environment.
 
     Attributes:
-        scales: Noise levels at which something happens.
+        near: Typical spread of the data, ``[B]``: γ* of a Gaussian source, σ within a mode of a mixture.
+        far: Noise level at which the source first shows, ``[B]``: its largest spread, √d of a mixture.
         parameter_names: Names of the sources' parameters, which are attributes.
         by_row: Names of the arrays that depend on the source, ``[..., B]``.
         knows_optimum: Whether the best grid is known in closed form or by a search that needs no sampler runs.
     """
 
-    scales: Scales
+    near: FloatArray
+    far: FloatArray
     parameter_names: ClassVar[tuple[str, ...]]
     by_row: ClassVar[tuple[str, ...]]
     knows_optimum: ClassVar[bool] = False
@@ -92,9 +79,8 @@ class SourceBatch(ABC):
     def take(self, rows: Rows) -> Self:
         """The sources of some rows."""
         taken = copy(self)
-        for name in self.by_row:
+        for name in ("near", "far", *self.by_row):
             setattr(taken, name, getattr(self, name)[..., rows])
-        taken.scales = self.scales.take(rows)
         return taken
 
     @abstractmethod
@@ -117,21 +103,19 @@ class SourceBatch(ABC):
         """
 
     @abstractmethod
-    def parts(
-        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
-    ) -> dict[str, FloatArray]:
-        """The quantities that make up the error, by name, each ``[B]``."""
+    def parts(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> Parts:
+        """The parts of the error."""
 
     @abstractmethod
-    def targets(self) -> dict[str, FloatArray]:
-        """Values of the parts for a sampler without error, each ``[B]``."""
+    def targets(self) -> Parts:
+        """The parts for a sampler without error."""
 
     def grid_errors(self, grids: FloatArray) -> FloatArray:
         """Final errors ``[B]`` of grids ``[B, M + 1]``."""
         return self.error(run_grids(self, grids), grids[:, -1], grids)
 
-    def grid_parts(self, grids: FloatArray) -> dict[str, FloatArray]:
-        """Parts of the final errors of grids ``[B, M + 1]``, each ``[B]``."""
+    def grid_parts(self, grids: FloatArray) -> Parts:
+        """Parts of the final errors of grids ``[B, M + 1]``."""
         return self.parts(run_grids(self, grids), grids[:, -1], grids)
 
     @abstractmethod

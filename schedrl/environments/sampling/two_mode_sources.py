@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from scipy.special import ndtri
 
 from schedrl.environments.sampling.rewards import SamplingReward
-from schedrl.environments.sampling.source_kind import Features, Rows, Scales, SourceBatch, SourceKind, State
+from schedrl.environments.sampling.source_kind import Features, Parts, Rows, SourceBatch, SourceKind, State
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.curie_weiss import CurieWeiss
 from schedrl.sources.curie_weiss_strata import strata_outcome, strata_start, strata_step
@@ -199,7 +199,7 @@ class _TwoModeBatch(SourceBatch):
         out[:] = (
             *self._shown_parameters(),
             log_sigma,
-            *(np.arctan(sigma / scale) / (0.5 * np.pi) for scale in (self.scales.near, self.scales.far)),
+            *(np.arctan(sigma / scale) / (0.5 * np.pi) for scale in (self.near, self.far)),
             np.log(np.maximum(found["within_variance"], _SMALLEST) / marginal),
             ndtri(share) - ndtri(wanted["majority"]),
         )
@@ -224,13 +224,13 @@ class MixtureBatch(_TwoModeBatch):
         self, dimension: FloatArray, majority: FloatArray, variance: FloatArray, quantiles: int
     ) -> None:
         self.dimension, self.majority, self.variance = (np.array(x) for x in (dimension, majority, variance))
-        self.scales = Scales(np.sqrt(self.variance), np.sqrt(self.dimension))
+        self.near, self.far = np.sqrt(self.variance), np.sqrt(self.dimension)
         self.quantiles = quantiles
 
     def assign(self, rows: Rows, dimension: FloatArray, majority: FloatArray, variance: FloatArray) -> None:
         """Put new mixtures into some rows."""
         self.dimension[rows], self.majority[rows], self.variance[rows] = dimension, majority, variance
-        self.scales = Scales(np.sqrt(self.variance), np.sqrt(self.dimension))
+        self.near, self.far = np.sqrt(self.variance), np.sqrt(self.dimension)
 
     def start(self, rows: Rows) -> State:
         """Pure noise: quantiles of N(0, 1/d) on the axis, variance 1 across."""
@@ -249,9 +249,7 @@ class MixtureBatch(_TwoModeBatch):
         width, wanted = (np.log(np.maximum(part, _SMALLEST)) for part in (state[1], other[1]))
         return np.asarray(apart + np.abs(width - wanted))
 
-    def parts(
-        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
-    ) -> dict[str, FloatArray]:
+    def parts(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> Parts:
         """p̂ and the variance across the axis; p̂ to 1/quantiles where the grids are not given."""
         if grids is None:
             majority = positive_fraction(state[0].T)
@@ -259,7 +257,7 @@ class MixtureBatch(_TwoModeBatch):
             majority = majority_of_grids(grids, self.dimension, self.majority, self.variance)
         return {"majority": majority, "within_variance": state[1]}
 
-    def targets(self) -> dict[str, FloatArray]:
+    def targets(self) -> Parts:
         return {"majority": self.majority, "within_variance": self.variance}
 
     def _shown_parameters(self) -> tuple[FloatArray, ...]:
@@ -317,14 +315,12 @@ class CurieWeissBatch(_TwoModeBatch):
         apart = np.square(state[0] - other[0]).mean(axis=(0, 1))
         return np.asarray(np.sqrt(apart / np.square(other[0]).mean(axis=(0, 1))))
 
-    def parts(
-        self, state: State, sigma: FloatArray, grids: FloatArray | None = None
-    ) -> dict[str, FloatArray]:
+    def parts(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> Parts:
         """p̂ and the variance of the spins within a sample."""
         share, variance = strata_outcome(np.moveaxis(state[0], -1, 0))
         return {"majority": share, "within_variance": variance}
 
-    def targets(self) -> dict[str, FloatArray]:
+    def targets(self) -> Parts:
         """P(M > 0) and the variance 1 − m*² of a spin within a mode."""
         return {"majority": self._share, "within_variance": self._variance}
 
@@ -340,7 +336,7 @@ class CurieWeissBatch(_TwoModeBatch):
             )
             self._variance[row] = 1.0 - source.magnetisation**2
             self._share[row] = source.positive_probability
-        self.scales = Scales(np.sqrt(self._variance), np.sqrt(self.dimension))
+        self.near, self.far = np.sqrt(self._variance), np.sqrt(self.dimension)
 
 
 def _rows_last(values: FloatArray) -> FloatArray:

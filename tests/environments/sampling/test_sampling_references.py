@@ -19,7 +19,6 @@ from schedrl.environments.sampling.actions import (
     TwoScaleReference,
 )
 from schedrl.environments.sampling.gaussian_source import GaussianBatch
-from schedrl.environments.sampling.source_kind import Scales
 from schedrl.errors import SchedrlError, parse
 from schedrl.sources.gaussian.laws import geodesic_sigmas
 
@@ -27,7 +26,7 @@ from schedrl.sources.gaussian.laws import geodesic_sigmas
 def sources(count: int = 1) -> Any:
     """Gaussian sources of one eigenvalue, and with a largest scale of their own."""
     batch = GaussianBatch(np.full((count, 1), 0.09), np.ones((count, 1)), "ddim")
-    batch.scales = Scales(np.full(count, 0.3), np.full(count, 50.0))
+    batch.near, batch.far = np.full(count, 0.3), np.full(count, 50.0)
     return batch
 
 
