@@ -48,7 +48,6 @@ class GaussianSource(_SpectralSource):
 
     Attributes:
         spectrum: The family it is drawn from.
-        quantiles: Points of the spectrum that the agent sees.
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -74,7 +73,6 @@ class ImageSource(_SpectralSource):
     Attributes:
         data: The image set.
         floor: Smallest standard deviation kept: smaller ones are noise to a model whose last level is this.
-        quantiles: Points of the spectrum that the agent sees.
     """
 
     kind: Literal["images"] = "images"

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FeaturesName", "NetworkBatch", "NetworkSource", "shared_network"]
 
-NetworkError = Literal["teacher", "frechet"]
-
 FeaturesName = Literal["digits-cnn", "fashion-cnn", "inception", "pca"]
 """Feature networks of :mod:`schedrl.metrics.features`."""
 
@@ -74,7 +72,7 @@ class NetworkSource(SourceKind):
 
     kind: Literal["network"] = "network"
     model: Annotated[str, Field(min_length=1)] = "digits"
-    error: NetworkError = "teacher"
+    error: Literal["teacher", "frechet"] = "teacher"
     images: Annotated[int, Field(ge=1, le=65_536)] = 8
     teacher_steps: Annotated[int, Field(ge=2, le=10_000)] = 32
     features: FeaturesName | None = None
@@ -183,7 +181,7 @@ class NetworkBatch(SourceBatch):
 
     def start(self, rows: NDArray[np.int64]) -> State:
         """The noise itself at any first level; nothing has been estimated."""
-        z = np.stack([self.shared.noise(number) for number in self.numbers[rows].tolist()], axis=-1)
+        z = self.shared.noise(self.numbers[rows].tolist())
         seen = np.zeros((4, len(rows)))
         seen[_STATE_MS] = mean_square(z)
         return z, np.zeros_like(z), seen
@@ -214,7 +212,9 @@ class NetworkBatch(SourceBatch):
 
     def grid_parts(self, grids: FloatArray) -> Parts:
         """Parts of the final errors of grids; the network runs only for grids that were not seen before."""
-        keys = [(number, _key(grid)) for number, grid in zip(self.numbers.tolist(), grids, strict=True)]
+        # Repetitions at the end of a grid have no effect.
+        cut = [grid[: int(np.argmin(grid)) + 1].tobytes() for grid in grids]
+        keys = list(zip(self.numbers.tolist(), cut, strict=True))
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
 
         def run(own: list[tuple[int, bytes]]) -> list[dict[str, float]]:
@@ -273,13 +273,8 @@ class NetworkBatch(SourceBatch):
         stats[_TURN] = np.arctan(sigma / near) - np.arctan(sigma_next / near)
         return moved, clean, stats
 
-    def _chosen(self, parts: dict[str, FloatArray]) -> FloatArray:
+    def _chosen(self, parts: Parts) -> FloatArray:
         return parts["teacher_mse" if self.shared.source.error == "teacher" else "frechet"]
-
-
-def _key(grid: FloatArray) -> bytes:
-    """A grid without the repetitions at its end, which have no effect."""
-    return grid[: int(np.argmin(grid)) + 1].tobytes()
 
 
 _AT_ONCE = 1 << 18
@@ -359,12 +354,14 @@ class SharedNetwork:
             return None
         return GaussianBatch(spectrum[None], np.ones((1, len(spectrum))), "ddim", shared=True)
 
-    def noise(self, number: int) -> FloatArray:
-        """Standard normal ``[images, pixels]``; that of an image does not depend on how many images there are."""
-        return self._noise.get([number], lambda _: [self._drawn(number)])[0]
+    def noise(self, numbers: list[int]) -> FloatArray:
+        """Standard normal ``[images, pixels, rows]``; that of an image does not depend on how many images there are."""
+        shape = self.size, self.pixels
 
-    def _drawn(self, number: int) -> FloatArray:
-        return np.random.Generator(np.random.Philox(key=number)).standard_normal((self.size, self.pixels))
+        def draw(own: list[int]) -> list[FloatArray]:
+            return [np.random.Generator(np.random.Philox(key=n)).standard_normal(shape) for n in own]
+
+        return np.stack(self._noise.get(numbers, draw), axis=-1)
 
     def denoise(self, z: FloatArray, sigma: FloatArray) -> FloatArray:
         """The network's clean images for states ``[images, pixels, rows]`` at levels ``[rows]``.
@@ -402,17 +399,17 @@ class SharedNetwork:
             clean = clean.clip(-1.0, 1.0)
         return np.ascontiguousarray(np.moveaxis(clean, 0, -1))
 
-    def teacher(self, numbers: NDArray[np.int64]) -> FloatArray:
+    def teacher(self, numbers: Rows) -> FloatArray:
         """Images to which the flow takes the noise of these seeds, ``[images, pixels, rows]``."""
 
         def flow(own: list[int]) -> list[FloatArray]:
-            arrived = self._flow(np.stack([self.noise(number) for number in own], axis=-1))
+            arrived = self._flow(self.noise(own))
             return [arrived[..., column].copy() for column in range(len(own))]
 
         part = max(1, (_AT_ONCE // 4) // (self.size * self.pixels))
         return np.stack(self._teacher.get(numbers.tolist(), flow, part), axis=-1)
 
-    def measure(self, images: FloatArray, numbers: NDArray[np.int64]) -> dict[str, FloatArray]:
+    def measure(self, images: FloatArray, numbers: Rows) -> Parts:
         """Parts of the error of samples ``[images, pixels, rows]``, each ``[rows]``."""
         parts = {"teacher_mse": mean_square(images - self.teacher(numbers))}
         if self._features is not None:
@@ -424,13 +421,11 @@ class SharedNetwork:
         middle = float(np.sqrt(self.near * self.far))
         levels = middle * np.tan(0.5 * np.pi * np.linspace(1.0, 0.0, self.source.teacher_steps + 1))
         levels[0] = np.inf
-        rows = z.shape[-1]
         for here, there in pairwise(levels.tolist()):
-            now, after = np.full(rows, here), np.full(rows, there)
-            clean = self.denoise(z, now)
+            clean = self.denoise(z, np.full(z.shape[-1], here))
             ahead = ddim_step(z, clean, here, there)
             if there > 0.0:
-                second = self.denoise(ahead, after)
+                second = self.denoise(ahead, np.full(z.shape[-1], there))
                 if here > middle:
                     # Heun's step of z / sigma in 1 / sigma, which stays finite at infinite noise.
                     ahead = ddim_step(z, 0.5 * (clean + second), here, there)
@@ -489,11 +484,7 @@ _networks: _Cache[tuple[NetworkSource, str], SharedNetwork] = _Cache(8)
 
 
 def shared_network(source: NetworkSource) -> SharedNetwork:
-    """The network of a source, loaded once in a process as long as its name stands for the same network.
-
-    Raises:
-        SchedrlError: The network, its data or the feature network is missing, or does not fit.
-    """
+    """The network of a source, loaded once in a process as long as its name stands for the same network."""
     from schedrl.diffusion.trained_models import find_model
 
     model = find_model(source.model)

@@ -231,16 +231,7 @@ class KernelAction(BoxAction):
         return [self._schedule(row) for row in betas.tolist()], noise
 
     def image_walk(self, sweep: NDArray[Any], deviation: LocalDeviation, limits: Range) -> Array:
-        """log ᾱ of every image at the knots walked so far, 0 at the first.
-
-        Args:
-            sweep: ``[knots, runs, 2]`` actions.
-            deviation: The images, and their noise.
-            limits: See :meth:`Action.schedules`.
-
-        Returns:
-            ``[runs, images, knots + 1]``.
-        """
+        """log ᾱ of every image at the knots walked so far, 0 at the first, ``[runs, images, knots + 1]``."""
         reference = np.log(self.knot_betas(self.reference, limits))
         reached = [np.zeros((sweep.shape[1], len(deviation)))]
         for log_beta, actions in zip(reference, sweep.astype(np.float64), strict=False):
