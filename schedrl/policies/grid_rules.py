@@ -183,7 +183,7 @@ class OptimumRule(_RuleByN):
         from schedrl.sources.gaussian.optimum import best_sigmas
 
         batch, variant = self._gaussian(part), part.variant
-        first = variant.action.reference.first_level
+        first = variant.action.reference.first_sigma
         return best_sigmas(batch.eigenvalues, n, variant.sampler, weights=batch.weights, sigma_max=first)
 
 

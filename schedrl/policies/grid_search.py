@@ -216,7 +216,7 @@ class DynamicGridSearch(Spec):
         reference, batch = problems.variant.action.reference, problems.batch
         places = np.linspace(1.0, 0.0, count)
         fine = np.stack([reference.sigma(np.full(size, w), problems.total, batch) for w in places])
-        fine[0] = reference.first_level
+        fine[0] = reference.first_sigma
         states = [batch.start(np.arange(size))]
         for level in range(count - 1):
             states.append(batch.advance(states[-1], fine[level], fine[level + 1]))
@@ -226,7 +226,7 @@ class DynamicGridSearch(Spec):
                 landed = batch.advance(states[start], fine[start], fine[end])
                 cost[start, end] = batch.deviation(landed, states[end])
         sigmas = np.zeros((size, problems.width))
-        sigmas[:, 0] = reference.first_level
+        sigmas[:, 0] = reference.first_sigma
         for n in np.unique(problems.total).tolist():
             rows = np.flatnonzero(problems.total == n)
             path = _cheapest_path(cost[:, :, rows], min(n, count - 1))

@@ -64,7 +64,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def assert_valid(found: Solution, problems: SamplingProblems) -> None:
     assert found.sigmas.shape == (len(problems), problems.width)
     for levels, n in zip(found.sigmas, problems.total.tolist(), strict=True):
-        assert levels[0] == problems.variant.action.reference.first_level
+        assert levels[0] == problems.variant.action.reference.first_sigma
         assert (np.diff(levels[: n + 1]) < 0.0).all()
         assert not levels[n:].any()
 

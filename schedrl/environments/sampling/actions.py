@@ -1,7 +1,7 @@
 """What an agent decides in a sampling environment: how far the next step goes, relative to a reference grid.
 
-A reference grid maps a place w in [0, 1] (0 at data, 1 at noise) to a noise level. N steps of equal length in w are the
-grid itself, which a sampler walks if the agent does nothing. The map between its levels decides how far an action of a
+A reference grid maps a place w in [0, 1] (0 at data, 1 at noise) to a sigma. N steps of equal length in w are the grid
+itself, which the sampler follows if the agent does nothing. The map between its sigmas decides how far an action of a
 given size moves a step, but not which grids can be reached.
 """
 
@@ -48,8 +48,8 @@ class ReferenceGrid(Spec, ABC):
     needs_spectrum: ClassVar[bool] = False
 
     @property
-    def first_level(self) -> float:
-        """Noise level at w = 1."""
+    def first_sigma(self) -> float:
+        """Sigma at w = 1."""
         return math.inf
 
     def check(self) -> None:
@@ -57,11 +57,11 @@ class ReferenceGrid(Spec, ABC):
 
     @abstractmethod
     def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        """Noise levels at places w ``[B]`` of grids with ``total`` steps ``[B]``."""
+        """Sigmas at places w ``[B]`` of grids with ``total`` steps ``[B]``."""
 
     @abstractmethod
     def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        """Places of noise levels ``[B]``, the inverse of :meth:`sigma`."""
+        """Places of sigmas ``[B]``, the inverse of :meth:`sigma`."""
 
 
 class TangentReference(ReferenceGrid):
@@ -76,8 +76,8 @@ class TangentReference(ReferenceGrid):
 
     def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
         """γ tan(πw/2); exactly infinite at w = 1."""
-        levels = self._scale(sources) * np.tan(0.5 * np.pi * place)
-        return np.where(place < 1.0, levels, np.inf)
+        sigmas = self._scale(sources) * np.tan(0.5 * np.pi * place)
+        return np.where(place < 1.0, sigmas, np.inf)
 
     def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
         """(2/π) atan(σ/γ)."""
@@ -136,9 +136,9 @@ class _TabulatedReference(ReferenceGrid):
         # A share of 0 must not meet a padded row.
         above = np.where(share > 0.0, table[index + 1, columns], 0.0)
         angle = table[index, columns] * (1.0 - share) + above * share
-        levels = sources.near * np.tan(np.minimum(angle, 0.5 * np.pi))
+        sigmas = sources.near * np.tan(np.minimum(angle, 0.5 * np.pi))
         # Exactly infinite at the end of a reference that begins there.
-        return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, levels)
+        return np.where((place >= 1.0) & (angle >= 0.5 * np.pi), np.inf, sigmas)
 
     def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
         table, last = self.table(total, sources)
@@ -174,7 +174,7 @@ class LawReference(_TabulatedReference):
     grid: AnyGridLaw
 
     @property
-    def first_level(self) -> float:
+    def first_sigma(self) -> float:
         return self.grid.grid(1).sigmas[0]
 
     def check(self) -> None:
@@ -182,20 +182,20 @@ class LawReference(_TabulatedReference):
             raise ValueError(f"action.reference: grid '{self.grid.name}' must end at 0 (ends at {last:g})")
 
     def table(self, total: Counts, sources: SourceBatch) -> tuple[FloatArray, Counts]:
-        levels = _levels(self.grid, int(total.max()))[total].T
-        return np.where(np.isnan(levels), 4.0, np.arctan(levels / sources.near)), total
+        sigmas = _sigmas(self.grid, int(total.max()))[total].T
+        return np.where(np.isnan(sigmas), 4.0, np.arctan(sigmas / sources.near)), total
 
     def sigma(self, place: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        # On a level of the law it is that level, without the rounding of the tangent.
+        # The law's own sigmas are exact, without the rounding of the tangent.
         at = place * total
         nearest = np.rint(at).astype(np.int64)
-        exact = _levels(self.grid, int(total.max()))[total, nearest]
+        exact = _sigmas(self.grid, int(total.max()))[total, nearest]
         return np.where(at == nearest, exact, super().sigma(place, total, sources))
 
 
 @cache
-def _levels(law: AnyGridLaw, most: int) -> FloatArray:
-    """Ascending levels of the law at every number of steps, ``[most + 1, most + 1]``, padded with NaN."""
+def _sigmas(law: AnyGridLaw, most: int) -> FloatArray:
+    """Ascending sigmas of the law at every number of steps, ``[most + 1, most + 1]``, padded with NaN."""
     table = np.full((most + 1, most + 1), np.nan)
     for steps in range(1, most + 1):
         table[steps, : steps + 1] = law.grid(steps).sigma_array[::-1]
@@ -248,11 +248,11 @@ class Placement(Spec):
     def encode(
         self, sigma: FloatArray, wanted: FloatArray, remaining: Counts, total: Counts, sources: SourceBatch
     ) -> NDArray[np.float32]:
-        """Actions ``[B, 1]`` that step from level ``sigma`` to ``wanted``, clipped to the box.
+        """Actions ``[B, 1]`` that step from ``sigma`` to ``wanted``, clipped to the box.
 
         Args:
-            sigma: Present levels.
-            wanted: Next levels, below them.
+            sigma: Present sigmas.
+            wanted: Next sigmas, below them.
             remaining: Steps left, this one included.
             total: Steps of the episode.
             sources: The sources.

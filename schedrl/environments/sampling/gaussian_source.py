@@ -306,10 +306,10 @@ class GaussianBatch(SourceBatch):
         shown, places = np.unique(self._seen[:, rows], axis=1, return_inverse=True)
         # It must not matter whether the rows happen to be alike: a grid does not depend on the other rows.
         if self._shared:
-            levels = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
+            sigmas = geodesic_sigmas(self.eigenvalues[rows[:1]], _PLACES, weights=self.weights[rows[:1]])
         else:
-            levels = geodesic_sigmas(shown.T, _PLACES)
-        self._geodesic[:, rows] = np.arctan(levels[places.ravel(), ::-1].T / self.near[rows])
+            sigmas = geodesic_sigmas(shown.T, _PLACES)
+        self._geodesic[:, rows] = np.arctan(sigmas[places.ravel(), ::-1].T / self.near[rows])
 
     def _seen_variance(self, variance: FloatArray) -> FloatArray:
         """Variances at the quantiles."""

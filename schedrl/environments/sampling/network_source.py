@@ -116,7 +116,7 @@ class NetworkSource(SourceKind):
     def feature_widths(self) -> Features:
         return tuple((name, 1) for name in ("angle", "state", "estimate", "change", "speed"))
 
-    def check(self, sampler: SamplerName, reward: SamplingReward, first_level: float) -> None:
+    def check(self, sampler: SamplerName, reward: SamplingReward, first_sigma: float) -> None:
         if sampler not in ("ddim", "heun"):
             raise ValueError(
                 f"sampler: a network needs 'ddim' or 'heun', whose limit its teacher is (got '{sampler}')"
@@ -180,7 +180,7 @@ class NetworkBatch(SourceBatch):
         return np.repeat(self.gaussian.geodesic_angles(), len(self.numbers), axis=1)
 
     def start(self, rows: NDArray[np.int64]) -> State:
-        """The noise itself at any first level; nothing has been estimated."""
+        """The noise itself, at any first sigma; nothing has been estimated."""
         z = self.shared.noise(self.numbers[rows].tolist())
         seen = np.zeros((4, len(rows)))
         seen[_STATE_MS] = mean_square(z)
@@ -364,7 +364,7 @@ class SharedNetwork:
         return np.stack(self._noise.get(numbers, draw), axis=-1)
 
     def denoise(self, z: FloatArray, sigma: FloatArray) -> FloatArray:
-        """The network's clean images for states ``[images, pixels, rows]`` at levels ``[rows]``.
+        """The network's clean images for states ``[images, pixels, rows]`` at ``sigma`` ``[rows]``.
 
         Raises:
             SchedrlError: The network's answer has another shape or is not finite.
@@ -372,25 +372,25 @@ class SharedNetwork:
         import torch
 
         with np.errstate(divide="ignore"):
-            level = (-2.0 * np.log(sigma)).clip(-LOGSNR_LIMIT, LOGSNR_LIMIT)
+            logsnr = (-2.0 * np.log(sigma)).clip(-LOGSNR_LIMIT, LOGSNR_LIMIT)
         images = np.ascontiguousarray(np.moveaxis(z, -1, 0), dtype=np.float32)
         shown = torch.from_numpy(images.reshape(-1, *self.model.image_shape))
-        levels = torch.from_numpy(np.repeat(level, self.size).astype(np.float32))
+        logsnrs = torch.from_numpy(np.repeat(logsnr, self.size).astype(np.float32))
         part, found = max(_LEAST, _AT_ONCE // self.pixels), []
         for begin in range(0, len(shown), part):
-            own, level_of = shown[begin : begin + part], levels[begin : begin + part]
+            own, own_logsnr = shown[begin : begin + part], logsnrs[begin : begin + part]
             count = len(own)
             if count < _LEAST:
                 chosen = torch.arange(_LEAST) % count
-                own, level_of = own[chosen], level_of[chosen]
-            estimate = self.model.denoise(own, level_of)
+                own, own_logsnr = own[chosen], own_logsnr[chosen]
+            estimate = self.model.denoise(own, own_logsnr)
             if estimate.shape != own.shape:
                 raise SchedrlError(
                     f"network '{self.source.model}': its answer must be shaped as the images, {tuple(own.shape)} "
                     f"(got {tuple(estimate.shape)})"
                 )
             found.append(estimate[:count].detach().cpu().double().numpy())
-        clean = np.concatenate(found).reshape(len(level), self.size, self.pixels)
+        clean = np.concatenate(found).reshape(len(logsnr), self.size, self.pixels)
         if not np.isfinite(clean).all():
             raise SchedrlError(
                 f"network '{self.source.model}': its estimates must be finite (got NaN or infinity)"
@@ -419,9 +419,9 @@ class SharedNetwork:
     def _flow(self, z: FloatArray) -> FloatArray:
         """The deterministic flow in second-order steps, on the tangent law between the data's two scales."""
         middle = float(np.sqrt(self.near * self.far))
-        levels = middle * np.tan(0.5 * np.pi * np.linspace(1.0, 0.0, self.source.teacher_steps + 1))
-        levels[0] = np.inf
-        for here, there in pairwise(levels.tolist()):
+        sigmas = middle * np.tan(0.5 * np.pi * np.linspace(1.0, 0.0, self.source.teacher_steps + 1))
+        sigmas[0] = np.inf
+        for here, there in pairwise(sigmas.tolist()):
             clean = self.denoise(z, np.full(z.shape[-1], here))
             ahead = ddim_step(z, clean, here, there)
             if there > 0.0:
@@ -506,7 +506,7 @@ def noise_of(z: FloatArray, clean: FloatArray, sigma: FloatArray | float) -> Flo
 def ddim_step(
     z: FloatArray, clean: FloatArray, sigma: FloatArray | float, sigma_next: FloatArray | float
 ) -> FloatArray:
-    """One DDIM step (η = 0); levels broadcast against states."""
+    """One DDIM step (η = 0); sigmas broadcast against states."""
     cosine, sine = cosine_sine(np.asarray(sigma_next, dtype=np.float64))
     return np.asarray(cosine * clean + sine * noise_of(z, clean, sigma))
 
@@ -526,8 +526,8 @@ def heun_step(
         clean: Estimates there.
         ahead: States at ``sigma_next`` by DDIM.
         clean_ahead: Estimates there.
-        sigma: Level, broadcasts against states.
-        sigma_next: Level, above 0.
+        sigma: Broadcasts against states.
+        sigma_next: Above 0; broadcasts against states.
     """
     here, there = np.asarray(sigma, dtype=np.float64), np.asarray(sigma_next, dtype=np.float64)
     slope = 0.5 * (noise_of(z, clean, here) + noise_of(ahead, clean_ahead, there))

@@ -112,14 +112,14 @@ class SamplingProblems:
 
     @property
     def width(self) -> int:
-        """Levels of the longest grid."""
+        """Sigmas of the longest grid, N + 1."""
         return int(self.total.max()) + 1
 
     def placed(self, actions: FloatArray) -> FloatArray:
         """Grids ``[B, greatest N + 1]`` that follow from actions ``[B, greatest N]`` of whole episodes."""
         placement, reference = self.variant.action, self.variant.action.reference
         grids = np.zeros((len(self), self.width))
-        grids[:, 0] = reference.first_level
+        grids[:, 0] = reference.first_sigma
         place = np.ones(len(self))
         for step in range(self.width - 1):
             remaining = np.maximum(self.total - step, 1)
@@ -128,7 +128,7 @@ class SamplingProblems:
         return grids
 
     def error(self, sigmas: FloatArray) -> FloatArray:
-        """Exact final errors ``[B]`` of grids ``[B, M + 1]``; shorter ones repeat their last level."""
+        """Exact final errors ``[B]`` of grids ``[B, M + 1]``; shorter ones repeat their last sigma."""
         return self.batch.grid_errors(sigmas)
 
     def parts(self, sigmas: FloatArray) -> dict[str, FloatArray]:

@@ -12,20 +12,20 @@ from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 if TYPE_CHECKING:
     from schedrl.environments.sampling.runs import SamplingRuns
 
-__all__ = ["draw_lines", "draw_pictures", "reference_levels"]
+__all__ = ["draw_lines", "draw_pictures", "reference_sigmas"]
 
 
-def reference_levels(runs: SamplingRuns, run: int) -> FloatArray:
-    """Levels of the reference grid."""
+def reference_sigmas(runs: SamplingRuns, run: int) -> FloatArray:
+    """The reference grid of a run, ``[N + 1]``."""
     total = int(runs.total[run])
     places = np.arange(total, -1, -1) / total
     rows = np.full(total + 1, run)
-    levels = runs.reference.sigma(places, runs.total[rows], runs.batch.take(rows))
-    return np.append(runs.reference.first_level, levels[1:])
+    sigmas = runs.reference.sigma(places, runs.total[rows], runs.batch.take(rows))
+    return np.append(runs.reference.first_sigma, sigmas[1:])
 
 
 def draw_lines(runs: SamplingRuns) -> list[str]:
-    """A line per run: steps, present level, and how far the expected final error is below the reference's."""
+    """A line per run: steps, present sigma, and how far the expected final error is below the reference's."""
     return [f"{runs.variant.id} {_progress(runs, run)}" for run in range(runs.num_runs)]
 
 
@@ -49,13 +49,13 @@ def _picture(runs: SamplingRuns, run: int) -> NDArray[np.uint8]:
     axes = figure.subplots()
     walked = runs.levels[run, : int(runs.total[run] - runs.remaining[run]) + 1]
     drawn: list[tuple[FloatArray, str, dict[str, Any]]] = [
-        (reference_levels(runs, run), "reference", {"color": "0.6", "marker": ".", "linestyle": "--"}),
+        (reference_sigmas(runs, run), "reference", {"color": "0.6", "marker": ".", "linestyle": "--"}),
         (walked, "walked", {"color": "#D55E00", "marker": "o"}),
     ]
-    for levels, name, style in drawn:
-        logsnr = logsnr_from_sigma(levels)
+    for sigmas, name, style in drawn:
+        logsnr = logsnr_from_sigma(sigmas)
         inside = np.isfinite(logsnr)
-        axes.plot(np.arange(len(levels))[inside], logsnr[inside], label=name, **style)
+        axes.plot(np.arange(len(sigmas))[inside], logsnr[inside], label=name, **style)
     axes.set(
         xlabel="step",
         ylabel="log-SNR λ (natural log)",

@@ -28,8 +28,8 @@ class SamplingRuns:
         total: Steps N of each episode, ``[runs]``.
         remaining: Steps left, ``[runs]``.
         place: w along the reference, ``[runs]``.
-        sigma: Present noise level, ``[runs]``.
-        levels: Levels visited so far, ``[runs, greatest N + 1]``; later entries are 0.
+        sigma: Present sigma, ``[runs]``.
+        levels: Sigmas so far, ``[runs, greatest N + 1]``; later entries are 0.
         sampler: State of the samplers.
         batch: The sources.
         expected: Log of the final error if the reference takes the remaining steps, ``[runs]``; where the reward needs
@@ -47,7 +47,7 @@ class SamplingRuns:
         self.reference = variant.action.reference
         self.total = np.full(num_runs, variant.steps.minimum, dtype=np.int64)
         self.remaining = self.total.copy()
-        self.place, self.sigma = np.ones(num_runs), np.full(num_runs, self.reference.first_level)
+        self.place, self.sigma = np.ones(num_runs), np.full(num_runs, self.reference.first_sigma)
         self.levels = np.zeros((num_runs, variant.steps.maximum + 1))
         self.sampler: State = self.batch.start(np.arange(num_runs))
         # A few more columns than runs: rows that are a power of two apart collide in the cache when transposed.
@@ -133,9 +133,9 @@ class SamplingRuns:
 
     def _begin(self, rows: Rows) -> None:
         self.remaining[rows], self.place[rows] = self.total[rows], 1.0
-        self.sigma[rows] = self.reference.first_level
+        self.sigma[rows] = self.reference.first_sigma
         self.levels[rows] = 0.0
-        self.levels[rows, 0] = self.reference.first_level
+        self.levels[rows, 0] = self.reference.first_sigma
         fresh = self.batch.start(rows)
         if len(rows) == self.num_runs:
             self.sampler = fresh

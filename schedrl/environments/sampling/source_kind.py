@@ -93,11 +93,11 @@ class SourceBatch(ABC):
 
     @abstractmethod
     def deviation(self, state: State, other: State) -> FloatArray:
-        """Distance of two states at the same noise level, ``[B]``; dynamic programming adds it up."""
+        """Distance of two states at the same sigma, ``[B]``; dynamic programming adds it up."""
 
     @abstractmethod
     def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:
-        """Error of samplers at data, or at their last level ``sigma``, ``[B]``, positive.
+        """Error of samplers at data, or at ``sigma``, ``[B]``, positive.
 
         It is exact where the grids they walked are given, ``[B, M + 1]``; from the state alone it may be rounded.
         """
@@ -120,7 +120,7 @@ class SourceBatch(ABC):
 
     @abstractmethod
     def write_features(self, state: State, sigma: FloatArray, out: NDArray[np.float32]) -> None:
-        """Write the source's part of the observation at level ``sigma`` into ``out``, ``[entries, B]``."""
+        """Write the source's part of the observation at ``sigma`` into ``out``, ``[entries, B]``."""
 
     def parameters(self) -> dict[str, FloatArray]:
         """Parameters of the sources by name, each ``[B, ...]``."""
@@ -178,8 +178,8 @@ class SourceKind(Spec, ABC):
     def feature_widths(self) -> Features:
         """Entries of :meth:`SourceBatch.write_features`."""
 
-    def check(self, sampler: SamplerName, reward: SamplingReward, first_level: float) -> None:
-        """Raise ``ValueError`` if the rest of a variant does not fit; ``first_level`` is that of the reference grid."""
+    def check(self, sampler: SamplerName, reward: SamplingReward, first_sigma: float) -> None:
+        """Raise ``ValueError`` if the rest of a variant does not fit; ``first_sigma`` is that of the reference grid."""
 
     @abstractmethod
     def batch(self, count: int, sampler: SamplerName) -> SourceBatch:
@@ -212,7 +212,7 @@ def run_grids(batch: SourceBatch, sigmas: FloatArray) -> State:
 
     Args:
         batch: The sources.
-        sigmas: Descending levels ``[B, N + 1]``; a shorter grid repeats its last level.
+        sigmas: Descending grids ``[B, N + 1]``; a shorter one repeats its last sigma.
     """
     state = batch.start(np.arange(len(sigmas)))
     for step in range(sigmas.shape[1] - 1):

@@ -70,10 +70,10 @@ class _TwoModeSource(SourceKind):
         state = ("log_sigma", "near_angle", "far_angle", "width", "balance")
         return tuple((name, 1) for name in (*self.parameter_features, *state))
 
-    def check(self, sampler: SamplerName, reward: SamplingReward, first_level: float) -> None:
+    def check(self, sampler: SamplerName, reward: SamplingReward, first_sigma: float) -> None:
         if sampler != "ddim":
             raise ValueError(f"sampler: a source of kind '{self.kind}' needs 'ddim' (got '{sampler}')")
-        if np.isfinite(first_level):
+        if np.isfinite(first_sigma):
             raise ValueError(f"action.reference: must start at infinity for a source of kind '{self.kind}'")
 
 

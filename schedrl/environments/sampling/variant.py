@@ -56,10 +56,10 @@ class SamplingVariant(Variant):
         description: One line for people.
         family: Always ``"sampling"``.
         source: What is sampled; its denoiser is exact, or a trained network.
-        sampler: How. Mixtures and magnets are sampled with ``ddim``, networks with ``ddim`` or ``heun``.
-        steps: How many steps.
+        sampler: The sampler. Mixtures and magnets need ``ddim``, networks ``ddim`` or ``heun``.
+        steps: The number of steps.
         action: How a decision moves a step.
-        reward: What it earns.
+        reward: What a step earns.
     """
 
     family: Literal["sampling"] = "sampling"
@@ -74,13 +74,13 @@ class SamplingVariant(Variant):
         source, reference = self.source, self.action.reference
         if reference.needs_spectrum and not source.has_spectrum:
             raise ValueError(f"action.reference: '{reference.name}' is for Gaussian sources")
-        source.check(self.sampler, self.reward, reference.first_level)
+        source.check(self.sampler, self.reward, reference.first_sigma)
         reference.check()
         if self.sampler == "ddpm-exact":
             raise ValueError("sampler: 'ddpm-exact' has no error on any grid; there is nothing to learn")
-        if self.sampler == "heun" and math.isinf(reference.first_level):
+        if self.sampler == "heun" and math.isinf(reference.first_sigma):
             raise ValueError(
-                "action.reference: Heun starts from a finite level; name a law that does, as karras"
+                "action.reference: Heun starts from a finite sigma; name a law that does, as karras"
             )
         return self
 

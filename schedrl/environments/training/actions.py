@@ -384,12 +384,12 @@ class GainAction(BoxAction):
     def schedules(self, sweep: NDArray[Any], memory: Array, limits: Range) -> tuple[list[Schedule], Array]:
         moved = memory + self.scale * sweep[-1].astype(np.float64)
         memory = moved.clip(math.log(self.minimum), math.log(self.maximum))
-        return [self.law(math.exp(log_gain)) for log_gain in memory[:, 0].tolist()], memory
+        return [self.ava(math.exp(log_gain)) for log_gain in memory[:, 0].tolist()], memory
 
     def gains(self, memory: Array) -> Array:
         return np.exp(memory[:, 0])
 
-    def law(self, gain: float) -> Schedule:
+    def ava(self, gain: float) -> Schedule:
         """AVA's law at a given K."""
         return schedules.AVA(beta_init=self.beta_init, K=gain, alpha=self.alpha)
 
@@ -426,7 +426,7 @@ class LogRange(Spec):
 class DSCAction(BoxAction):
     """AVA-DSC's future work: each phase changes the logs of AVA's K and α and of DSC's γ and λ.
 
-    The law is β(t) = β_init + K (1 − exp(−αt)), the learning rate η_t = η · exp(−γ β) · (1 + λ ‖∇L‖); the optimizer
+    AVA's law is β(t) = β_init + K (1 − exp(−αt)), the learning rate η_t = η · exp(−γ β) · (1 + λ ‖∇L‖); the optimizer
     must be ``"dsc"``. Action 0 leaves all four as they are.
 
     Attributes:
@@ -439,8 +439,8 @@ class DSCAction(BoxAction):
     Examples:
         >>> action = DSCAction()
         >>> sweep = np.array([[[1.0, 0.0, 0.0, -1.0]]])  # one knot, one run: more noise, less boost
-        >>> (law,), memory = action.schedules(sweep, np.array([action.initial_memory]), (8.0, -6.0))
-        >>> round(law.K, 2), action.coefficients(memory).boost.round(4).tolist()
+        >>> (ava,), memory = action.schedules(sweep, np.array([action.initial_memory]), (8.0, -6.0))
+        >>> round(ava.K, 2), action.coefficients(memory).boost.round(4).tolist()
         (89.63, [0.0223])
     """
 
@@ -471,11 +471,11 @@ class DSCAction(BoxAction):
             for name in ("scale", "minimum", "maximum")
         )
         memory = (memory + scale * sweep[-1].astype(np.float64)).clip(np.log(low), np.log(high))
-        laws: list[Schedule] = [
+        made: list[Schedule] = [
             schedules.AVA(beta_init=self.beta_init, K=gain, alpha=alpha)
             for gain, alpha in np.exp(memory[:, :2]).tolist()
         ]
-        return laws, memory
+        return made, memory
 
     def check_training(self, training: TrainingSpec) -> None:
         if (name := training.optimizer.name) != "dsc":
@@ -493,8 +493,8 @@ class DSCAction(BoxAction):
 
     def towards(self, schedule: Schedule, gamma: float, boost: float, memory: Memory) -> NDArray[np.float32]:
         """The changes towards an AVA law, γ and λ."""
-        law = _ava(schedule, self.kind)
-        wanted = (law.K, law.alpha, gamma, boost)
+        ava = _ava(schedule, self.kind)
+        wanted = (ava.K, ava.alpha, gamma, boost)
         changes = [
             (math.log(min(max(value, each.minimum), each.maximum)) - now) / each.scale
             for value, now, each in zip(wanted, memory, self._ranges, strict=True)

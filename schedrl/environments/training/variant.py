@@ -28,7 +28,7 @@ class EpisodeSpec(Spec):
         steps_per_phase: Optimizer steps under each.
         divergence_error: Mean ε error of the bound at which a run counts as diverged; predicting no noise has 1.
             Where an untrained network has more (as one that predicts x0 does), in units of that.
-        gradient_decay: Decay per optimizer step of the average of gradient norms (paper A's τ).
+        gradient_decay: Decay per optimizer step of the average of gradient norms (AVA's τ).
     """
 
     phases: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -53,7 +53,7 @@ class TrainingVariant(Variant):
         test_bound: The same on test images, for reports; ``None`` leaves it out (as training an agent does).
         episode: Phases and their length.
         num_train_timesteps: Train on the T discrete steps of the schedule; continuously in λ when absent. The
-            ``kernel`` action brings its own T.
+            ``kernel`` action has its own T.
     """
 
     while_learning: ClassVar[dict[str, Any]] = {"test_bound": None}
@@ -74,7 +74,7 @@ class TrainingVariant(Variant):
         own = self.action.own_timesteps
         if own is not None and self.num_train_timesteps not in (None, own):
             raise ValueError(
-                f"num_train_timesteps: the {self.action.kind} action brings its own; leave this one out"
+                f"num_train_timesteps: the {self.action.kind} action has its own; leave this one out"
             )
         self.action.check_training(self.training)
         if self.observation.bins > self.bound.levels:

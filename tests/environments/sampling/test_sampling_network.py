@@ -222,7 +222,7 @@ def test_what_is_seen() -> None:
     [
         ({"reward.kind": "predicted"}, "reward.kind: must be 'final' for a source of kind 'network'"),
         ({"sampler": "ddpm"}, "a network needs 'ddim' or 'heun'"),
-        ({"sampler": "heun"}, "Heun starts from a finite level"),
+        ({"sampler": "heun"}, "Heun starts from a finite sigma"),
         ({"source.error": "frechet"}, "features: error 'frechet' needs a feature network"),
         ({"source.error": "teachers"}, "did you mean 'teacher'"),
         ({"source.features": "digit-cnn"}, "did you mean 'digits-cnn'"),

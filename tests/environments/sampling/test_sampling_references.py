@@ -50,7 +50,7 @@ REFERENCES: list[Any] = [
 
 def levels(reference: Any, n: int) -> list[float]:
     placement, place = Placement(reference=reference), np.ones(1)
-    made = [reference.first_level]
+    made = [reference.first_sigma]
     for remaining in range(n, 0, -1):
         place = placement.next_place(place, np.array([remaining]), np.zeros(1))
         made.append(float(reference.sigma(place, np.array([n]), SOURCES)[0]))
@@ -99,7 +99,7 @@ def test_levels_rise_with_the_place(reference: ReferenceGrid) -> None:
     places = np.linspace(0.0, 1.0, 501)
     made = reference.sigma(places, np.full(501, 9), sources(501))
     assert (np.diff(made) > 0.0).all()
-    assert made[-1] == reference.first_level
+    assert made[-1] == reference.first_sigma
 
 
 @given(

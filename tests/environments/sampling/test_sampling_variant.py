@@ -40,7 +40,7 @@ def test_what_acts_is_in_the_fingerprint(make_variant: Any) -> None:
         ("gaussian", {"steps.minimum": 9}, r"maximum must be at least minimum = 9 \(got 6\)"),
         ("gaussian", {"sampler": "dim"}, "did you mean 'ddim'"),
         ("gaussian", {"sampler": "ddpm-exact"}, "there is nothing to learn"),
-        ("gaussian", {"sampler": "heun"}, "Heun starts from a finite level"),
+        ("gaussian", {"sampler": "heun"}, "Heun starts from a finite sigma"),
         ("gaussian", {"source.spectrum": {"name": "fixed", "values": [1.0, 0.0]}}, r"values"),
         ("gaussian", {"source.spectrum": {"name": "fixed", "values": [-1.0]}}, r"values"),
         ("gaussian", {"source.spectrum.decade": 2}, "did you mean 'source.spectrum.decades'"),

@@ -156,9 +156,7 @@ def test_the_kernel_brings_its_timesteps() -> None:
     assert change(action=KERNEL).timesteps == 1000
     assert change(action={**KERNEL, "num_train_timesteps": 50}).timesteps == 50
     assert change(action=KERNEL, num_train_timesteps=1000).timesteps == 1000
-    with pytest.raises(
-        SchedrlError, match=r"v0: num_train_timesteps: the kernel action brings its own; leave"
-    ):
+    with pytest.raises(SchedrlError, match=r"v0: num_train_timesteps: the kernel action has its own; leave"):
         change(action=KERNEL, num_train_timesteps=500)
     with pytest.raises(
         SchedrlError, match=r"field 'action': num_train_timesteps must be a multiple of knots = 7"
