@@ -209,21 +209,13 @@ def schedule_named(text: str) -> dict[str, Any]:
         >>> schedule_named("tangent:0.3")
         {'gamma': 0.3, 'name': 'tangent'}
     """
-    import json
-
     from schedrl import schedules
+    from schedrl.files import read_object
 
     if text.lstrip().startswith("{"):
         return schedules.from_json(text).model_dump(mode="json")
     if text.endswith(".json"):
-        try:
-            content = json.loads(Path(text).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SchedrlError(f"--schedule {text}: cannot be read: {error.strerror or error}") from None
-        except ValueError as error:
-            raise SchedrlError(f"--schedule {text}: is not JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise SchedrlError(f"--schedule {text}: must hold one schedule as a JSON object")
+        content = read_object(Path(text), "--schedule")
         if "format" in content:  # a file of `schedrl schedule`: the training schedule in it
             from schedrl.export import ScheduleFile
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from schedrl import data
@@ -22,7 +21,7 @@ from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.trained_models import FittedModel, ModelFile
 from schedrl.errors import SchedrlError
-from schedrl.files import dump_json, ensure_folder, write_arrays, write_text
+from schedrl.files import dump_json, ensure_folder, read_model, write_arrays, write_text
 from schedrl.fit.log import FitLog
 from schedrl.fit.spec import Cadence, FitSpec
 from schedrl.metrics.variational_bound import Bound
@@ -62,11 +61,7 @@ def claim(folder: Path, spec: FitSpec) -> None:
     ensure_folder(folder, "fit folder")
     path = folder / FIT
     if path.exists():
-        try:
-            before = FitSpec.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise SchedrlError(f"{path}: is not a training's: {reason}") from None
+        before = read_model(path, FitSpec, "fit")
         if before.fingerprint != spec.fingerprint:
             raise SchedrlError(
                 f"fit folder {folder}: holds another training ({_difference(before, spec)}); choose another folder (-f)"

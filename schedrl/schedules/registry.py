@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias, cast, get_args
 
 from pydantic import BeforeValidator, Field
 
 from schedrl.errors import SchedrlError, parse, unknown_name
+from schedrl.files import parse_object
 from schedrl.schedules.beta_laws import AVA, BetaKnots, Betas, Linear, PrintedLinear, ScaledLinear
 from schedrl.schedules.continuous_laws import (
     EDM,
@@ -126,8 +126,4 @@ def from_json(text: str | bytes) -> NamedSchedule:
         >>> from_json(Cosine().model_dump_json()) == Cosine()
         True
     """
-    try:
-        mapping = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SchedrlError(f"schedule: not valid JSON ({error})") from None
-    return from_dict(mapping)
+    return from_dict(parse_object(text, "schedule"))
