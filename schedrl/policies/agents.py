@@ -116,7 +116,8 @@ class Agent(Spec):
     @property
     def search_cost(self) -> int:
         """Optimizer steps that finding or training it took; sampler steps, where nothing is trained."""
-        return 0
+        steps: int = getattr(self, "search_steps", 0)
+        return steps
 
     def definition(self) -> object:
         """Everything in the definition but the description, as plain data; the hash of a trained agent's weights."""
@@ -310,10 +311,6 @@ class AVADSCAgent(Agent, AVADSCLaw):
     kind: Literal["ava-dsc"] = "ava-dsc"
     search_steps: Annotated[int, Field(ge=0)] = 0
 
-    @property
-    def search_cost(self) -> int:
-        return self.search_steps
-
     def acts_in(self, variant: Variant) -> bool:
         """Whether both AVA's law and DSC's constants are actions there."""
         return isinstance(variant, TrainingVariant) and isinstance(variant.action, DSCAction)
@@ -398,10 +395,6 @@ class SequenceAgent(Agent):
     search_steps: Annotated[int, Field(ge=0)]
     history: tuple[SearchProgress, ...] = ()
     role: ClassVar[Role] = "searched"
-
-    @property
-    def search_cost(self) -> int:
-        return self.search_steps
 
     def check_held_out(self, seeds: Sequence[int], label: str) -> None:
         if (shared := next((seed for seed in seeds if seed < SEARCH_SEEDS), None)) is not None:

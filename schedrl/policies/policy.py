@@ -168,72 +168,63 @@ class SchedulePolicy(BatchPolicy):
         return self._encode([self.schedule] * len(rows), rows), ()
 
 
-class _GainPolicy(BatchPolicy):
-    """A policy whose K moves by AVA's rule at the first step of each phase but the first of an episode.
+class AVAPolicy(BatchPolicy):
+    """AVA's controller in any environment whose actions can represent its law.
 
-    The state is ``(K,)``, one per run.
+    K moves at the first step of each phase but the first of an episode. The state is ``(K,)``, one per run.
 
     Args:
-        laws: Constants of every run; a single one serves any number of runs.
-        variant: The environment.
+        laws: Constants of every run; a single law serves any number of runs.
+        variant: The environment it acts in.
         who: Name of the agent in messages.
 
     Raises:
-        SchedrlError: An observation that the rule needs is not shown.
+        SchedrlError: An observation that the rule needs is not shown, or the actions cannot represent the law.
     """
 
-    def __init__(self, laws: Sequence[AVALaw], variant: TrainingVariant, who: str) -> None:
-        self._laws, self._moves = laws, variant.episode.phases > 1
-        self._sweeps = variant.action.num_knots > 1
+    def __init__(
+        self, laws: AVALaw | Sequence[AVALaw], variant: TrainingVariant, who: str = "policy 'ava'"
+    ) -> None:
+        self._laws = [laws] if isinstance(laws, AVALaw) else list(laws)
+        self._prepare(variant, who)
+        self._moves, self._sweeps = variant.episode.phases > 1, variant.action.num_knots > 1
         needed = ("gradient_norm", "gradient_average", "budget") if self._moves else ()
         self._features = _Features(variant, (*needed, *(("time",) if self._sweeps else ())), who)
+
+    def _prepare(self, variant: TrainingVariant, who: str) -> None:
+        """Check what is needed to turn K into actions."""
+        self._encode = _Encoder(variant, who)
+        for law in self._laws:
+            # The law at other K, too: a choice may offer AVA's law at one K only.
+            for gain in {
+                law.initial_gain,
+                *((law.minimum, law.maximum) if variant.episode.phases > 1 else ()),
+            }:
+                self._encode.check(law.law(gain))
+
+    def _actions(self, laws: Sequence[Any], gains: list[float], rows: Rows) -> NDArray[Any]:
+        """The actions of β(t) = β_init + K(1 − exp(−αt))."""
+        return self._encode([law.law(gain) for law, gain in zip(laws, gains, strict=True)], rows)
 
     def begin(self, runs: int) -> State:
         return (np.array([law.initial_gain for law in self._of_runs(runs)]),)
 
-    def _of_runs(self, runs: int) -> Sequence[AVALaw]:
-        return list(self._laws) * runs if len(self._laws) == 1 else self._laws
-
-    def _next_gains(self, rows: Rows, state: State) -> FloatArray:
-        """K ``[runs]`` for these observations."""
-        gains = np.asarray(state[0])
-        if not self._moves:
-            return gains
-        norms, averages = (
-            np.exp(self._features.get(rows, name)) for name in ("gradient_norm", "gradient_average")
-        )
-        due = self._features.get(rows, "budget") < 1.0
-        if self._sweeps:
-            due &= self._features.get(rows, "time") == 0.0
-        laws = self._of_runs(len(rows))
-        moved = [law.moved(*now) for law, *now in zip(laws, gains, norms, averages, strict=True)]
-        kept: FloatArray = np.where(due, moved, gains)
-        return kept
-
-
-class AVAPolicy(_GainPolicy):
-    """AVA's controller in any environment whose actions can represent its law.
-
-    Args:
-        law: Its constants.
-        variant: The environment it acts in.
-        who: Name of the agent in messages.
-    """
-
-    def __init__(self, law: AVALaw, variant: TrainingVariant, who: str = "policy 'ava'") -> None:
-        super().__init__([law], variant, who)
-        self.law, self._encode = law, _Encoder(variant, who)
-        # The law at other K, too: a choice may offer AVA's law at one K only.
-        reached = {law.initial_gain}
-        if variant.episode.phases > 1:
-            reached |= {law.minimum, law.maximum}
-        for gain in reached:
-            self._encode.check(law.law(gain))
-
     def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
-        """The actions of β(t) = β_init + K(1 − exp(−αt)) at the present K."""
-        gains = self._next_gains(rows, state)
-        return self._encode([self.law.law(gain) for gain in gains.tolist()], rows), (gains,)
+        """Move K, and take the actions of the law at the new K."""
+        laws, gains = self._of_runs(len(rows)), np.asarray(state[0])
+        if self._moves:
+            norms, averages = (
+                np.exp(self._features.get(rows, name)) for name in ("gradient_norm", "gradient_average")
+            )
+            due = self._features.get(rows, "budget") < 1.0
+            if self._sweeps:
+                due &= self._features.get(rows, "time") == 0.0
+            moved = [law.moved(*now) for law, *now in zip(laws, gains, norms, averages, strict=True)]
+            gains = np.where(due, moved, gains)
+        return self._actions(laws, gains.tolist(), rows), (gains,)
+
+    def _of_runs(self, runs: int) -> Sequence[AVALaw]:
+        return self._laws * runs if len(self._laws) == 1 else self._laws
 
 
 class AVADSCLaw(AVALaw):
@@ -248,7 +239,7 @@ class AVADSCLaw(AVALaw):
     boost: Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
-class AVADSCPolicy(_GainPolicy):
+class AVADSCPolicy(AVAPolicy):
     """AVA-DSC: AVA's controller for K, and constants for α, γ and λ.
 
     Args:
@@ -263,30 +254,30 @@ class AVADSCPolicy(_GainPolicy):
     def __init__(
         self, laws: AVADSCLaw | Sequence[AVADSCLaw], variant: TrainingVariant, who: str = "policy 'ava-dsc'"
     ) -> None:
-        self._constants = [laws] if isinstance(laws, AVADSCLaw) else list(laws)
+        super().__init__(laws, variant, who)
+
+    def _prepare(self, variant: TrainingVariant, who: str) -> None:
         if not isinstance(variant.action, DSCAction):
             raise SchedrlError(
                 f"{who}: needs the action kind 'dsc', which {variant.id} does not have ('{variant.action.kind}')"
             )
         self._action = variant.action
-        for law in self._constants:
+        for law in self._laws:
             if law.beta_init != self._action.beta_init:
                 raise SchedrlError(
                     f"{who}: beta_init must be the environment's, {self._action.beta_init} (got {law.beta_init})"
                 )
         self._shown = _Features(variant, MEMORY_FEATURES, who)
-        super().__init__(self._constants, variant, who)
 
-    def act(self, rows: Rows, state: State, deterministic: bool) -> tuple[NDArray[Any], State]:
+    def _actions(self, laws: Sequence[Any], gains: list[float], rows: Rows) -> NDArray[Any]:
         """The changes towards the law at the present K, and towards α, γ and λ."""
-        laws = self._constants * len(rows) if len(self._constants) == 1 else self._constants
-        gains = self._next_gains(rows, state)
         carried = self._shown.memory(rows, MEMORY_FEATURES)
-        actions = [
-            self._action.towards(law.law(gain), law.gamma, law.boost, memory)
-            for gain, law, memory in zip(gains.tolist(), laws, carried, strict=True)
-        ]
-        return np.stack(actions), (gains,)
+        return np.stack(
+            [
+                self._action.towards(law.law(gain), law.gamma, law.boost, memory)
+                for law, gain, memory in zip(laws, gains, carried, strict=True)
+            ]
+        )
 
 
 class SequencePolicy(BatchPolicy):
