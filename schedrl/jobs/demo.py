@@ -21,7 +21,7 @@ ENVIRONMENT = "schedrl/DigitsKnots-v0"
 """Where the demo learns."""
 
 RUNS = 1600
-"""Training runs that PPO learns from, as many as the shipped policy did."""
+"""Training runs that PPO learns from, the same number as for the shipped policy."""
 
 MINUTES = 6.5
 """Longest time of its training on a slow machine; the benchmark takes about four minutes more on two cores."""

@@ -64,7 +64,7 @@ class LearningRequest(Spec):
     Attributes:
         data: The images.
         minutes: Budget for learning and comparing.
-        runs: Training runs to learn from; as many as fit the budget when absent.
+        runs: Training runs to learn from; what the budget allows when absent.
         steps: Optimizer steps of a run.
         proxy: Largest side of the small images, in pixels.
         seeds: Number of held-out seeds of the comparison.

@@ -84,7 +84,7 @@ def make_proxy(source: DataSpec, folder: Path, size: int = 16) -> Proxy:
 
 
 def _images(source: DataSpec) -> NDArray[np.uint8]:
-    """Images ``[n, C, H, W]`` as 256 levels, at most as many as are kept, evenly spread."""
+    """Images ``[n, C, H, W]`` with 8 bits; an even selection of at most ``_KEPT``."""
     if isinstance(source, ImageFolder | Npz):
         pixels = source.read(source.locate())
         found, levels = pixels.images, pixels.levels
@@ -102,7 +102,7 @@ def _images(source: DataSpec) -> NDArray[np.uint8]:
 
 
 def _averaged(images: NDArray[np.uint8], factor: int, size: int) -> NDArray[np.uint8]:
-    """Means of ``factor`` x ``factor`` pixels of the centre, rounded to 256 levels."""
+    """Means of ``factor`` x ``factor`` pixels of the centre, rounded to 8 bits."""
     height, width = images.shape[2:]
     top, left = (height - size * factor) // 2, (width - size * factor) // 2
     centre = images[:, :, top : top + size * factor, left : left + size * factor]

@@ -108,7 +108,7 @@ def load_agent(folder: str | Path, variant: Variant | None = None) -> LearnedPol
 
     Args:
         folder: Where :func:`save_agent` wrote it.
-        variant: The environment it shall act in; its spaces must be those it was trained with.
+        variant: The environment to act in, with the spaces that it was trained with.
 
     Raises:
         AgentFileError: A file is missing or damaged, or the agent does not fit the environment.

@@ -171,7 +171,7 @@ class Agent(Spec):
             8
         """
         if form not in self.forms:
-            raise SchedrlError(f"agent '{self.name}': only hand-made laws have an exact form")
+            raise SchedrlError(f"agent '{self.name}': only hand-made schedules have an exact form")
         if form == "action":
             return variant
         # The kernel brings its own T; without the kernel it has to be said.
@@ -216,7 +216,7 @@ class Agent(Spec):
     def solve(self, problems: SamplingProblems, seeds: Sequence[int] | None = None) -> Solution:
         """Place the steps of every sampling problem.
 
-        A problem's grid does not depend on which others are solved beside it.
+        A problem's grid does not depend on the other problems.
 
         Args:
             problems: The problems.
@@ -407,7 +407,7 @@ class SequenceAgent(Agent):
 
 
 class SequenceSearchAgent(Agent):
-    """A search over action sequences, done in the environment at hand before its result is measured.
+    """A search over action sequences, done in an environment before its result is measured there.
 
     Attributes:
         search: How.

@@ -200,11 +200,11 @@ class CoordinateGridSearch(_SearchByN):
 class DynamicGridSearch(Spec):
     """The shortest path through a fine grid (as GITS and Watson et al.): step costs are local errors and add up.
 
-    The cost of a step from one candidate level to another is how far it lands from the fine grid's own state there.
-    It takes L (L − 1) / 2 steps of the sampler, counted as that many N-ths of a run.
+    The cost of a step from one candidate sigma to another is the distance of its end from the fine grid's state there.
+    The search takes L (L − 1) / 2 steps of the sampler, which count as L (L − 1) / 2N runs.
 
     Attributes:
-        levels: L, candidate levels along the reference.
+        levels: L, candidate sigmas along the reference.
     """
 
     name: Literal["dynamic"] = "dynamic"
@@ -242,7 +242,7 @@ AnyGridSearch = Annotated[
 
 
 def _cheapest_path(cost: FloatArray, steps: int) -> NDArray[np.int64]:
-    """Indices ``[B, steps + 1]`` of the cheapest path from the first level to the last in exactly so many steps."""
+    """Indices ``[B, steps + 1]`` of the cheapest path from the first sigma to the last in exactly ``steps`` steps."""
     count, size = cost.shape[0], cost.shape[2]
     reached = np.full((count, size), np.inf)
     reached[0] = 0.0

@@ -240,7 +240,7 @@ def restore_checkpoint(path: Path, model: SteppedPPO) -> dict[str, Any]:
     """Bring a freshly built model and its environment to where :func:`save_checkpoint` left them.
 
     Returns:
-        What was kept beside them.
+        The plain JSON that was kept.
 
     Raises:
         AgentFileError: The file is missing or damaged, or belongs to another training.

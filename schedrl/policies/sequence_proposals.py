@@ -4,7 +4,7 @@ Each searches the environment's own action space, relative to its reference, so 
 can, but for reacting to observations. All runs of a round share their seeds (common random numbers).
 
 Nothing here trains: a search is a generator that yields rounds and is sent scores, a function of its random numbers and
-of the scores alone. So a search that was killed is replayed from its scores and goes on as if nothing had happened.
+of the scores alone. So a search that was killed is replayed from its scores and ends with the same result.
 """
 
 from __future__ import annotations
@@ -152,14 +152,14 @@ Propose = Callable[[int, tuple[FloatArray, FloatArray] | None], FloatArray]
 
 
 class _PopulationSearch(SequenceSearch):
-    """A search that goes on in rounds, and tries its best candidates again at the end.
+    """A search in rounds, which tries its best candidates again at the end.
 
     A score is a candidate's return minus the reference's on the same seed, so scores of different rounds can be
     compared. The best of many noisy scores is flattered by chance; fresh seeds decide among a few.
 
     Attributes:
         population: Runs in a round, the reference among them.
-        finalists: Candidates that are tried again on fresh seeds, beside the reference.
+        finalists: Candidates that are tried again on fresh seeds, besides the reference.
         final_share: Share of the budget that is kept for that.
     """
 
@@ -277,7 +277,7 @@ class CMAESSequenceSearch(_PopulationSearch):
         def propose(count: int, last: tuple[FloatArray, FloatArray] | None) -> FloatArray:
             if last is not None:
                 strategy.tell(-last[1])
-            # The last round is cut to what is left of the budget; nothing is told of it.
+            # The last round is cut to what is left of the budget; its scores are not used.
             candidates: FloatArray = np.clip(strategy.ask()[:count], -1.0, 1.0)
             return candidates
 

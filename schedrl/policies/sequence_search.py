@@ -238,7 +238,7 @@ class _Trial:
         for step in range(self.space.steps):
             _, reward, ended, _, _ = env.step(actions[:, step])
             earned += np.where(running, reward, 0.0)
-            # A run that diverged goes on with another episode, which does not count.
+            # A run that diverged continues with another episode, which does not count.
             running &= ~ended
             if not running.any():
                 break

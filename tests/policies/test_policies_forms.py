@@ -67,7 +67,7 @@ def test_forms_that_do_not_exist_are_refused() -> None:
     variant = training_variant("schedrl/DigitsKnots-v0")
     learned = TrainedAgent(name="mine", path="nowhere")
     assert learned.forms == ("action",)
-    with pytest.raises(SchedrlError, match="only hand-made laws have an exact form"):
+    with pytest.raises(SchedrlError, match="only hand-made schedules have an exact form"):
         learned.measured_in(variant, "exact")
     with pytest.raises(SchedrlError, match="moves K between phases"):
         find("ava-prose", "").measured_in(variant, "action")
