@@ -40,9 +40,6 @@ def request_in(
         variant: The environment, changed by ``overrides``.
         overrides: Changes to the registered variant.
         timesteps: Environment steps; :data:`RUNS` episodes when absent.
-
-    Raises:
-        SchedrlError: The folder holds another training.
     """
     steps = timesteps if timesteps is not None else RUNS * variant.episode_steps
     request = request_for(variant.id, 0, overrides, total_timesteps=steps)
@@ -87,9 +84,6 @@ def benchmark(
         num_seeds: Number of held-out seeds.
         forms: Forms in which hand-made schedules are measured.
         learned: The agent that was trained.
-
-    Raises:
-        SchedrlError: An agent cannot be measured.
     """
     agents: dict[str, Agent] = {} if learned is None else {"ppo": learned}
     for agent in default_agents(variant):

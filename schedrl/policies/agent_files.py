@@ -109,9 +109,6 @@ def load_agent(folder: str | Path, variant: Variant | None = None) -> LearnedPol
     Args:
         folder: Where :func:`save_agent` wrote it.
         variant: The environment to act in, with the spaces that it was trained with.
-
-    Raises:
-        AgentFileError: A file is missing or damaged, or the agent does not fit the environment.
     """
     path = Path(folder)
     description = read_description(path)
@@ -151,11 +148,7 @@ def build_network(description: AgentFile) -> ActorCriticPolicy:
 
 
 def read_description(path: Path) -> AgentFile:
-    """What ``agent.json`` says, without the weights.
-
-    Raises:
-        AgentFileError: It is missing or damaged.
-    """
+    """What ``agent.json`` says, without the weights."""
     return read_model(path / DESCRIPTION, AgentFile, "agent file", error=AgentFileError)
 
 

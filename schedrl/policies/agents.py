@@ -159,9 +159,6 @@ class Agent(Spec):
             variant: The environment that the benchmark is about.
             form: How.
 
-        Raises:
-            SchedrlError: The agent has no such form there.
-
         Examples:
             >>> from schedrl.environments.registration import training_variant
             >>> knots = training_variant("schedrl/DigitsKnots-v0")
@@ -221,9 +218,6 @@ class Agent(Spec):
         Args:
             problems: The problems.
             seeds: Of the agent's own random numbers, one per problem; 0, 1, … when absent.
-
-        Raises:
-            SchedrlError: The agent does not apply to these sources.
         """
         solver = self._solver(problems)  # loads a trained policy, which does not count as time of solving
         began = time.perf_counter()

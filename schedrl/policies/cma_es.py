@@ -20,9 +20,6 @@ class CMAES:
         spread: Standard deviation at the start.
         rng: All that is random comes from here.
         population: Points of a generation; the package's own choice when absent.
-
-    Raises:
-        SchedrlError: The package is missing.
     """
 
     def __init__(

@@ -154,9 +154,6 @@ class SchedulePolicy(BatchPolicy):
     Args:
         schedule: The schedule.
         variant: The environment it acts in.
-
-    Raises:
-        SchedrlError: Its actions cannot represent the schedule.
     """
 
     def __init__(self, schedule: Schedule, variant: TrainingVariant) -> None:
@@ -177,14 +174,9 @@ class AVAPolicy(BatchPolicy):
         laws: Constants of every run; a single law serves any number of runs.
         variant: The environment it acts in.
         who: Name of the agent in messages.
-
-    Raises:
-        SchedrlError: An observation that the rule needs is not shown, or the actions cannot represent the law.
     """
 
-    def __init__(
-        self, laws: AVALaw | Sequence[AVALaw], variant: TrainingVariant, who: str = "policy 'ava'"
-    ) -> None:
+    def __init__(self, laws: AVALaw | Sequence[AVALaw], variant: TrainingVariant, who: str = "AVA") -> None:
         self._laws = [laws] if isinstance(laws, AVALaw) else list(laws)
         self._prepare(variant, who)
         self._moves, self._sweeps = variant.episode.phases > 1, variant.action.num_knots > 1
@@ -240,21 +232,7 @@ class AVADSCLaw(AVALaw):
 
 
 class AVADSCPolicy(AVAPolicy):
-    """AVA-DSC: AVA's controller for K, and constants for α, γ and λ.
-
-    Args:
-        laws: The constants of every run; one law serves any number of runs.
-        variant: The environment it acts in, whose action kind is ``dsc``.
-        who: Name of the agent in messages.
-
-    Raises:
-        SchedrlError: Its action kind is another, or an observation that is needed is not shown.
-    """
-
-    def __init__(
-        self, laws: AVADSCLaw | Sequence[AVADSCLaw], variant: TrainingVariant, who: str = "policy 'ava-dsc'"
-    ) -> None:
-        super().__init__(laws, variant, who)
+    """AVA-DSC: AVA's controller for K, and constants for α, γ and λ; laws are :class:`AVADSCLaw`."""
 
     def _prepare(self, variant: TrainingVariant, who: str) -> None:
         if not isinstance(variant.action, DSCAction):
@@ -289,9 +267,6 @@ class SequencePolicy(BatchPolicy):
         actions: One row per environment step of an episode; a discrete action is a row of one whole number.
         variant: The environment it acts in.
         who: Name of the agent in messages.
-
-    Raises:
-        SchedrlError: The sequence does not fit its episodes or its actions.
     """
 
     def __init__(

@@ -50,11 +50,7 @@ def append_progress(folder: Path, row: TrainingProgress) -> None:
 
 
 def read_progress(folder: Path) -> list[TrainingProgress]:
-    """The folder's curve; empty when there is none. A last line that a kill cut short is left out.
-
-    Raises:
-        AgentFileError: A line is not a row of such a file.
-    """
+    """The folder's curve; empty when there is none. A last line that a kill cut short is left out."""
     path = folder / PROGRESS
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]

@@ -179,11 +179,7 @@ def search(
 
 
 def check_search(variant: TrainingVariant, spec: SequenceSearch, budget: int, seed: int = 0) -> Proposals:
-    """Check that a search can be done, before any work; its rounds.
-
-    Raises:
-        SchedrlError: As :func:`search`, but for its folder.
-    """
+    """Check that a search can be done, before any work; its rounds."""
     if (problem := data.missing(variant.data)) is not None:
         raise MissingDataError(problem)
     runs = budget // variant.optimizer_steps

@@ -119,11 +119,7 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
 
 
 def begin_or_resume(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
-    """Train, or continue the same training where it was interrupted.
-
-    Raises:
-        SchedrlError: The folder holds another training.
-    """
+    """Train, or continue the same training where it was interrupted."""
     if not (folder / REQUEST).is_file():
         return train(request, folder, listen)
     check_folder(request, folder)
@@ -151,9 +147,6 @@ def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRe
     Args:
         folder: The training's.
         total_timesteps: Another end than was asked for.
-
-    Raises:
-        AgentFileError: There is none, or it is damaged.
     """
     if not (folder / REQUEST).is_file():
         raise AgentFileError(f"{folder}: no training to resume: there is no {REQUEST}")
