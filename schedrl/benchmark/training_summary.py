@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "Verdict",
     "answers_of",
     "best_by_validation",
+    "bound_bins",
     "named_groups",
     "paired_by_seed",
     "summarise_training",
@@ -279,14 +280,41 @@ def named_groups(results: Sequence[TrainingResult]) -> dict[str, list[TrainingRe
     }
 
 
-def paired_by_seed(group: Sequence[TrainingResult], reference: Sequence[TrainingResult]) -> Interval | None:
-    """Test bounds of one row minus another's, over the seeds that both have; None if they share none."""
-    ours = {result.seed: result.test_bound for result in group}
-    theirs = {result.seed: result.test_bound for result in reference}
+def paired_by_seed(
+    group: Sequence[TrainingResult],
+    reference: Sequence[TrainingResult],
+    value: Callable[[TrainingResult], float] = lambda result: result.test_bound,
+) -> Interval | None:
+    """Test bounds (or other values) of a row minus another's, over the seeds of both; None if they share none."""
+    ours = {result.seed: value(result) for result in group}
+    theirs = {result.seed: value(result) for result in reference}
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return None
     return paired_difference([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
+
+
+def bound_bins(
+    results: Sequence[TrainingResult], names: Sequence[str], reference: str, levels: int
+) -> dict[str, list[Interval]]:
+    """Rows minus the reference in each of ``levels`` cells of λ, from λ_max on, paired by seed, bits/dim.
+
+    Rows are given by their names; those whose runs have no cells, or diverged, are left out.
+    """
+    groups = {
+        name: [run for run in runs if len(run.test_bins) == levels and not run.diverged]
+        for name, runs in named_groups(results).items()
+    }
+
+    def value(cell: int) -> Callable[[TrainingResult], float]:
+        return lambda run: run.test_bins[cell]
+
+    made = {}
+    for name in names:
+        cells = [paired_by_seed(groups[name], groups[reference], value(cell)) for cell in range(levels)]
+        if known := [cell for cell in cells if cell is not None]:
+            made[name] = known
+    return made
 
 
 def best_by_validation(groups: Groups) -> str | None:

@@ -60,8 +60,14 @@ def paper_claims(
     variant: TrainingVariant, results: Sequence[TrainingResult], summary: TrainingSummary
 ) -> list[Claim]:
     """What a benchmark in a training environment says about the papers' statements."""
-    groups = named_groups(results)
-    linear = ("linear", "printed-linear")
+    groups, learned = named_groups(results), [row.name for row in summary.rows if row.learned][:1]
+
+    def decisions(paper: str, text: str, rivals: Sequence[str]) -> Claim:
+        """Whether the agent that learned to make a paper's decisions is better than its rivals."""
+        if variant.action.paper != paper:
+            return Claim(text, NOT_MEASURED, "here an agent decides something else")
+        return _comparison(text, learned, rivals, groups)
+
     speed = "`schedrl experiment ava-dsc` measures iterations to a target quality"
     quality = "`schedrl experiment akod` measures the parts of AKOD, and time"
     return [
@@ -70,8 +76,8 @@ def paper_claims(
         _comparison(_WORDS.equation_beats_cosine(), ("ava-equation",), ("cosine",), groups),
         _comparison(_WORDS.moving_beats_fixed(), ("ava-prose", "ava-equation"), ("ava-fixed",), groups),
         _comparison(_WORDS.dsc_beats_cosine(), _AVA_DSC, ("cosine",), groups),
-        _learned(_WORDS.tuning_pays(), variant.action.paper == "AVA-DSC", _AVA_DSC, summary, groups),
-        _learned(_WORDS.kernel_beats_linear(), variant.action.paper == "AKOD", linear, summary, groups),
+        decisions("AVA-DSC", _WORDS.tuning_pays(), _AVA_DSC),
+        decisions("AKOD", _WORDS.kernel_beats_linear(), ("linear", "printed-linear")),
         _against_best(summary),
         _reward(summary),
         Claim(_WORDS.ava_dsc_is_faster(), NOT_MEASURED, speed),
@@ -80,11 +86,14 @@ def paper_claims(
 
 
 def _comparison(text: str, better: Sequence[str], worse: Sequence[str], groups: Groups) -> Claim:
-    """Whether one agent is better than another; of each list of names the first that was measured counts."""
+    """Whether one agent is better than another; of each list of names the first that was measured counts.
+
+    ``better`` is empty where the learned agent is meant and there is none.
+    """
     one, other = _row(better, groups), _row(worse, groups)
     if one is None or other is None:
         missing = " or ".join(f"`{name}`" for name in (better if one is None else worse))
-        return Claim(text, NOT_MEASURED, f"no row of {missing}")
+        return Claim(text, NOT_MEASURED, f"no row of {missing}" if missing else "no learned agent")
     difference = paired_by_seed(groups[one], groups[other])
     if difference is None:
         return Claim(text, NOT_MEASURED, f"`{one}` and `{other}` share no seed")
@@ -104,16 +113,6 @@ def _row(names: Sequence[str], groups: Groups) -> str | None:
     """The row of the first of these agents that was measured, preferably in its exact form."""
     rows = (row for name in names for row in (name, f"{name} (exact)", f"{name} (action)"))
     return next((row for row in rows if row in groups), None)
-
-
-def _learned(text: str, fits: bool, rivals: Sequence[str], summary: TrainingSummary, groups: Groups) -> Claim:
-    """Whether the learned agent is better than others, where it makes the decisions that the paper is about."""
-    if not fits:
-        return Claim(text, NOT_MEASURED, "here an agent decides something else")
-    learned = next((row.name for row in summary.rows if row.learned), None)
-    if learned is None:
-        return Claim(text, NOT_MEASURED, "no learned agent")
-    return _comparison(text, (learned,), rivals, groups)
 
 
 def _against_best(summary: TrainingSummary) -> Claim:

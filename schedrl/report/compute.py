@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from schedrl import schedules
 from schedrl.benchmark.manifest import TrainingManifest
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.searches import SEARCHES
-from schedrl.benchmark.training_summary import TrainingSummary, named_groups
+from schedrl.benchmark.training_summary import Groups, TrainingSummary, named_groups, paired_by_seed
 from schedrl.environments.definition import Variant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
@@ -21,14 +21,12 @@ from schedrl.policies.agent_files import read_description
 from schedrl.policies.agents import SEQUENCE, Role, SequenceAgent, find
 from schedrl.policies.progress import read_progress
 from schedrl.schedules.conversions import FloatArray
-from schedrl.stats.intervals import Interval, paired_difference
+from schedrl.stats.intervals import Interval
 
 __all__ = ["ComputeGains", "FinalGain", "GainCurve", "compute_gains"]
 
 _HAND_MADE = 4
 """Hand-made rows that are drawn."""
-
-Groups = Mapping[str, Sequence[TrainingResult]]
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,13 @@ def compute_gains(
     wanted = [row for row in summary.rows if row.role in ("learned", "searched")]
     if base is None or summary.reward != "bound" or not wanted:
         return None
-    zeros = {result.seed: result.episode_return for result in groups[base]}
-    zero = float(np.mean(list(zeros.values())))
+    zero = float(np.mean([run.episode_return for run in groups[base]]))
     found = [_curve(row.name, groups[row.name][0], folder, manifest, zero) for row in wanted]
     hand_made = [row for row in summary.rows if row.role == "hand-made" and row.name != base]
     finals = []
     for row in [*wanted, *hand_made[:_HAND_MADE]]:
-        runs = sorted((run for run in groups[row.name] if run.seed in zeros), key=lambda run: run.seed)
-        if runs:
-            gain = paired_difference([run.episode_return for run in runs], [zeros[run.seed] for run in runs])
+        gain = paired_by_seed(groups[row.name], groups[base], lambda run: run.episode_return)
+        if gain is not None:
             finals.append(FinalGain(row.name, row.role, row.search_steps, gain))
     return ComputeGains(
         base,

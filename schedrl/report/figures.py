@@ -52,16 +52,13 @@ HAND_MADE = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 FAINT = "0.8"
 
-_MARKERS: dict[Role, str] = {"learned": "D", "searched": "^", "hand-made": "o", "random": "x"}
-_COLOURS: dict[Role, str] = {
-    "learned": LEARNED,
-    "searched": SEARCHED,
-    "hand-made": HAND_MADE[0],
-    "random": "0.4",
+_LOOKS: dict[Role, tuple[str, str]] = {
+    "learned": (LEARNED, "D"),
+    "searched": (SEARCHED, "^"),
+    "hand-made": (HAND_MADE[0], "o"),
+    "random": ("0.4", "x"),
 }
-
-_DPI = 150
-"""Enough for paper."""
+"""Colour and marker of the points of each role."""
 
 _COLUMNS = 5
 """Panels side by side."""
@@ -86,7 +83,7 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    figure.savefig(buffer, format="png", dpi=150)  # enough for paper
     return buffer.getvalue()
 
 
@@ -208,7 +205,7 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
     left.set_yticks(places, [row.name for row in rows])
     for text, row in zip(left.get_yticklabels(), rows, strict=True):
         if row.role in ("learned", "searched"):
-            text.set_color(_COLOURS[row.role])
+            text.set_color(_LOOKS[row.role][0])
             text.set_fontweight("bold")
     differences = [row.difference if row.difference is not None else Interval(0.0, 0.0, 0.0) for row in rows]
     _forest(right, places, rows, differences, "+.3f")
@@ -294,17 +291,19 @@ def compute_figure(gains: ComputeGains) -> Figure:
             axes.plot(curve.optimizer_steps, curve.gain, drawstyle="steps-post", label=label, **style)
     axes.axhline(0.0, color="0.3", linewidth=0.9)
     seen = [float(value) for curve in gains.curves for value in curve.gain[len(curve.gain) // 4 :]]
-    for index, point in enumerate(p for p in gains.finals if p.role == "hand-made"):
-        axes.axhline(point.gain.value, label=f"{point.name}, at no cost", **_line_style("hand-made", index))
-        seen.append(point.gain.value)
+    for point, style in zip(gains.finals, _line_styles(point.role for point in gains.finals), strict=True):
+        if point.role == "hand-made":
+            axes.axhline(point.gain.value, label=f"{point.name}, at no cost", **style)
+            seen.append(point.gain.value)
     for point in gains.finals:
         if point.role == "hand-made" or point.optimizer_steps == 0:
             continue
         half = point.gain.half_width if np.isfinite(point.gain.half_width) else 0.0
         seen += [point.gain.value - half, point.gain.value + half]
+        colour, marker = _LOOKS[point.role]
         axes.errorbar(
-            point.optimizer_steps, point.gain.value, yerr=half, fmt=_MARKERS[point.role], markersize=7, capsize=3,
-            color=_COLOURS[point.role], markeredgecolor="black", zorder=6, label=f"{point.name}, on held-out seeds",
+            point.optimizer_steps, point.gain.value, yerr=half, fmt=marker, markersize=7, capsize=3, color=colour,
+            markeredgecolor="black", zorder=6, label=f"{point.name}, on held-out seeds",
         )  # fmt: skip
     low, high = min([*seen, 0.0]), max([*seen, 0.0])
     margin = 0.08 * max(high - low, 1e-6)
@@ -356,10 +355,8 @@ def scores_figure(total: Aggregate) -> Figure:
             continue
         ends = [[row.score.value - row.score.low], [row.score.high - row.score.value]]
         reach = np.where(np.isfinite(ends), np.maximum(ends, 0.0), 0.0)
-        axes.errorbar(
-            row.score.value, place, xerr=reach, fmt=_MARKERS[row.role],
-            color=_COLOURS[row.role], markersize=5, capsize=2,
-        )  # fmt: skip
+        colour, marker = _LOOKS[row.role]
+        axes.errorbar(row.score.value, place, xerr=reach, fmt=marker, color=colour, markersize=5, capsize=2)
     axes.axvline(0.0, color="0.3", linewidth=0.9)
     axes.set_yticks(np.arange(len(rows)), [row.name for row in rows])
     axes.set(
@@ -396,23 +393,17 @@ def _smooth(
 
 
 def _line_styles(roles: Iterable[Role]) -> list[dict[str, Any]]:
-    """The styles of rows with these roles."""
+    """Colours, dashes and widths of rows with these roles: learned ones boldest and on top."""
     counts: dict[Role, int] = {}
     styles = []
     for role in roles:
-        styles.append(_line_style(role, counts.setdefault(role, 0)))
-        counts[role] += 1
+        index = counts[role] = counts.get(role, -1) + 1
+        colour, width, order = {"learned": (LEARNED, 2.6, 4), "searched": (SEARCHED, 1.8, 3)}.get(
+            role, (HAND_MADE[index % 6], 1.4, 2)
+        )
+        dashes = STYLES[(index + index // 6) % 6]
+        styles.append({"color": colour, "linestyle": dashes, "linewidth": width, "zorder": order})
     return styles
-
-
-def _line_style(role: Role, index: int) -> dict[str, Any]:
-    """Colour, dashes and width of the row of that number among those of its role: learned ones boldest and on top."""
-    dashes = STYLES[(index + index // 6) % 6]
-    if role == "learned":
-        return {"color": LEARNED, "linestyle": dashes, "linewidth": 2.6, "zorder": 4}
-    if role == "searched":
-        return {"color": SEARCHED, "linestyle": dashes, "linewidth": 1.8, "zorder": 3}
-    return {"color": HAND_MADE[index % 6], "linestyle": dashes, "linewidth": 1.4, "zorder": 2}
 
 
 def _styled(curves: Sequence[ScheduleCurve]) -> list[tuple[ScheduleCurve, dict[str, Any]]]:
@@ -435,7 +426,7 @@ def _forest(
     cut = float(np.median(middle) + 2.0 * (np.median(middle) - middle.min()) + reach.max())
     inside = middle <= max(cut, float(np.sort(middle)[len(middle) // 2]))
     for place, row, value, half, fits in zip(places, rows, middle, reach, inside, strict=True):
-        colour, marker = _COLOURS[row.role], _MARKERS[row.role]
+        colour, marker = _LOOKS[row.role]
         if row.role not in ("learned", "searched"):
             colour, marker = (HAND_MADE[0], "o") if row.form == "exact" else (HAND_MADE[1], "s")
         if fits:

@@ -16,7 +16,7 @@ from schedrl.benchmark.aggregates import Aggregate, AggregateRow, aggregate_envi
 from schedrl.benchmark.manifest import TrainingManifest, load_training
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_family import TrainingTask
-from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, named_groups, summarise_training
+from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, bound_bins, summarise_training
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.report import figures
 from schedrl.report.claims import READING, paper_claims, verdicts
@@ -26,9 +26,8 @@ from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import ScheduleCurve, worded_image
 from schedrl.report.samples import samples_blocks
 from schedrl.schedules import Schedule
-from schedrl.stats.intervals import Interval, paired_difference
 
-__all__ = ["TrainingReport", "answers", "bound_bins", "findings"]
+__all__ = ["TrainingReport", "answers", "findings"]
 
 _WORDS = Sentences("training.txt.j2")
 
@@ -238,7 +237,7 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
             return [Bullets(tuple(lines)), Paragraph(text)]
         over_all = [f"Over {len(reports)} environments: {answer.text()}" for answer in total.answers]
         drawn = _profiled(total)
-        shares = [f"{row.name} {_better(row):.0%}" for row in drawn]
+        shares = [f"{row.name} {row.profile.share_above(0.0):.0%}" for row in drawn]
         profiles = figures.profiles_figure(drawn, total.base)
         return [
             Bullets((*over_all, *lines)),
@@ -272,29 +271,6 @@ def _cells(summary: TrainingSummary, row: TrainingRow, *, full: bool) -> list[st
     ]
 
 
-def bound_bins(
-    results: Sequence[TrainingResult], names: Sequence[str], reference: str, levels: int
-) -> dict[str, list[Interval]]:
-    """Differences to the reference in each of ``levels`` cells of λ, from λ_max on, paired by seed, bits/dim.
-
-    Rows are given by their names; those without cells are left out.
-    """
-    groups = named_groups(results)
-
-    def cells_of(name: str) -> dict[int, tuple[float, ...]]:
-        return {r.seed: r.test_bins for r in groups[name] if len(r.test_bins) == levels and not r.diverged}
-
-    base = cells_of(reference)
-    made = {}
-    for name in names:
-        own = cells_of(name)
-        if shared := sorted(own.keys() & base.keys()):
-            ours, theirs = ([each[seed] for seed in shared] for each in (own, base))
-            columns = zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
-            made[name] = [paired_difference(*column) for column in columns]
-    return made
-
-
 def _named_curves(programs: Mapping[TrainingRow, list[Schedule]]) -> list[ScheduleCurve]:
     """Of learned rows the schedule of every phase, of the others the last; only some of those with a name."""
     curves: list[ScheduleCurve] = []
@@ -323,12 +299,6 @@ def _profiled(total: Aggregate) -> list[AggregateRow]:
     wanted += [row for row in total.rows if row.name == total.base]
     wanted += [row for row in total.rows if row.role != "random"]
     return list(dict.fromkeys(wanted))[:_PROFILES]
-
-
-def _better(row: AggregateRow) -> float:
-    """Share of runs with a score above 0."""
-    pairs = zip(row.profile.thresholds, row.profile.share, strict=True)
-    return next((share for threshold, share in pairs if threshold >= 0.0), 0.0)
 
 
 def _ranking(total: Aggregate) -> Table:

@@ -219,6 +219,11 @@ class PerformanceProfile:
     low: tuple[float, ...]
     high: tuple[float, ...]
 
+    def share_above(self, threshold: float) -> float:
+        """Share of runs that exceed the next of :attr:`thresholds`; 0 above the last."""
+        pairs = zip(self.thresholds, self.share, strict=True)
+        return next((share for own, share in pairs if own >= threshold), 0.0)
+
 
 def performance_profile(
     scores: npt.ArrayLike,

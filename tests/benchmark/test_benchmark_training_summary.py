@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from schedrl.benchmark.results import TrainingResult
-from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
+from schedrl.benchmark.training_summary import TrainingSummary, bound_bins, summarise_training
 from schedrl.errors import SchedrlError
 from schedrl.report.pages import WIDTH, print_summary
 from schedrl.report.training_report import TrainingReport, findings
@@ -187,3 +187,35 @@ def test_the_reports_table_has_the_intervals(rows: Callable[..., list[TrainingRe
     assert by_name["agent"] == "cosine"
     assert by_name["minus ppo"] == f"{summary.row('cosine').difference:+.4f}"
     assert dict(zip(made.heads, made.rows[0], strict=True))["search cost, runs"] == "640"
+
+
+CELLS = np.random.default_rng(0).uniform(0.1, 1.0, (2, 5, 3))
+
+
+@pytest.fixture
+def binned(make_result: MakeResult) -> list[TrainingResult]:
+    return [
+        make_result(agent, seed, float(cells.sum()), test_bins=cells.tolist())
+        for agent, row in zip(("cosine", "linear"), CELLS, strict=True)
+        for seed, cells in enumerate(row)
+    ]
+
+
+def test_cells_are_paired_differences_that_add_up(binned: list[TrainingResult]) -> None:
+    cells = bound_bins(binned, ["linear"], "cosine", 3)["linear"]
+    for place, cell in enumerate(cells):
+        expected = stats.ttest_rel(CELLS[1, :, place], CELLS[0, :, place]).confidence_interval(0.95)
+        assert (cell.low, cell.high) == pytest.approx((expected.low, expected.high))
+    difference = summarise_training(binned, "cosine").row("linear").difference
+    assert difference is not None
+    assert sum(cell.value for cell in cells) == pytest.approx(difference.value)
+
+
+def test_runs_without_cells_and_diverged_ones_have_none(
+    binned: list[TrainingResult], make_result: MakeResult
+) -> None:
+    old = [make_result("old", seed, 3.0) for seed in range(5)]
+    assert set(bound_bins([*binned, *old], ["linear", "old"], "cosine", 3)) == {"linear"}
+    assert bound_bins(binned, ["linear"], "cosine", 7) == {}
+    lost = [r.model_copy(update={"diverged": r.agent == "linear"}) for r in binned]
+    assert bound_bins(lost, ["linear"], "cosine", 3) == {}

@@ -1,4 +1,4 @@
-"""Reports: every figure there and embedded, the findings in words."""
+"""Reports on training environments: every figure is there and embedded, and the findings are in words."""
 
 from __future__ import annotations
 

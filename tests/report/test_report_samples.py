@@ -1,52 +1,18 @@
-"""Bounds by cell of log-SNR, and the table of sample quality."""
+"""The table of sample quality."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pytest
 from scipy import stats
 
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import summarise_training
 from schedrl.report.document import Table
 from schedrl.report.samples import quality_table
-from schedrl.report.training_report import bound_bins
 
 MakeResult = Callable[..., TrainingResult]
-
-CELLS = np.random.default_rng(0).uniform(0.1, 1.0, (2, 5, 3))
-
-
-@pytest.fixture
-def results(make_result: MakeResult) -> list[TrainingResult]:
-    return [
-        make_result(agent, seed, float(cells.sum()), test_bins=cells.tolist())
-        for agent, row in zip(("cosine", "linear"), CELLS, strict=True)
-        for seed, cells in enumerate(row)
-    ]
-
-
-def test_cells_are_paired_differences_that_add_up(results: list[TrainingResult]) -> None:
-    cells = bound_bins(results, ["linear"], "cosine", 3)["linear"]
-    for place, cell in enumerate(cells):
-        expected = stats.ttest_rel(CELLS[1, :, place], CELLS[0, :, place]).confidence_interval(0.95)
-        assert (cell.low, cell.high) == pytest.approx((expected.low, expected.high))
-    difference = summarise_training(results, "cosine").row("linear").difference
-    assert difference is not None
-    assert sum(cell.value for cell in cells) == pytest.approx(difference.value)
-
-
-def test_runs_without_cells_and_diverged_ones_have_none(
-    results: list[TrainingResult], make_result: MakeResult
-) -> None:
-    old = [make_result("old", seed, 3.0) for seed in range(5)]
-    assert set(bound_bins([*results, *old], ["linear", "old"], "cosine", 3)) == {"linear"}
-    assert bound_bins(results, ["linear"], "cosine", 7) == {}
-    lost = [r.model_copy(update={"diverged": r.agent == "linear"}) for r in results]
-    assert bound_bins(lost, ["linear"], "cosine", 3) == {}
 
 
 def test_quality_is_shown_with_its_number_of_samples(make_result: MakeResult) -> None:
