@@ -6,8 +6,8 @@ environments is in one adapter each, :mod:`.training_family` and :mod:`.sampling
 """
 
 from schedrl.benchmark.benchmark_file import Benchmark, lay_out, read_benchmark
-from schedrl.benchmark.evaluation import Episode, evaluate
-from schedrl.benchmark.results import Result, SamplingResult, TrainingResult
+from schedrl.benchmark.evaluation import evaluate
+from schedrl.benchmark.results import Episode, Result, SamplingResult, TrainingResult
 from schedrl.benchmark.store import ResultStore, read_results
 from schedrl.benchmark.summary import Summary, SummaryRow
 from schedrl.benchmark.tasks import FIRST_SEED, Part, Task, held_out_seeds, run_tasks

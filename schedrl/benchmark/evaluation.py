@@ -6,57 +6,28 @@ import json
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from schedrl.benchmark.results import Quality
-from schedrl.benchmark.samples import population_quality, resolved
+from schedrl.benchmark.results import Episode, Quality
 from schedrl.environments.training.actions import ChoiceAction
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.rendering import sample_images
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.metrics.population_samples import population_quality, resolved
 from schedrl.policies.policy import Policy, State
 from schedrl.schedules import Schedule
 
-__all__ = ["MAX_RUNS", "Episode", "Replay", "chunks", "evaluate", "picture", "replay"]
+__all__ = ["MAX_RUNS", "Replay", "chunks", "evaluate", "picture", "replay"]
 
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One episode.
-
-    Attributes:
-        seed: Seed of ``reset``.
-        test_bound: On test images at the end, bits/dim; None when the variant leaves it out.
-        bound: On validation images at the end, bits/dim.
-        episode_return: Sum of rewards.
-        diverged: Whether it ended early; its bounds then are those at which a run counts as diverged.
-        optimizer_steps: Optimizer steps taken.
-        seconds: Wall-clock time, this run's share of the population's.
-        schedule: The schedule of every phase, as plain data.
-        test_bins: The diffusion part of ``test_bound`` by cell of λ, bits/dim.
-        quality: Quality of its samples, if they were asked for.
-    """
-
-    seed: int
-    test_bound: float | None
-    bound: float
-    episode_return: float
-    diverged: bool
-    optimizer_steps: int
-    seconds: float
-    schedule: list[dict[str, Any]]
-    test_bins: tuple[float, ...] = ()
-    quality: Quality | None = None
 
 
 def chunks(seeds: Sequence[int]) -> list[list[int]]:
@@ -104,7 +75,8 @@ def _evaluate(
         if samples is not None:
             rows = [run for run in np.flatnonzero(survivors).tolist() if run not in qualities]
             limits = variant.test_bound or variant.bound
-            qualities.update(population_quality(runs.population, variant.data, limits, samples, seeds, rows))
+            found = population_quality(runs.population, variant.data, limits, samples, seeds, rows)
+            qualities.update({run: Quality.of(samples, quality) for run, quality in found.items()})
         return {}
 
     env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device, at_end=at_end)
@@ -119,11 +91,10 @@ def _evaluate(
             for run in np.flatnonzero(ended & open_runs).tolist():
                 results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run)
     if samples is not None:
-        lost = Quality.of(samples)
-        results = {
-            run: replace(result, quality=lost if result.diverged else qualities[run])
-            for run, result in results.items()
-        }
+        lost = Quality.of(samples, None)
+        for run, result in results.items():
+            quality = lost if result.diverged else qualities[run]
+            results[run] = result.model_copy(update={"quality": quality})
     return [results[run] for run in range(len(seeds))]
 
 
@@ -156,18 +127,12 @@ def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str 
 
 
 def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> Episode:
+    fields = {name: final[name][run].item() for name in ("bound", "diverged", "optimizer_steps", "seconds")}
     measured = "test_bound" in final and bool(final["_test_bound"][run])
-    return Episode(
-        seed=seed,
-        test_bound=float(final["test_bound"][run]) if measured else None,
-        bound=float(final["bound"][run]),
-        episode_return=earned,
-        diverged=bool(final["diverged"][run]),
-        optimizer_steps=int(final["optimizer_steps"][run]),
-        seconds=float(final["seconds"][run]),
-        schedule=json.loads(str(final["schedule"][run])),
-        test_bins=final["test_bins"][run] if measured else (),
-    )
+    fields |= {"test_bound": final["test_bound"][run].item() if measured else None}
+    fields |= {"test_bins": final["test_bins"][run]} if measured else {}
+    schedule = json.loads(str(final["schedule"][run]))
+    return Episode.model_validate({**fields, "seed": seed, "return": earned, "schedule": schedule})
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pydantic import Field
 from schedrl.benchmark.store import Line
 from schedrl.errors import Spec
 from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.metrics.sample_quality import SampleQuality
 from schedrl.policies.agents import Form, Role, role_of
 
-__all__ = ["Quality", "Result", "SamplingResult", "TrainingResult"]
+__all__ = ["Episode", "Quality", "Result", "SamplingResult", "TrainingResult"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(ge=0.0)]
@@ -89,11 +90,20 @@ class Quality(Spec):
     recall: float | None = None
 
     @classmethod
-    def of(cls, spec: SampleSpec, **measured: Any) -> Quality:
-        """What was measured as ``spec`` says."""
+    def of(cls, spec: SampleSpec, found: SampleQuality | None) -> Quality:
+        """What was found with samples drawn as ``spec`` says."""
         assert spec.features is not None
+        numbers: dict[str, Any] = {}
+        if found is not None:
+            numbers = {
+                "reference_samples": found.reference_samples,
+                "frechet": found.frechet.value,
+                "kid": found.kid.value,
+                "precision": found.precision_recall.precision,
+                "recall": found.precision_recall.recall,
+            }
         return cls(
-            features=spec.features, samples=spec.count, steps=spec.steps, sampler=spec.sampler, **measured
+            features=spec.features, samples=spec.count, steps=spec.steps, sampler=spec.sampler, **numbers
         )
 
     @property
@@ -102,22 +112,43 @@ class Quality(Spec):
         return SampleSpec(count=self.samples, steps=self.steps, sampler=self.sampler, features=self.features)
 
 
-class TrainingResult(Result):
+class Episode(Spec):
+    """One episode of a training environment.
+
+    Attributes:
+        seed: Seed of ``reset``.
+        test_bound: Bound on test images at the end, bits/dim; that at which a run counts as diverged, if it did. None
+            where the environment leaves it out.
+        bound: Bound on validation images at the end, bits/dim, likewise.
+        test_bins: The diffusion part of ``test_bound`` by cell of λ, from λ_max on, bits/dim; empty in older files.
+        quality: Quality of its samples, if they were asked for.
+        episode_return: Sum of rewards. Written ``return``.
+        diverged: Whether the run diverged.
+        optimizer_steps: Optimizer steps of the run.
+        seconds: Wall-clock time, this run's share of the time of all runs beside it.
+        schedule: The schedule of every phase.
+    """
+
+    seed: int
+    test_bound: float | None
+    bound: float
+    episode_return: Annotated[float, Field(alias="return")]
+    diverged: bool
+    optimizer_steps: Count
+    seconds: Positive
+    schedule: tuple[dict[str, Any], ...]
+    test_bins: tuple[float, ...] = ()
+    quality: Quality | None = None
+
+
+class TrainingResult(Episode, Result):
     """One training run.
 
     Attributes:
         form: How the agent was measured.
         protocol: Hash of data, training, measurement and optimizer steps: results with the same can be compared.
         reward: Kind of reward that the return is made of.
-        test_bound: Bound on test images, bits/dim; that at which a run counts as diverged, if it did.
-        bound: Bound on validation images, bits/dim, likewise.
-        test_bins: The diffusion part of ``test_bound`` by cell of λ, from λ_max on, bits/dim; empty in older files.
-        quality: Quality of its samples, where the benchmark asks for it.
-        episode_return: Sum of rewards. Written ``return``.
-        diverged: Whether the run diverged.
-        optimizer_steps: Optimizer steps of the run.
         search_steps: Optimizer steps that finding the agent took, over all training runs; 0 for a hand-made schedule.
-        schedule: The schedule of every phase.
     """
 
     kind: Literal["schedule", "ava", "ava-dsc", "sequence", "random", "trained"]
@@ -125,14 +156,7 @@ class TrainingResult(Result):
     protocol: str
     reward: str
     test_bound: float
-    bound: float
-    episode_return: Annotated[float, Field(alias="return")]
-    diverged: bool
-    optimizer_steps: Count
     search_steps: Count
-    schedule: tuple[dict[str, Any], ...]
-    test_bins: tuple[float, ...] = ()
-    quality: Quality | None = None
 
     @property
     def row(self) -> tuple[Hashable, ...]:

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 from schedrl import data
 from schedrl.benchmark.evaluation import MAX_RUNS, chunks, evaluate
 from schedrl.benchmark.results import TrainingResult
-from schedrl.benchmark.samples import resolved
 from schedrl.benchmark.tasks import Part, Task
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
+from schedrl.metrics.population_samples import resolved
 from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.provenance import provenance
 from schedrl.stats.intervals import mean
@@ -74,12 +74,12 @@ class TrainingTask(Task):
             "search_steps": self.cost,
             **provenance(self.device),
         }
-        results = []
-        for episode in episodes:
-            own = dict(vars(episode))
-            own |= {"return": own.pop("episode_return"), "seconds": round(episode.seconds, 3)}
-            results.append(TrainingResult.model_validate({**shared, **own}))
-        return results
+        return [
+            TrainingResult.model_validate(
+                {**episode.model_dump(by_alias=True), "seconds": round(episode.seconds, 3), **shared}
+            )
+            for episode in episodes
+        ]
 
 
 class TrainingFamily:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from schedrl import data
-from schedrl.benchmark.samples import BATCH, draw_samples
 from schedrl.data import AnyData
 from schedrl.diffusion.ava import AVAController, AVASpec
 from schedrl.diffusion.noise import ScheduleNoise
@@ -25,6 +24,7 @@ from schedrl.errors import SchedrlError
 from schedrl.experiments.records import ExperimentSetting, Traces
 from schedrl.metrics.distances import FeatureStatistics, frechet_distance
 from schedrl.metrics.features import FeatureExtractor, extractor
+from schedrl.metrics.population_samples import BATCH, draw_samples
 from schedrl.policies.agents import Agent
 from schedrl.schedules import Schedule
 

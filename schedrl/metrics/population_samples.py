@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schedrl import data
-from schedrl.benchmark.results import Quality
 from schedrl.data import AnyData
 from schedrl.diffusion.population import Population
 from schedrl.diffusion.prediction import network_denoiser
@@ -20,7 +19,7 @@ from schedrl.diffusion.samplers import ddim, ddpm
 from schedrl.errors import SchedrlError
 from schedrl.metrics.features import extractor
 from schedrl.metrics.metric_specs import BoundSpec, SampleSpec
-from schedrl.metrics.sample_quality import ReferenceFeatures, sample_quality
+from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
 from schedrl.schedules import grid
 
 __all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "resolved"]
@@ -68,7 +67,7 @@ def population_quality(
     spec: SampleSpec,
     seeds: Sequence[int],
     rows: Sequence[int],
-) -> dict[int, Quality]:
+) -> dict[int, SampleQuality | None]:
     """Sample networks, and compare with the training images.
 
     Args:
@@ -80,33 +79,24 @@ def population_quality(
         rows: The runs that count.
 
     Returns:
-        By run; without numbers where a sample is not finite.
+        By run; None where a sample is not finite.
     """
     assert spec.features is not None
     reference = _reference(images, spec.features)
     drawn = draw_samples(population, limits, spec.count, spec.steps, seeds, spec.sampler)
-    found = dict.fromkeys(rows, Quality.of(spec))
+    found: dict[int, SampleQuality | None] = dict.fromkeys(rows)
     with _one_thread():
         for row in rows:
-            if not np.isfinite(drawn[row]).all():
-                continue
-            rng = np.random.default_rng([seeds[row], 2])
-            made = sample_quality(
-                drawn[row],
-                reference,
-                reference.extractor,
-                rng,
-                subsets=_SUBSETS,
-                subset_size=_SUBSET_SIZE,
-            )
-            found[row] = Quality.of(
-                spec,
-                reference_samples=made.reference_samples,
-                frechet=made.frechet.value,
-                kid=made.kid.value,
-                precision=made.precision_recall.precision,
-                recall=made.precision_recall.recall,
-            )
+            if np.isfinite(drawn[row]).all():
+                rng = np.random.default_rng([seeds[row], 2])
+                found[row] = sample_quality(
+                    drawn[row],
+                    reference,
+                    reference.extractor,
+                    rng,
+                    subsets=_SUBSETS,
+                    subset_size=_SUBSET_SIZE,
+                )
     return found
 
 
