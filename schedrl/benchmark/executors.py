@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from typing import Protocol
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
-__all__ = ["Begin", "Executor", "InProcess", "LocalProcesses", "Runnable"]
+__all__ = ["Executor", "InProcess", "LocalProcesses", "Runnable"]
 
 
 class Runnable(Protocol):
@@ -37,10 +37,6 @@ class Runnable(Protocol):
         """Do it. Raises :class:`SchedrlError` where it cannot be done."""
 
 
-Begin = Callable[[Runnable], None]
-"""Called with every task when it begins."""
-
-
 class Executor(Protocol):
     """Runs tasks."""
 
@@ -52,8 +48,8 @@ class Executor(Protocol):
             most: Pieces that can be measured side by side.
         """
 
-    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
-        """Results of each task, in the order in which tasks end; a task is asked for when a worker is free.
+    def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
+        """Results of each task, in the order in which tasks end; the next task is taken when a worker is free for it.
 
         Raises:
             SchedrlError: A task cannot be measured.
@@ -66,9 +62,8 @@ class InProcess:
     def size(self, count: int, most: int) -> int:
         return most
 
-    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
+    def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
         for task in tasks:
-            begin(task)
             yield task.run()
 
 
@@ -95,7 +90,7 @@ class LocalProcesses:
         """An equal share for every process."""
         return max(1, min(most, math.ceil(count / self.jobs)))
 
-    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
+    def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
         todo, again = iter(tasks), deque[tuple[Runnable, int]]()
         workers = [_Worker(self.jobs) for _ in range(self.jobs)]
         idle, running = list(workers), dict[Future[Sequence[Line]], tuple[_Worker, Runnable, int]]()
@@ -105,7 +100,6 @@ class LocalProcesses:
                     task, lost = again.popleft() if again else (next(todo, None), 0)
                     if task is None:
                         break
-                    begin(task)
                     worker = idle.pop()
                     running[worker.submit(task)] = worker, task, lost
                 if not running:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from schedrl.benchmark.executors import Begin, Runnable
+from schedrl.benchmark.executors import Runnable
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
@@ -40,7 +40,7 @@ class Ray:
         """One piece."""
         return 1
 
-    def run(self, tasks: Iterable[Runnable], begin: Begin) -> Generator[Sequence[Line]]:
+    def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
         """Run tasks wherever there is room.
 
         Raises:
@@ -57,7 +57,6 @@ class Ray:
         try:
             while True:
                 while len(running) < room and (task := next(todo, None)) is not None:
-                    begin(task)
                     running[remote.remote(task)] = task
                 if not running:
                     return

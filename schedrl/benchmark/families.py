@@ -57,9 +57,6 @@ class Family(Protocol):
     def amount(self, variant: Any, runs: int) -> str:
         """Number of runs, in words."""
 
-    def statistics(self, results: Any) -> list[tuple[str, str]]:
-        """What one agent came to: names and values."""
-
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (TrainingFamily(), SamplingFamily())}
 

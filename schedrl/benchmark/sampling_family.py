@@ -22,7 +22,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
-from schedrl.policies.agents import Agent, Form, GridSearchAgent, default_agents
+from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.policies.grid_rules import OptimumRule
 from schedrl.provenance import provenance
 
@@ -99,7 +99,6 @@ class SamplingFamily:
         reference: str | None,
         quality: SampleSpec | None,
     ) -> dict[str, Any]:
-        """Overrides that give a run its number of sampler steps."""
         if reference is not None:
             raise SchedrlError("reference: sampling agents are compared with the optimum and the learned one")
         for option, value in (("quality", quality), ("budget.optimizer_steps", optimizer_steps)):
@@ -118,7 +117,7 @@ class SamplingFamily:
         notes = []
         for agent in default_agents(variant):
             try:
-                _try(agent, probe)
+                probe.error(agent.cheapest().solve(probe).sigmas)
             except SchedrlError as error:
                 if agent.role == "searched":  # a search applies to all sources
                     notes.append(f"left out {agent.name}: {error}")
@@ -143,7 +142,8 @@ class SamplingFamily:
                 its training.
         """
         try:
-            _try(agent, _probe(variant, tuple(seeds)))
+            probe = _probe(variant, tuple(seeds))
+            probe.error(agent.cheapest().solve(probe).sigmas)
         except SchedrlError as error:
             if str(error).startswith("agent "):
                 raise
@@ -170,27 +170,10 @@ class SamplingFamily:
     def summarise(
         self, results: Sequence[SamplingResult], reference: str | None = None, notes: Sequence[str] = ()
     ) -> SamplingSummary:
-        """The table."""
         return summarise_sampling(results)
 
     def amount(self, variant: SamplingVariant, runs: int) -> str:
-        """Number of runs, in words."""
         return f"{runs} sources"
-
-    def statistics(self, results: Sequence[SamplingResult]) -> list[tuple[str, str]]:
-        """What one agent came to: names and values."""
-        summary = summarise_sampling(results)
-        (row,) = summary.rows
-        yardstick = "optimum" if summary.yardstick == "optimum" else "reference grid"
-        lines = [
-            (name, f"{found:.4g}" if len(results) > 1 else f"{found.value:.4g}")
-            for name, found in (
-                ("error, geometric mean", row.error),
-                (f"error over that of the {yardstick}", row.ratio),
-            )
-        ]
-        parts = [(f"mean {part.replace('_', ' ')}", f"{value:.4g}") for part, value in row.parts.items()]
-        return [*lines, ("worst ratio", f"{row.worst:.4g}"), *parts]
 
 
 @lru_cache(maxsize=4)
@@ -201,16 +184,6 @@ def _probe(variant: SamplingVariant, seeds: tuple[int, ...]) -> SamplingProblems
     problems = SamplingProblems.drawn(variant, [seed for block in blocks for seed in _seeds(block)])
     odd = problems.total % 2
     return problems.take(np.unique([problems.total.argmin(), odd.argmin(), odd.argmax()]))
-
-
-def _try(agent: Agent, probe: SamplingProblems) -> None:
-    """Raise if an agent does not apply; a search is cut down to its least."""
-    if isinstance(agent, GridSearchAgent):
-        least = {"evaluations": 1, "levels": 4}
-        fields = type(agent.search).model_fields
-        changes = {name: value for name, value in least.items() if name in fields}
-        agent = agent.model_copy(update={"search": agent.search.model_copy(update=changes)})
-    probe.error(agent.solve(probe).sigmas)
 
 
 def _seeds(block: int) -> list[int]:

@@ -131,8 +131,7 @@ def do_searches(
     chosen: Executor = executor or InProcess()
     every = {task.folder: task for own in tasks for task in own.values()}
     with _watching(every, listen or (lambda step: None)):
-        for _ in chosen.run([task for task in every.values() if not task.done], lambda task: None):
-            pass
+        list(chosen.run(task for task in every.values() if not task.done))
     found = [{label: task.find() for label, task in own.items()} for own in tasks]
     return [
         checked(replace(part, agents={**part.agents, **own})) if own else part

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, TypeVar, cast
 
-from schedrl.benchmark.executors import Executor, InProcess, Runnable
+from schedrl.benchmark.executors import Executor, InProcess
 from schedrl.benchmark.results import Result
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.definition import Variant
@@ -193,12 +193,10 @@ def run_tasks(
             done += len(keys) - sum(map(len, blocks.values()))
             cut, size = list(blocks.values()), chosen.size(len(blocks), task.most)
             for begin in range(0, len(cut), size):
+                tell(Step(done, total, task.doing))
                 yield task.on([seed for block in cut[begin : begin + size] for seed in block])
 
-    def begun(task: Runnable) -> None:
-        tell(Step(done, total, task.doing))
-
-    with closing(chosen.run(missing(), begun)) as ended:  # whatever happens here, workers end now
+    with closing(chosen.run(missing())) as ended:  # whatever happens here, workers end now
         for results in ended:
             store.append(cast("Sequence[ResultT]", results))  # the store's model is that of the tasks' family
             done += len(results)

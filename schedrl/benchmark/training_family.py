@@ -22,7 +22,6 @@ from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.metrics.population_samples import resolved
 from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.provenance import provenance
-from schedrl.stats.intervals import mean
 
 __all__ = ["TrainingFamily", "TrainingTask"]
 
@@ -98,7 +97,6 @@ class TrainingFamily:
         reference: str | None,
         quality: SampleSpec | None,
     ) -> dict[str, Any]:
-        """Overrides that give a run its number of optimizer steps."""
         if sampler_steps is not None:
             raise SchedrlError(f"budget.sampler_steps: there is no sampler in {variant.id}")
         if optimizer_steps is None:
@@ -181,26 +179,10 @@ class TrainingFamily:
     def summarise(
         self, results: Sequence[TrainingResult], reference: str | None = None, notes: Sequence[str] = ()
     ) -> TrainingSummary:
-        """The table."""
         return summarise_training(results, reference, notes)
 
     def amount(self, variant: TrainingVariant, runs: int) -> str:
-        """Number of runs, in words."""
         return f"{runs} runs of {variant.optimizer_steps} optimizer steps"
-
-    def statistics(self, results: Sequence[TrainingResult]) -> list[tuple[str, str]]:
-        """What one agent came to: names and values."""
-        columns = {
-            "return": [result.episode_return for result in results],
-            "validation bound, bits/dim": [result.bound for result in results],
-            "test bound, bits/dim": [result.test_bound for result in results],
-        }
-        several = len(results) > 1
-        lines = [
-            (name, f"{found.plus_minus('.4f')} (95 %)" if several else f"{found.value:.4f}")
-            for name, found in ((name, mean(values)) for name, values in columns.items())
-        ]
-        return [*lines, ("diverged", f"{sum(result.diverged for result in results)} of {len(results)}")]
 
 
 def _reason(text: str, agent: Agent) -> str:

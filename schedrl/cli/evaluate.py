@@ -65,7 +65,7 @@ def evaluate(
     from schedrl.benchmark.families import FAMILIES
     from schedrl.files import dump_json, write_bytes, write_text
     from schedrl.policies.agents import find
-    from schedrl.report.pages import picture
+    from schedrl.report.pages import picture, statistics
 
     variant = ready_variant(env, parse_settings(settings, "--set"), download=download)
     if render is not None and render.suffix.lower() != ".png":
@@ -79,7 +79,7 @@ def evaluate(
     task = task.on(range(seed, seed + episodes))
     note(f"{task.doing} in {variant.id}: {family.amount(variant, episodes)}")
     results = task.run()
-    for name, text in family.statistics(results):
+    for name, text in statistics(variant.family, results):
         typer.echo(f"{name:35} {text}")
     if json_file is not None:
         write_text(json_file, dump_json([result.model_dump(mode="json") for result in results]))

@@ -144,6 +144,10 @@ class Agent(Spec):
         """The agent itself; for ``ppo``, the policy that is shipped for the environment."""
         return self
 
+    def cheapest(self) -> Agent:
+        """The agent itself; a search of grids, cut down to its least, applies to the same sources."""
+        return self
+
     def check_held_out(self, seeds: Sequence[int], label: str) -> None:
         """Raise if a seed was used to find or train the agent.
 
@@ -349,6 +353,12 @@ class GridSearchAgent(_SourceAgent):
     kind: Literal["search"] = "search"
     search: AnyGridSearch
     role: ClassVar[Role] = "searched"
+
+    def cheapest(self) -> GridSearchAgent:
+        """The search with the fewest evaluations."""
+        least = {"evaluations": 1, "levels": 4}
+        changes = {name: value for name, value in least.items() if name in type(self.search).model_fields}
+        return self.model_copy(update={"search": self.search.model_copy(update=changes)})
 
     def _solver(self, problems: SamplingProblems) -> Solver:
         return lambda problems, seeds: self.search.find(problems, [np.random.default_rng(s) for s in seeds])

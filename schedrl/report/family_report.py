@@ -77,6 +77,11 @@ class FamilyReport(ABC, Generic[VariantT, ResultT]):
     def picture(task: Any) -> bytes:
         """A PNG file of the first run of a task."""
 
+    @staticmethod
+    @abstractmethod
+    def statistics(results: Any) -> list[tuple[str, str]]:
+        """What one agent came to: names and values."""
+
     @property
     def seeds(self) -> str:
         """The first and the last of the held-out seeds."""

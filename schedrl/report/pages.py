@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedrl.benchmark.manifest import Several, family_of, read_manifest
+from schedrl.benchmark.results import Result
 from schedrl.benchmark.tasks import Task
 from schedrl.files import ensure_folder
 from schedrl.report.document import Block, Heading, Image, Table, write_document
@@ -18,7 +19,7 @@ from schedrl.report.training_report import TrainingReport
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "WIDTH", "picture", "print_summary", "print_table", "write_report"]
+__all__ = ["FAMILIES", "WIDTH", "picture", "print_summary", "print_table", "statistics", "write_report"]
 
 
 WIDTH = 100
@@ -32,6 +33,11 @@ FAMILIES: dict[str, type[FamilyReport[Any, Any]]] = {"training": TrainingReport,
 def picture(task: Task) -> bytes:
     """A PNG file of the first run of a task."""
     return FAMILIES[task.variant.family].picture(task)
+
+
+def statistics(family: str, results: Sequence[Result]) -> list[tuple[str, str]]:
+    """What one agent came to: names and values."""
+    return FAMILIES[family].statistics(results)
 
 
 def print_table(made: Table, console: Console) -> None:

@@ -73,6 +73,19 @@ class SamplingReport(FamilyReport[SamplingVariant, SamplingResult]):
         return [*lines, *_against(own, closed, "closed form"), *_against(own, searched, "search")]
 
     @staticmethod
+    def statistics(results: Sequence[SamplingResult]) -> list[tuple[str, str]]:
+        summary = summarise_sampling(results)
+        (row,) = summary.rows
+        yardstick = "optimum" if summary.yardstick == "optimum" else "reference grid"
+        intervals = {"error, geometric mean": row.error, f"error over that of the {yardstick}": row.ratio}
+        lines = [
+            (name, f"{found:.4g}" if len(results) > 1 else f"{found.value:.4g}")
+            for name, found in intervals.items()
+        ]
+        parts = [(f"mean {part.replace('_', ' ')}", f"{value:.4g}") for part, value in row.parts.items()]
+        return [*lines, ("worst ratio", f"{row.worst:.4g}"), *parts]
+
+    @staticmethod
     def picture(task: SamplingTask) -> bytes:
         """The agent's grid for the task's first source, beside the reference."""
         problems = SamplingProblems.drawn(task.variant, task.seeds[:1])

@@ -26,6 +26,7 @@ from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import ScheduleCurve, worded_image
 from schedrl.report.samples import samples_blocks
 from schedrl.schedules import Schedule
+from schedrl.stats.intervals import mean
 
 __all__ = ["TrainingReport", "answers", "findings"]
 
@@ -109,6 +110,20 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
     @staticmethod
     def conclusions(summary: TrainingSummary) -> list[str]:
         return [*answers(summary), *findings(summary)]
+
+    @staticmethod
+    def statistics(results: Sequence[TrainingResult]) -> list[tuple[str, str]]:
+        columns = {
+            "return": [result.episode_return for result in results],
+            "validation bound, bits/dim": [result.bound for result in results],
+            "test bound, bits/dim": [result.test_bound for result in results],
+        }
+        several = len(results) > 1
+        lines = [
+            (name, f"{found.plus_minus('.4f')} (95 %)" if several else f"{found.value:.4f}")
+            for name, found in ((name, mean(values)) for name, values in columns.items())
+        ]
+        return [*lines, ("diverged", f"{sum(result.diverged for result in results)} of {len(results)}")]
 
     @staticmethod
     def picture(task: TrainingTask) -> bytes:
