@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
-from schedrl.benchmark.samples import own_features
 from schedrl.diffusion.training_spec import DSCSpec, OptimizerSpec, UNetSpec
 from schedrl.environments.registration import training_variant
 from schedrl.environments.training.runs import TrainingRuns
@@ -19,6 +18,7 @@ from schedrl.experiments.records import DataName, ExperimentSetting
 from schedrl.experiments.row_runs import RowRuns
 from schedrl.experiments.row_training import AgentDriver, Driver, FixedDriver, TrainedRow, train_watched
 from schedrl.files import dump_json, read_model, write_text
+from schedrl.metrics.population_samples import own_features
 from schedrl.policies.agents import Agent
 from schedrl.provenance import content_hash
 from schedrl.report.claims import Claim
