@@ -55,7 +55,7 @@ def tiny_options() -> list[str]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an agent trained for three updates in the tiny ``schedrl/DigitsKnots-v0``. Do not write to it."""
-    from schedrl.policies.training import request_for, train
+    from schedrl.policies.ppo_training import request_for, train
 
     request = request_for("schedrl/DigitsKnots-v0", 0, dict(TINY), num_envs=2, total_timesteps=6)
     return train(request, tmp_path_factory.mktemp("trained") / "mine")
@@ -141,7 +141,7 @@ def trained_sampling(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
     made: dict[str, Path] = {}
 
     def train_in(kind: str) -> Path:
-        from schedrl.policies.training import request_for, train
+        from schedrl.policies.ppo_training import request_for, train
 
         if kind not in made:
             env_id, small = SAMPLING[kind]

@@ -23,8 +23,8 @@ from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError, unknown_name
 
 if TYPE_CHECKING:
+    from schedrl.policies.ppo_training import Listener
     from schedrl.policies.progress import TrainingProgress
-    from schedrl.policies.training import Listener
 
 __all__ = ["TRAIN_EXAMPLES", "progress_listener", "train"]
 
@@ -91,25 +91,25 @@ def train(
     changed |= {"total_timesteps": timesteps} if timesteps is not None else {}
     changed |= {"num_envs": num_envs} if num_envs is not None else {}
 
-    from schedrl.policies import training
+    from schedrl.policies import ppo_training
 
     if device != "cpu":
         overrides["device"] = checked_device(device)
-    request = training.request_for(variant.id, seed, overrides, **changed)
-    target = training.new_folder(folder, algo, variant.id)
+    request = ppo_training.request_for(variant.id, seed, overrides, **changed)
+    target = ppo_training.new_folder(folder, algo, variant.id)
     note(f"training into {target}")
     total = request.spec.total_timesteps
-    _run(target, total, progress, lambda listen: training.train(request, target, listen))
+    _run(target, total, progress, lambda listen: ppo_training.train(request, target, listen))
 
 
 def _resume(folder: Path, timesteps: int | None, progress: bool) -> None:
-    from schedrl.policies import training
+    from schedrl.policies import ppo_training
 
-    request = training.read_request(folder, timesteps)
+    request = ppo_training.read_request(folder, timesteps)
     overrides = {key: value for key, value in request.overrides.items() if key != "device"}
     ready_variant(request.env_id, overrides)
     total = request.spec.total_timesteps
-    _run(folder, total, progress, lambda listen: training.resume(folder, timesteps, listen))
+    _run(folder, total, progress, lambda listen: ppo_training.resume(folder, timesteps, listen))
 
 
 def _run(folder: Path, total: int, force_bar: bool, work: Callable[[Listener], object]) -> None:

@@ -12,8 +12,14 @@ from schedrl.benchmark.families import checked
 from schedrl.benchmark.tasks import Part, held_out_seeds
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.policies.agents import Agent, Form, TrainedAgent, default_agents
+from schedrl.policies.ppo_training import (
+    Listener,
+    TrainingRequest,
+    begin_or_resume,
+    check_folder,
+    request_for,
+)
 from schedrl.policies.progress import TrainingProgress
-from schedrl.policies.training import Listener, TrainingRequest, begin_or_resume, check_folder, request_for
 
 __all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "benchmark", "request_in", "train_for"]
 

@@ -27,7 +27,13 @@ from schedrl.export import Provenance, ScheduleFile
 from schedrl.files import dump_json, ensure_folder, read_model, write_text
 from schedrl.jobs.proxy import Proxy, make_proxy
 from schedrl.policies.agents import Agent, TrainedAgent, catalogue
-from schedrl.policies.training import Listener, TrainingRequest, begin_or_resume, check_folder, request_for
+from schedrl.policies.ppo_training import (
+    Listener,
+    TrainingRequest,
+    begin_or_resume,
+    check_folder,
+    request_for,
+)
 from schedrl.provenance import provenance
 from schedrl.schedules import Grid, PiecewiseLogSNR, from_dict
 

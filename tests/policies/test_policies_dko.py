@@ -18,7 +18,7 @@ from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.dko import DKO
-from schedrl.policies.training import request_for, train
+from schedrl.policies.ppo_training import request_for, train
 from schedrl.schedules import Schedule
 
 KERNELS = ("schedrl/DigitsKernel-v0", "schedrl/DigitsKernelBare-v0", "schedrl/DigitsKernelImages-v0")

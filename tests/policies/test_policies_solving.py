@@ -23,9 +23,9 @@ from schedrl.policies.agent_files import load_agent, read_description
 from schedrl.policies.agents import GridAgent, GridSearchAgent, RandomAgent, TrainedAgent, catalogue, find
 from schedrl.policies.grid_rules import DilationRule, GridPolicy, GridRule, LawRule, OptimumRule, TangentRule
 from schedrl.policies.policy import BatchPolicy, Rows, State, walk
+from schedrl.policies.ppo_training import request_for, resume, train
 from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import TrainingProgress, read_progress
-from schedrl.policies.training import request_for, resume, train
 from schedrl.schedules import KarrasGrid
 
 MakeSampling = Callable[..., SamplingVariant]

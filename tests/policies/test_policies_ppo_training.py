@@ -12,14 +12,14 @@ import torch
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
-from schedrl.policies.progress import TrainingProgress, append_progress, read_progress, trim_progress
-from schedrl.policies.training import (
+from schedrl.policies.ppo_training import (
     TrainingRequest,
     new_folder,
     request_for,
     resume,
     train,
 )
+from schedrl.policies.progress import TrainingProgress, append_progress, read_progress, trim_progress
 
 KNOTS, KERNEL = "schedrl/DigitsKnots-v0", "schedrl/DigitsKernel-v0"
 
