@@ -21,6 +21,7 @@ __all__ = [
     "dump_json",
     "ensure_folder",
     "parse_object",
+    "read_arrays",
     "read_model",
     "read_object",
     "write_arrays",
@@ -161,6 +162,24 @@ def write_arrays(
         name: np.ascontiguousarray(array) for name, array in arrays.items()
     }
     write_bytes(path, save(content, metadata=dict(metadata or {})))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The arrays of a safetensors file by name, and the text in its header.
+
+    Raises:
+        ValueError: It is damaged.
+        OSError: It cannot be read.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return arrays, dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
 
 
 def ensure_folder(path: Path, what: str) -> Path:

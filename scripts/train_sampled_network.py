@@ -25,8 +25,8 @@ from schedrl.diffusion.distributed import Processes, joined
 from schedrl.diffusion.single import Tuning
 from schedrl.diffusion.trained_models import FittedModel
 from schedrl.files import ensure_folder, write_text
-from schedrl.fit.runner import claim, run_fit
-from schedrl.fit.spec import Cadence, FitSpec, fit_spec
+from schedrl.fit.fit_spec import Cadence, FitSpec, fit_spec
+from schedrl.fit.fitting import claim, run_fit
 from schedrl.metrics.sample_quality import sample_quality
 from schedrl.provenance import provenance
 from schedrl.schedules import grid

@@ -17,7 +17,7 @@ from schedrl.benchmark.tasks import Part, Task
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
-from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.metrics.population_samples import resolved
 from schedrl.policies.agents import Agent, Form, default_agents
@@ -135,8 +135,7 @@ class TrainingFamily:
             SchedrlError: It cannot act there, its files are damaged, a seed was used to find it, data is missing, or
                 there is no test bound.
         """
-        if (problem := data.missing(variant.data)) is not None:
-            raise MissingDataError(problem)
+        data.ensure(variant.data)
         if variant.test_bound is None:
             raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are measured")
         agent.policy(agent.measured_in(variant, form))  # raises if it cannot act there
@@ -151,8 +150,7 @@ class TrainingFamily:
             SchedrlError: As :meth:`task`, or samples cannot be measured, or nothing is left to measure.
         """
         variant = of_family(part.variant, TrainingVariant)
-        if (problem := data.missing(variant.data)) is not None:
-            raise MissingDataError(problem)
+        data.ensure(variant.data)
         samples = None if part.samples is None else resolved(part.samples, variant.data)
         tasks: list[TrainingTask] = []
         skipped: dict[str, list[str]] = {}

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from schedrl.cli.common import BarOption, DownloadOption, note, parse_settings, ticker
-from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
     from schedrl.data import DataSpec
     from schedrl.diffusion.distributed import Processes
-    from schedrl.fit.runner import FitProgress
-    from schedrl.fit.spec import Cadence, FitSpec
+    from schedrl.fit.fit_spec import Cadence, FitSpec
+    from schedrl.fit.fitting import FitProgress
 
 __all__ = ["FIT_EXAMPLES", "data_named", "fit"]
 
 FIT_EXAMPLES = """
 **Examples**
 
-`schedrl fit --data digits -n 2000` : a small network under the cosine, into runs/fit/digits
+`schedrl fit --data digits -n 2000` : a small network under the cosine schedule, in runs/fit/digits
 
 `schedrl fit --data fashion-mnist --schedule tangent:0.3 --network unet-akod-fashion -n 20000`
 
@@ -33,30 +33,34 @@ FIT_EXAMPLES = """
 
 `torchrun --nproc-per-node 2 -m schedrl fit --data cifar10 --network unet-akod-cifar10 --device cuda` : on two GPUs
 
-The same command again goes on where it was stopped, to the same bits on a CPU; more steps (`-n`) go on beyond the end.
+Run again, the same command resumes where it stopped (on a CPU to the same bits); a larger `-n` trains on.
 """
 
 
 def fit(
     data: Annotated[
         str,
-        typer.Option(help="Image set (digits, mnist, fashion-mnist, cifar10), a folder, or an .npz file."),
+        typer.Option(
+            help="Image set (digits, mnist, fashion-mnist, cifar10), a folder of pictures, or an .npz file."
+        ),
     ],
     schedule: Annotated[
         str,
-        typer.Option(
-            help="Noise: a name, NAME:NUMBER (tangent:0.3), a schedule as JSON, or a .json file of one."
-        ),
+        typer.Option(help="Schedule: a name, tangent:GAMMA (tangent:0.3), JSON, or a .json file."),
     ] = "cosine",
     network: Annotated[
         str | None,
-        typer.Option(help="Network by name; `schedrl plan --network NAME` counts it. [the set's own]"),
+        typer.Option(
+            help="Network by name; `schedrl plan --network NAME` counts its parameters. [the image set's]"
+        ),
     ] = None,
     steps: Annotated[int, typer.Option("-n", "--steps", min=1, help="Optimizer steps.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, batches and noise.")] = 0,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step, of all processes.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per step, over all processes.")
+    ] = None,
     folder: Annotated[
-        Path | None, typer.Option("-f", "--folder", help="Where everything goes. [runs/fit/DATA]")
+        Path | None, typer.Option("-f", "--folder", help="Output folder. [runs/fit/DATA]")
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of a folder's images in pixels.")] = None,
     precision: Annotated[
@@ -66,10 +70,11 @@ def fit(
         bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network. [on a GPU]")
     ] = None,
     eval_every: Annotated[
-        int, typer.Option(min=0, help="Steps between validation bounds; 0 only at the end.")
+        int,
+        typer.Option(min=0, help="Steps between measurements of the validation bound; 0: only at the end."),
     ] = 1000,
     sample_every: Annotated[
-        int, typer.Option(min=0, help="Steps between sample sheets; 0 only at the end.")
+        int, typer.Option(min=0, help="Steps between sheets of samples; 0: only at the end.")
     ] = 2000,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     log_every: Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")] = 50,
@@ -83,10 +88,10 @@ def fit(
     device: Annotated[str, typer.Option(help="cpu, or cuda: under torchrun each process's own GPU.")] = "cpu",
     download: DownloadOption = False,
 ) -> None:
-    """Train one network: mixed precision, average weights, exact resume, data-parallel under torchrun."""
+    """Train one network: mixed precision, averaged weights, exact resume, data parallelism under torchrun."""
     from schedrl.diffusion.distributed import joined, leads
     from schedrl.errors import parse
-    from schedrl.fit.spec import Cadence, fit_spec
+    from schedrl.fit.fit_spec import Cadence, fit_spec
 
     with _one_voice(leads()):
         fields: dict[str, Any] = {"steps": steps, "seed": seed, "schedule": schedule_named(schedule)}
@@ -108,7 +113,7 @@ def fit(
 
 @contextmanager
 def _one_voice(leading: bool) -> Iterator[None]:
-    """Of several processes the first one says what is wrong; the others end as it does."""
+    """Let only the first of several processes print an error; the others exit with the same code."""
     try:
         yield
     except SchedrlError:
@@ -126,14 +131,15 @@ def _fit(
     force_bar: bool,
     download: bool,
 ) -> None:
+    from schedrl import data
     from schedrl.diffusion.single import Tuning
-    from schedrl.fit.runner import claim, run_fit
+    from schedrl.fit.fitting import claim, run_fit
 
     with processes.together():  # alone, if it has to be downloaded
         if processes.leads:
-            ready_data(spec.data, download)
+            data.ensure(spec.data, download=download)
     with processes.together():
-        ready_data(spec.data, download)
+        data.ensure(spec.data, download=download)
         if processes.leads:
             claim(target, spec)
     on_gpu = processes.device.type == "cuda"
@@ -148,7 +154,7 @@ def _fit(
         with ticker(spec.steps, "training", every=4, force_bar=force_bar) as tick:
             run_fit(spec, target, processes, tuning, cadence, lambda p: tick(p.step, _said(p)))
     except KeyboardInterrupt:
-        note(f"interrupted; the same command goes on from the last checkpoint in {target}")
+        note(f"interrupted; the same command resumes from the last checkpoint in {target}")
         raise typer.Exit(130) from None
     typer.echo(f"the network is in {target} (model.safetensors, model.json); tensorboard --logdir {target}")
 
@@ -157,29 +163,12 @@ def _said(progress: FitProgress) -> str:
     return f"loss {progress.loss:.4f}, {progress.images_per_second:.0f} images/s"
 
 
-def ready_data(spec: DataSpec, download: bool) -> None:
-    """Make sure that an image set is at hand.
-
-    Raises:
-        MissingDataError: It is not, and may not be downloaded.
-    """
-    from schedrl import data
-
-    if (problem := data.missing(spec)) is not None:
-        if not download:
-            raise MissingDataError(problem)
-        data.load(spec, download=True)
-
-
 def data_named(text: str, size: int | None = None) -> DataSpec:
-    """An image set from what a user calls it: a name, a folder of pictures, or an .npz file.
+    """The image set that a user names: by its name, a folder of pictures, or an .npz file.
 
     Args:
-        text: What was given.
-        size: Side of a folder's images.
-
-    Raises:
-        SchedrlError: There is no such set, or a folder comes without a size.
+        text: What the user wrote.
+        size: Side of a folder's images, in pixels.
     """
     from schedrl import data
     from schedrl.data.own import ImageFolder, Npz
@@ -200,10 +189,7 @@ def data_named(text: str, size: int | None = None) -> DataSpec:
 
 
 def schedule_named(text: str) -> dict[str, Any]:
-    """A schedule from what a user calls it, as plain data.
-
-    Raises:
-        SchedrlError: There is no such schedule.
+    """The schedule that a user names, as plain data.
 
     Examples:
         >>> schedule_named("tangent:0.3")
@@ -216,7 +202,7 @@ def schedule_named(text: str) -> dict[str, Any]:
         return schedules.from_json(text).model_dump(mode="json")
     if text.endswith(".json"):
         content = read_object(Path(text), "--schedule")
-        if "format" in content:  # a file of `schedrl schedule`: the training schedule in it
+        if "format" in content:  # written by `schedrl schedule`
             from schedrl.export import ScheduleFile
 
             training = ScheduleFile.read(text).training
@@ -230,7 +216,7 @@ def schedule_named(text: str) -> dict[str, Any]:
     try:
         value = float(number)
     except ValueError:
-        raise SchedrlError(f"--schedule: after the colon comes a number (got '{text}')") from None
+        raise SchedrlError(f"--schedule: a number must follow the colon (got '{text}')") from None
     if name != "tangent":
         raise SchedrlError(f"--schedule: only tangent takes a number, its gamma (got '{text}')")
     made = schedules.get(name, gamma=value).model_dump(mode="json")

@@ -62,9 +62,10 @@ def learn(
     download: DownloadOption = False,
 ) -> None:
     """Learn a noise schedule for training on your images, and compare it on held-out images."""
+    from schedrl import data as image_sets
     from schedrl.benchmark.training_summary import summarise_training
     from schedrl.cli.common import console
-    from schedrl.cli.fit import data_named, ready_data
+    from schedrl.cli.fit import data_named
     from schedrl.cli.train import progress_listener
     from schedrl.errors import parse
     from schedrl.jobs import learning
@@ -76,7 +77,7 @@ def learn(
         "proxy": proxy, "seeds": seeds, "seed": seed,
     }  # fmt: skip
     request = parse(learning.LearningRequest, fields, "options")
-    ready_data(images, download)
+    image_sets.ensure(images, download=download)
     target = folder or Path("runs", "learn", Path(data).stem or images.name)
     note(f"1/3 small copies of the images, into {target}")
     job = learning.prepare(request, target)

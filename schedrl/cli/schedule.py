@@ -232,7 +232,7 @@ def _stream(
 ) -> ImageStream:
     """The images that a user names; of a split set, its training images."""
     from schedrl import data
-    from schedrl.cli.fit import data_named, ready_data
+    from schedrl.cli.fit import data_named
     from schedrl.data.image_streams import ArrayStream, FolderStream
     from schedrl.data.own import Npz
 
@@ -246,7 +246,7 @@ def _stream(
     if isinstance(spec, Npz):
         pixels = spec.read(spec.locate())
         return ArrayStream(text, pixels.images, pixels.levels, images)
-    ready_data(spec, download)
+    data.ensure(spec, download=download)
     return ArrayStream(text, data.load(spec).train, limit=images)
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "ImageFolder",
     "ImageSplit",
     "Npz",
+    "ensure",
     "get",
     "level_centres",
     "load",
@@ -91,6 +92,18 @@ def missing(spec: DataSpec) -> str | None:
     except SchedrlError as error:
         return str(error)
     return None
+
+
+def ensure(spec: DataSpec, *, download: bool = False) -> None:
+    """Make sure, before any work, that a set is there; download it if it is not and ``download`` allows it.
+
+    Raises:
+        MissingDataError: It is missing, or the download fails.
+    """
+    if (problem := missing(spec)) is not None:
+        if not download:
+            raise MissingDataError(problem)
+        load(spec, download=True)
 
 
 def load(spec: DataSpec, *, download: bool = False) -> ImageSplit:

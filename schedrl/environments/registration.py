@@ -99,14 +99,10 @@ def ready_variant(
         SchedrlError: As there, or image sets are missing.
     """
     from schedrl import data
-    from schedrl.errors import MissingDataError
 
     variant = variant_of(register(env) if env.endswith(".toml") else env, overrides)
     for images in variant.image_sets:
-        if (problem := data.missing(images)) is not None:
-            if not download:
-                raise MissingDataError(problem)
-            data.load(images, download=True)
+        data.ensure(images, download=download)
     return variant
 
 

@@ -56,7 +56,7 @@ class ExperimentResults:
         own = {trial.rate: trial for trial in self.trials if trial.key[:3] == key}
         if not own.keys() >= set(setting.rates):
             raise SchedrlError(
-                f"experiment: trials of row '{key[0]}' are missing; the same `schedrl experiment` goes on"
+                f"experiment: trials of row '{key[0]}' are missing; run the same `schedrl experiment` again"
             )
         return min(setting.rates, key=lambda rate: (own[rate].bound, rate))
 
@@ -78,7 +78,7 @@ class ExperimentResults:
         if missing or (experiment.timed and seconds is None):
             raise SchedrlError(
                 f"experiment: {missing} runs of row '{key[0]}'{'' if missing else ' or its timing'} are missing; "
-                "the same `schedrl experiment` goes on"
+                "run the same `schedrl experiment` again"
             )
         return RowRuns(key[0], tuple(found[seed] for seed in experiment.seeds), tuned, seconds or 0.0)
 

@@ -1,1 +1,1 @@
-"""``schedrl fit``: one network trained to the end, watched, and resumed exactly."""
+"""``schedrl fit``: trains one network and resumes exactly where it stopped."""

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from schedrl.errors import SchedrlError
-from schedrl.files import cache_dir, write_arrays
+from schedrl.files import cache_dir, read_arrays, write_arrays
 from schedrl.metrics.distances import (
     KID,
     FeatureStatistics,
@@ -127,20 +126,16 @@ class ReferenceFeatures:
     @classmethod
     def _read(cls, path: Path, key: str, extractor: FeatureExtractor) -> ReferenceFeatures | None:
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != key:
-                    return None
-                mean, covariance, features = (
-                    file.get_tensor(name) for name in ("mean", "covariance", "features")
-                )
-                count = int(file.get_tensor("count")[0])
+            arrays, metadata = read_arrays(path)
+            if metadata.get("key") != key:
+                return None
+            statistics = FeatureStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"][0]))
+            return cls(extractor, statistics, arrays["features"].astype(np.float64))
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError) as error:
             _log.warning("%s is damaged and is made again: %s", path, error)
             return None
-        return cls(extractor, FeatureStatistics(mean, covariance, count), features.astype(np.float64))
 
     def _write(self, path: Path, key: str) -> None:
         single = self.features.astype(np.float32)

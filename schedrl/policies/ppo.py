@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from safetensors import SafetensorError, safe_open
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
@@ -22,7 +21,7 @@ from schedrl.environments.registration import variant_of
 from schedrl.environments.sb3 import Sb3VectorEnv
 from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError, Spec, parse
-from schedrl.files import read_object, write_arrays
+from schedrl.files import read_arrays, read_object, write_arrays
 
 __all__ = [
     "CHECKPOINT",
@@ -246,11 +245,10 @@ def restore_checkpoint(path: Path, model: SteppedPPO) -> dict[str, Any]:
         AgentFileError: The file is missing or damaged, or belongs to another training.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            content: dict[str, Any] = json.loads(file.metadata()["schedrl"])
+        arrays, metadata = read_arrays(path)
+        content: dict[str, Any] = json.loads(metadata["schedrl"])
         _restore(model, arrays, content)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise AgentFileError(
             f"checkpoint {path}: missing, damaged or of another training: {reason}"

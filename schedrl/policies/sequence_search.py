@@ -16,7 +16,7 @@ from pydantic import Field
 from schedrl import data
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
-from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, parse, unknown_name
+from schedrl.errors import AgentFileError, SchedrlError, Spec, parse, unknown_name
 from schedrl.files import dump_json, ensure_folder, read_model, write_text
 from schedrl.policies.agents import (
     SEARCH_SEEDS,
@@ -180,8 +180,7 @@ def search(
 
 def check_search(variant: TrainingVariant, spec: SequenceSearch, budget: int, seed: int = 0) -> Proposals:
     """Check that a search can be done, before any work; its rounds."""
-    if (problem := data.missing(variant.data)) is not None:
-        raise MissingDataError(problem)
+    data.ensure(variant.data)
     runs = budget // variant.optimizer_steps
     if runs > SEARCH_SEEDS:
         raise SchedrlError(f"budget: at most {SEARCH_SEEDS} training runs (got {runs})")

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from schedrl.diffusion.trained_models import FittedModel
-from schedrl.fit.runner import CHECKPOINT
+from schedrl.fit.fitting import CHECKPOINT
 
 OPTIONS = [
     "fit", "--data", "digits", "--network", "unet-akod-digits", "--batch-size", "6", "--log-every", "2",
@@ -158,7 +158,7 @@ def test_what_is_wrong_in_one_process_ends_both(other: int | None, message: str,
     ("options", "message"),
     [
         (["--schedule", "cosin"], "did you mean 'cosine'"),
-        (["--schedule", "tangent:steep"], "after the colon comes a number"),
+        (["--schedule", "tangent:steep"], "a number must follow the colon"),
         (["--schedule", '{"name":"tangent","gama":1}'], "did you mean 'gamma'"),
         (["--schedule", "missing.json"], "cannot be read"),
         (["--network", "unet-digit"], "did you mean 'unet-digits'"),

@@ -1,4 +1,4 @@
-"""What a user writes about the training of one network."""
+"""What a user writes to train one network."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _DEFAULTS = {
     "fashion-mnist": "unet-fashion",
     "cifar10": "unet-cifar10",
 }
-"""The network of an image set, unless one is named."""
+"""The default network of an image set."""
 
 
 class FitSpec(Spec):
-    """What is trained: everything that decides a number.
+    """A training: everything that affects its numbers.
 
     Attributes:
-        data: The image set; gradients see its training images, the bound its validation images.
-        training: Network, optimizer, batch and averaging.
-        schedule: The noise.
-        num_train_timesteps: Train on the T discrete steps of the schedule; continuously in λ when absent.
+        data: The image set. The network trains on its training images; the bound uses its validation images.
+        training: Network, optimizer, batch size and weight averaging.
+        schedule: The training schedule.
+        num_train_timesteps: T of discrete training; when absent, training is continuous in λ.
         steps: Optimizer steps.
-        seed: Of weights, batches and noise.
-        warmup_steps: Steps over which the learning rate rises linearly to its own value; 0 begins with it.
+        seed: Seed of weights, batches and noise.
+        warmup_steps: Steps over which the learning rate rises linearly from 0 to its value; 0 for no warm-up.
         bound: Where the validation bound is measured.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
     """
@@ -53,22 +53,22 @@ class FitSpec(Spec):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what may not change when a training goes on; it may go on for longer."""
+        """Hash of everything that must stay the same when a training is resumed; ``steps`` may change."""
         content = self.model_dump(mode="json", exclude={"steps"})
         content["data"].pop("root", None)
         return content_hash(content)
 
 
 class Cadence(Spec):
-    """How often a training is looked at; changes no number of it.
+    """How often a training logs, measures, samples and saves. It does not affect the training.
 
     Attributes:
         log_every: Optimizer steps between two lines of the log.
-        eval_every: Between two measurements of the bound; 0 measures at the end only.
-        sample_every: Between two sheets of samples; 0 draws one at the end only.
-        checkpoint_every: Between two checkpoints.
-        samples: Images on a sheet.
-        sampler_steps: DDIM steps of each.
+        eval_every: Optimizer steps between two measurements of the bound; 0 measures only at the end.
+        sample_every: Optimizer steps between two sheets of samples; 0 draws one only at the end.
+        checkpoint_every: Optimizer steps between two checkpoints.
+        samples: Number of images on a sheet.
+        sampler_steps: DDIM steps for each image.
     """
 
     log_every: Annotated[int, Field(ge=1)] = 50
@@ -94,21 +94,18 @@ def fit_spec(
     overrides: dict[str, Any] | None = None,
     **fields: Any,
 ) -> FitSpec:
-    """What is trained, from a network's name and what differs from its defaults.
+    """The training of a named network, with some fields changed.
 
     Args:
         data: The image set.
-        network: One of :data:`schedrl.diffusion.training_spec.NETWORKS`; the image set's own when absent.
-        overrides: Fields by their dotted names, as ``training.batch_size``.
-        fields: Fields of the specification.
-
-    Raises:
-        SchedrlError: There is no such network or field, or a value is not allowed.
+        network: One of :data:`schedrl.diffusion.training_spec.NETWORKS`; the image set's default when absent.
+        overrides: Fields to change by their dotted names, for example ``training.batch_size``.
+        fields: Top-level fields to change.
     """
     name = network or _DEFAULTS.get(data.name)
     if name is None:
         raise SchedrlError(
-            f"--network: image set '{data.name}' has none of its own; one of {', '.join(NETWORKS)}"
+            f"--network: image set '{data.name}' has no default network; give one of {', '.join(NETWORKS)}"
         )
     named = named_network(name)
     content: dict[str, Any] = {
