@@ -44,8 +44,14 @@ _SMALLEST = 1e-300
 
 
 class _TwoModeSource(SourceKind):
-    """Common part: three parameters, each drawn between two ends."""
+    """Common part: parameters that are drawn between two ends.
 
+    Attributes:
+        spans: Fields with the two ends, and whether they are drawn evenly in the logarithm.
+        parameter_features: Names of the parameters in observations.
+    """
+
+    spans: ClassVar[dict[str, bool]]
     parameter_features: ClassVar[tuple[str, ...]]
 
     dimension: tuple[Dimension, Dimension]
@@ -63,7 +69,7 @@ class _TwoModeSource(SourceKind):
 
     @property
     def num_uniforms(self) -> int:
-        return 3
+        return len(self.spans)
 
     @property
     def feature_widths(self) -> Features:
@@ -76,13 +82,22 @@ class _TwoModeSource(SourceKind):
         if np.isfinite(first_sigma):
             raise ValueError(f"action.reference: must start at infinity for a source of kind '{self.kind}'")
 
+    def assign(self, batch: Any, rows: Rows, uniforms: FloatArray) -> None:
+        drawn = []
+        for (name, log), u in zip(self.spans.items(), uniforms.T, strict=True):
+            low, high = getattr(self, name)
+            if low == high:
+                drawn.append(np.full(u.shape, low))
+            elif log:
+                drawn.append(np.exp(np.log(low) + u * np.log(high / low)))
+            else:
+                drawn.append(low + u * (high - low))
+        batch.assign(rows, *drawn)
 
-def _between(span: Span, u: FloatArray, *, log: bool = False) -> FloatArray:
-    """Values between two ends at the uniform numbers ``u``, evenly or evenly in the logarithm."""
-    low, high = span
-    if low == high:
-        return np.full(u.shape, low)
-    return np.asarray(np.exp(np.log(low) + u * np.log(high / low)) if log else low + u * (high - low))
+    def _lowest(self, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Parameters of a batch that is not filled yet."""
+        first, second, third = (np.full(count, getattr(self, name)[0]) for name in self.spans)
+        return first, second, third
 
 
 class MixtureSource(_TwoModeSource):
@@ -95,6 +110,7 @@ class MixtureSource(_TwoModeSource):
         quantiles: Starting points of the projection on the axis through the modes.
     """
 
+    spans: ClassVar[dict[str, bool]] = {"dimension": True, "majority": False, "variance": True}
     parameter_features: ClassVar[tuple[str, ...]] = ("log_dimension", "majority", "log_variance")
 
     kind: Literal["mixture"] = "mixture"
@@ -104,17 +120,7 @@ class MixtureSource(_TwoModeSource):
     quantiles: Annotated[int, Field(ge=8, le=4096)] = 256
 
     def batch(self, count: int, sampler: SamplerName) -> MixtureBatch:
-        spans = self.dimension, self.majority, self.variance
-        dimension, majority, variance = (np.full(count, span[0]) for span in spans)
-        return MixtureBatch(dimension, majority, variance, self.quantiles)
-
-    def assign(self, batch: Any, rows: Rows, uniforms: FloatArray) -> None:
-        batch.assign(
-            rows,
-            _between(self.dimension, uniforms[:, 0], log=True),
-            _between(self.majority, uniforms[:, 1]),
-            _between(self.variance, uniforms[:, 2], log=True),
-        )
+        return MixtureBatch(*self._lowest(count), self.quantiles)
 
 
 class CurieWeissSource(_TwoModeSource):
@@ -128,6 +134,7 @@ class CurieWeissSource(_TwoModeSource):
         strata: Points that represent the spins of a sample.
     """
 
+    spans: ClassVar[dict[str, bool]] = {"dimension": True, "inverse_temperature": False, "majority": False}
     parameter_features: ClassVar[tuple[str, ...]] = ("log_dimension", "inverse_temperature", "majority")
 
     kind: Literal["curie-weiss"] = "curie-weiss"
@@ -155,17 +162,7 @@ class CurieWeissSource(_TwoModeSource):
         )
 
     def batch(self, count: int, sampler: SamplerName) -> CurieWeissBatch:
-        spans = self.dimension, self.inverse_temperature, self.majority
-        dimension, beta, majority = (np.full(count, span[0]) for span in spans)
-        return CurieWeissBatch(dimension, beta, majority, self.samples, self.strata)
-
-    def assign(self, batch: Any, rows: Rows, uniforms: FloatArray) -> None:
-        batch.assign(
-            rows,
-            np.rint(_between(self.dimension, uniforms[:, 0], log=True)),
-            _between(self.inverse_temperature, uniforms[:, 1]),
-            _between(self.majority, uniforms[:, 2]),
-        )
+        return CurieWeissBatch(*self._lowest(count), self.samples, self.strata)
 
 
 class _TwoModeBatch(SourceBatch):
@@ -294,8 +291,9 @@ class CurieWeissBatch(_TwoModeBatch):
         self._prepare(np.arange(len(self.dimension)))
 
     def assign(self, rows: Rows, dimension: FloatArray, beta: FloatArray, majority: FloatArray) -> None:
-        """Put new magnets into some rows."""
-        self.dimension[rows], self.inverse_temperature[rows], self.majority[rows] = dimension, beta, majority
+        """Put new magnets into some rows; the number of spins is rounded."""
+        self.dimension[rows] = np.rint(dimension)
+        self.inverse_temperature[rows], self.majority[rows] = beta, majority
         self._prepare(rows)
 
     def start(self, rows: Rows) -> State:
