@@ -180,8 +180,7 @@ class SingleEnv(gym.Env[Observation, Any]):
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
-    vector_type: ClassVar[Any]
-    """Class of the vector environment."""
+    vector_type: ClassVar[type[Any]]
 
     def __init__(self, **arguments: Any) -> None:
         self.vector = self.vector_type(1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
@@ -204,7 +203,6 @@ class SingleEnv(gym.Env[Observation, Any]):
         return observations[0], {"observation_names": self.observation_names}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Take one action."""
         observations, rewards, ended, _, infos = self.vector.step(np.asarray(action)[None])
         info = {
             key: values[0].item() if isinstance(values[0], np.generic) else values[0]

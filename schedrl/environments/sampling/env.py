@@ -34,7 +34,6 @@ class SamplingVectorEnv(PopulationEnv):
         self.runs: SamplingRuns = SamplingRuns(self.variant, num_envs)
 
     def observe(self) -> Observation:
-        """The present observations ``[runs, entries]``."""
         return self.runs.observe()
 
     def _seed(self, seeds: Sequence[int | None]) -> None:

@@ -167,7 +167,6 @@ class GaussianBatch(SourceBatch):
         return self._weights.T
 
     def assign(self, rows: Rows, eigenvalues: FloatArray, weights: FloatArray) -> None:
-        """Put new spectra into some rows."""
         self._spectra[:, rows], self._weights[:, rows] = eigenvalues.T, weights.T
         if self._complete and not weights.all():
             self._complete = False
@@ -179,7 +178,6 @@ class GaussianBatch(SourceBatch):
         return self
 
     def take(self, rows: Rows) -> Self:
-        """The sources of some rows."""
         taken = super().take(rows)
         taken._geodesic = None if self._geodesic is None else self._geodesic[:, rows]
         return taken
@@ -312,7 +310,6 @@ class GaussianBatch(SourceBatch):
         self._geodesic[:, rows] = np.arctan(sigmas[places.ravel(), ::-1].T / self.near[rows])
 
     def _seen_variance(self, variance: FloatArray) -> FloatArray:
-        """Variances at the quantiles."""
         if self._complete:
             return variance
         high = np.minimum(self._low + 1, len(variance) - 1)

@@ -199,7 +199,6 @@ class NetworkBatch(SourceBatch):
         return parts
 
     def deviation(self, state: State, other: State) -> FloatArray:
-        """RMS distance of the images' states."""
         return np.asarray(np.sqrt(mean_square(state[0] - other[0])))
 
     def error(self, state: State, sigma: FloatArray, grids: FloatArray | None = None) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 
 if TYPE_CHECKING:
@@ -17,11 +18,9 @@ __all__ = ["draw_lines", "draw_pictures", "reference_sigmas"]
 
 def reference_sigmas(runs: SamplingRuns, run: int) -> FloatArray:
     """The reference grid of a run, ``[N + 1]``."""
-    total = int(runs.total[run])
-    places = np.arange(total, -1, -1) / total
-    rows = np.full(total + 1, run)
-    sigmas = runs.reference.sigma(places, runs.total[rows], runs.batch.take(rows))
-    return np.append(runs.reference.first_sigma, sigmas[1:])
+    rows = np.array([run])
+    problems = SamplingProblems(runs.variant, runs.batch.take(rows), runs.total[rows])
+    return np.asarray(problems.reference()[0])
 
 
 def draw_lines(runs: SamplingRuns) -> list[str]:

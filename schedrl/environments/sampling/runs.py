@@ -92,7 +92,6 @@ class SamplingRuns:
         return before - self.expected, ended
 
     def observe(self) -> NDArray[np.float32]:
-        """Observations ``[runs, entries]``."""
         with np.errstate(divide="ignore"):
             left = np.log(self.remaining) / 3.0
         seen = self._seen
@@ -120,7 +119,6 @@ class SamplingRuns:
         return arrays, {}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         for run, seed in enumerate(arrays["seeds"].tolist()):
             self.streams.seed(run, seed)
         self.streams.episodes = np.array(arrays["episodes"])

@@ -225,7 +225,6 @@ class MixtureBatch(_TwoModeBatch):
         self.quantiles = quantiles
 
     def assign(self, rows: Rows, dimension: FloatArray, majority: FloatArray, variance: FloatArray) -> None:
-        """Put new mixtures into some rows."""
         self.dimension[rows], self.majority[rows], self.variance[rows] = dimension, majority, variance
         self.near, self.far = np.sqrt(self.variance), np.sqrt(self.dimension)
 
@@ -297,7 +296,6 @@ class CurieWeissBatch(_TwoModeBatch):
         self._prepare(rows)
 
     def start(self, rows: Rows) -> State:
-        """Pure noise."""
         return (_rows_last(strata_start(self.samples, self.strata, self.dimension[rows, None, None])),)
 
     def advance(self, state: State, sigma: FloatArray, sigma_next: FloatArray) -> State:

@@ -58,16 +58,13 @@ class TrainingVectorEnv(PopulationEnv):
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
 
     def observe(self) -> Observation:
-        """The present observations ``[runs, entries]``."""
         return self.variant.observation.observe(self.runs.view())
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays, meta = super().state()
         return arrays, {**meta, "rngs": [rng.bit_generator.state if rng else None for rng in self._rngs]}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         super().restore(arrays, meta)
         for run, state in enumerate(meta["rngs"]):
             self._rngs[run] = None
