@@ -1,4 +1,4 @@
-"""Gymnasium environments in which an agent decides the noise schedule of a training run.
+"""Gymnasium environments: an agent decides the noise schedule of a training run, or the grid of a sampler.
 
-Importing this package loads neither torch nor the models of variants; :mod:`~schedrl.environments.training.env` does.
+Importing this package loads neither torch nor the models of variants.
 """
