@@ -21,7 +21,6 @@ from schedrl.errors import MissingDataError, SchedrlError
 
 __all__ = ["ArrayStream", "FolderStream", "ImageStream", "ReadReport"]
 
-
 Images = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 

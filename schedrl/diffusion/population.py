@@ -147,10 +147,9 @@ class Population:
                 losses[steps, rows], norms[steps, rows] = self.engine.train(rows, block)
                 if block.factor is not None:
                     factors[steps, rows] = block.factor.T
-        rates = self.spec.optimizer.learning_rate * factors
         if size is not None and self.spec.optimizer.dsc is not None:
-            scale = StepSize(factors, size[1]).scale(norms, self.spec.optimizer.dsc.max_factor)
-            rates = self.spec.optimizer.learning_rate * scale
+            factors = StepSize(factors, size[1]).scale(norms, self.spec.optimizer.dsc.max_factor)
+        rates = self.spec.optimizer.learning_rate * factors
         return PhaseRecord(losses.cpu().numpy(), norms.cpu().numpy(), rates.cpu().numpy())
 
     @torch.no_grad()
@@ -290,13 +289,10 @@ class Population:
         if None in self.streams:
             raise SchedrlError(f"run {self.streams.index(None)} was not started; call start(run, seed) first")
         streams = [stream for stream in self.streams[rows] if stream is not None]
-        indices, uniform = (
-            torch.from_numpy(np.stack(drawn)).to(self.device)
-            for drawn in (
-                [stream.indices(num_steps) for stream in streams],
-                [stream.levels(num_steps) for stream in streams],
-            )
+        indices = torch.from_numpy(np.stack([stream.indices(num_steps) for stream in streams])).to(
+            self.device
         )
+        uniform = torch.from_numpy(np.stack([stream.levels(num_steps) for stream in streams])).to(self.device)
         normal = np.empty((*uniform.shape, *self.image_shape), dtype=np.float32)
         for stream, place in zip(streams, normal, strict=True):
             stream.fill_noise(place)
@@ -308,9 +304,6 @@ class Population:
         if self.spec.network.modulation:
             block = replace(block, log_beta=betas.log().float())
         return block if size is None else self._with_step_size(block, rows, betas, *size)
-
-
-Array = NDArray[np.float64]
 
 
 class ControlledTraining:
@@ -336,7 +329,7 @@ class ControlledTraining:
             raise SchedrlError(f"every: must be at least 1 (got {every})")
         self.population, self.controller = population, controller
         self.every, self._timesteps = every, timesteps
-        self._squares: list[Array] = []
+        self._squares: list[NDArray[np.float64]] = []
 
     def train(self, num_steps: int) -> PhaseRecord:
         """Take ``num_steps`` optimizer steps in every run."""

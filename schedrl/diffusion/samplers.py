@@ -23,8 +23,6 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 SamplerName = Literal["ddim", "ddpm", "heun"]
 """A sampler by name."""
 
-DdpmVariance = Literal["small", "large"]
-
 
 def _amplitudes(sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
     """α and σ at each ratio in float64; exact at r = 0 and r = inf."""
@@ -68,7 +66,7 @@ def ddpm(
     z: Tensor,
     sigmas: Sequence[float],
     noise: Iterable[Tensor],
-    variance: DdpmVariance = "small",
+    variance: Literal["small", "large"] = "small",
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020).
 

@@ -26,7 +26,6 @@ __all__ = [
     "named_network",
 ]
 
-
 PredictionType = Literal["epsilon", "x0", "v"]
 
 LOGSNR_LIMIT = 20.0
@@ -34,6 +33,9 @@ LOGSNR_LIMIT = 20.0
 
 DSC_TIMESTEPS = 1000
 """T at which DSC and β modulation read β_t, whether training is discrete or continuous."""
+
+_Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+_Distance = Annotated[float, Field(gt=0.0, le=20.0)]
 
 
 class MSFISpec(Spec):
@@ -52,10 +54,7 @@ class MSFISpec(Spec):
     """
 
     fuse: Literal["sum", "concat"] = "sum"
-    gap: tuple[Annotated[float, Field(gt=0.0, le=20.0)], Annotated[float, Field(gt=0.0, le=20.0)]] = (
-        0.03,
-        3.0,
-    )
+    gap: tuple[_Distance, _Distance] = (0.03, 3.0)
     alone: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
     @model_validator(mode="after")
@@ -145,10 +144,7 @@ class OptimizerSpec(Spec):
 
     name: Literal["adam", "adamw", "dsc"] = "adam"
     learning_rate: Annotated[float, Field(ge=0.0, le=10.0)] = 3e-3
-    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (
-        0.9,
-        0.999,
-    )
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0.0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = None
@@ -196,7 +192,7 @@ class TrainingSpec(Spec):
     prediction_type: PredictionType = "epsilon"
     optimizer: OptimizerSpec = OptimizerSpec()
     batch_size: Annotated[int, Field(ge=1)] = 32
-    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+    ema_decay: _Decay = 0.95
 
     @property
     def reads_betas(self) -> bool:

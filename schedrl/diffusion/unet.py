@@ -33,7 +33,6 @@ from schedrl.errors import SchedrlError
 
 __all__ = ["Encoded", "FeatureFusion", "UNet"]
 
-
 F = TypeVar("F")
 
 

@@ -36,7 +36,6 @@ __all__ = [
     "precision_recall",
 ]
 
-
 Array = NDArray[np.float64]
 
 

@@ -150,10 +150,8 @@ class ClassifierFeatures:
 
     def __init__(self, name: str, folder: Path = _SHIPPED) -> None:
         self.name = name
-        what, weights, card = (
-            f"feature extractor '{name}':",
-            *(folder / f"{name}.{suffix}" for suffix in ("safetensors", "json")),
-        )
+        what = f"feature extractor '{name}':"
+        weights, card = folder / f"{name}.safetensors", folder / f"{name}.json"
         for path in (card, weights):
             if not path.is_file():
                 raise SchedrlError(

@@ -35,7 +35,6 @@ __all__ = [
     "sample_quality",
 ]
 
-
 _FORMAT = "1"
 """Of the files; part of their names."""
 

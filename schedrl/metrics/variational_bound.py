@@ -25,7 +25,6 @@ from schedrl.metrics.metric_specs import BoundSpec
 
 __all__ = ["Bound", "BoundValue", "EpsilonPredictor", "OwnLoss"]
 
-
 EpsilonPredictor = Callable[[Tensor, Tensor], Tensor]
 """``predict(z, logsnr) -> epsilon`` for z ``[runs, batch, C, H, W]`` and logsnr ``[runs, batch]``."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from schedrl.diffusion.samplers import DdpmVariance, SamplerName, ddim, ddpm, heun, sample
+from schedrl.diffusion.samplers import SamplerName, ddim, ddpm, heun, sample
 
 SPECTRUM = (4.0, 1.0, 0.25)
 N = 10
@@ -43,7 +44,7 @@ def sigmas_of(alphas_cumprod: Sequence[float]) -> list[float]:
 
 
 def ddpm_variance(
-    spectrum: Sequence[float], sigmas: list[float], start: float, variance: DdpmVariance
+    spectrum: Sequence[float], sigmas: list[float], start: float, variance: Literal["small", "large"]
 ) -> np.ndarray:
     """Output variance from the response to the start and to each step's noise."""
     one, zero = ones(spectrum), torch.zeros(len(spectrum), dtype=torch.float64)
@@ -148,7 +149,7 @@ def test_ddpm_closed_sum(grid: list[float], eigenvalue: float) -> None:
     squares = np.square(grid)
     before, after = squares[:-1], squares[1:]
     start = (1.0 + before[0]) / (eigenvalue + before[0]) ** 2
-    noise: dict[DdpmVariance, np.ndarray] = {
+    noise: dict[Literal["small", "large"], np.ndarray] = {
         "small": after * (before - after) / before,
         "large": (before - after) * (1.0 + after) / (1.0 + before),
     }

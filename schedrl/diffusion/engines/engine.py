@@ -39,6 +39,11 @@ class Block:
     boost: Tensor | None = None
     image_weights: Tensor | None = None
 
+    def at(self, step: int) -> Block:
+        """The numbers for one step, without the axis of steps."""
+        parts = {name: t if name == "boost" or t is None else t[:, step] for name, t in vars(self).items()}
+        return Block(**parts)
+
 
 @dataclass(frozen=True)
 class PopulationState:

@@ -29,7 +29,6 @@ from schedrl.files import cache_dir
 
 __all__ = ["Job", "KernelUnavailableError", "NativeEngine", "lanes_for", "load"]
 
-
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 
 # For this processor. The -fno flags change no result: they only drop the bookkeeping of errors.

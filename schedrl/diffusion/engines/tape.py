@@ -131,12 +131,7 @@ class Tape:
         return self._convolve(x, out, weight, bias, kernel, (x.channels * kernel**2, kernel**2))
 
     def norm_silu(
-        self,
-        x: Symbol,
-        weight: Tensor,
-        bias: Tensor,
-        num_groups: int,
-        scale_shift: Symbol | None = None,
+        self, x: Symbol, weight: Tensor, bias: Tensor, num_groups: int, scale_shift: Symbol | None = None
     ) -> Symbol:
         stats = self._symbol(2 * num_groups, 1, 1)
         return self._record(

@@ -6,7 +6,8 @@ shapes are fixed, and a step costs one launch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,20 +22,8 @@ __all__ = ["TorchEngine", "bytes_per_image", "load_rows"]
 _OVERHEAD = 2
 """Memory of a step relative to the tensors that autograd saves, which leaves room for gradients and workspaces."""
 
-Drawn = Sequence[Tensor | None]
-"""One step of a block: indices, levels, noise; log β, DSC's factor, boost and image weights if present."""
-
-Step = Callable[[Drawn], tuple[Tensor, Tensor]]
-"""``step(drawn) -> losses, norms``."""
-
-
-def drawn_for(block: Block, step: int) -> Drawn:
-    """The block's numbers for one step."""
-    by_step = (
-        block.indices, block.levels, block.noise, block.log_beta, block.factor, block.image_weights,
-    )  # fmt: skip
-    *parts, weights = (None if t is None else t[:, step] for t in by_step)
-    return *parts, block.boost, weights
+Step = Callable[[Block], tuple[Tensor, Tensor]]
+"""``step(drawn) -> losses, norms`` for one step of a block (:meth:`Block.at`)."""
 
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
@@ -74,7 +63,7 @@ class TorchEngine:
         self._image_shape = (channels, height, width)
         self._bytes = bytes_per_image(state.network, self._image_shape)
         self._networks: dict[int, tuple[UNet, list[Tensor]]] = {}
-        self._graphs: dict[tuple[int, int], _Graph] = {}
+        self._graphs: dict[tuple[int, int], Step] = {}
 
     def runs_at_once(self) -> int:
         return max(1, self.budget // (self._bytes * self.state.spec.batch_size))
@@ -90,7 +79,7 @@ class TorchEngine:
         take = self._captured(rows, block, network, parameters)
         losses, norms = (torch.empty(steps, runs, device=self.device) for _ in range(2))
         for step in range(steps):
-            loss, norm = take(drawn_for(block, step))
+            loss, norm = take(block.at(step))
             losses[step].copy_(loss)
             norms[step].copy_(norm)
         return losses, norms
@@ -120,19 +109,17 @@ class TorchEngine:
         return self._graphs[key]
 
     def _step(
-        self, rows: slice, network: UNet, parameters: list[Tensor], drawn: Drawn
+        self, rows: slice, network: UNet, parameters: list[Tensor], drawn: Block
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step, without waiting for the device: losses and gradient norms ``[runs]``."""
         state = self.state
-        indices, levels, noise, log_beta, factor, boost, image_weights = drawn
-        assert indices is not None
-        assert levels is not None
-        assert noise is not None
-        inputs, target = training_inputs(state.spec, state.images[indices], noise, levels, log_beta)
+        images = state.images[drawn.indices]
+        inputs, target = training_inputs(state.spec, images, drawn.noise, drawn.levels, drawn.log_beta)
         output = network.run(inputs)
         losses = (output - target).square().mean(dim=(2, 3, 4))
-        weighted = losses if image_weights is None else losses * image_weights
+        weighted = losses if drawn.image_weights is None else losses * drawn.image_weights
         gradients = torch.autograd.grad(weighted.mean(dim=1).sum(), parameters)
+        factor, boost = drawn.factor, drawn.boost
         size = None if factor is None or boost is None else StepSize(factor, boost)
         with torch.no_grad():
             norms = state.optimizer.step(torch.cat([g.flatten(1) for g in gradients], dim=1), rows, size)
@@ -143,10 +130,13 @@ class TorchEngine:
             average.lerp_(weights, (1.0 - decay).to(weights.dtype).expand_as(weights))
         return losses.detach().mean(dim=1), norms
 
-    def _capture(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> _Graph:
+    def _capture(self, rows: slice, block: Block, network: UNet, parameters: list[Tensor]) -> Step:
         """Capture a step on the GPU, and undo the changes of the warm-up."""
         state = self.state
-        inputs = tuple(None if t is None else t.clone() for t in drawn_for(block, 0))
+        fixed: dict[str, Any] = {
+            name: None if t is None else t.clone() for name, t in vars(block.at(0)).items()
+        }
+        inputs = Block(**fixed)
         adam = state.optimizer
         changed = [t[rows] for t in (state.weights, state.average, adam.first, adam.second, adam.steps)]
         before = [tensor.clone() for tensor in changed]
@@ -166,21 +156,15 @@ class TorchEngine:
         for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
         load_rows(parameters, state.weights[rows])
-        return _Graph(graph, inputs, outputs)
 
+        def replay(drawn: Block) -> tuple[Tensor, Tensor]:
+            for name, tensor in vars(drawn).items():
+                if tensor is not None:
+                    fixed[name].copy_(tensor)
+            graph.replay()
+            return outputs
 
-class _Graph:
-    """A captured step: copies the inputs into place, replays the graph, and returns its outputs."""
-
-    def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Drawn, outputs: tuple[Tensor, Tensor]) -> None:
-        self._graph, self._inputs, self._outputs = graph, inputs, outputs
-
-    def __call__(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        for place, tensor in zip(self._inputs, drawn, strict=True):
-            if place is not None and tensor is not None:
-                place.copy_(tensor)
-        self._graph.replay()
-        return self._outputs
+        return replay
 
 
 @torch.no_grad()
