@@ -52,9 +52,6 @@ class SamplingVariant(Variant):
     """Definition of one sampling environment.
 
     Attributes:
-        id: Gymnasium id, ``namespace/Name-vN``.
-        description: One line for people.
-        family: Always ``"sampling"``.
         source: What is sampled; its denoiser is exact, or a trained network.
         sampler: The sampler. Mixtures and magnets need ``ddim``, networks ``ddim`` or ``heun``.
         steps: The number of steps.

@@ -41,9 +41,6 @@ class TrainingVariant(Variant):
     """Definition of one training environment.
 
     Attributes:
-        id: Gymnasium id, ``namespace/Name-vN``.
-        description: One line for people.
-        family: Always ``"training"``.
         data: The image set.
         training: Network, optimizer and batch.
         action: What the agent decides.
