@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-NOT_MEASURED = ("seconds", "versions", "hardware", "created", "revision")
+NOT_MEASURED = {"seconds", "versions", "hardware", "created", "revision"}
 
 
 def main() -> int:
@@ -87,18 +86,11 @@ def rerun(name: str, command: str, folder: Path, seeds: int) -> str | None:
         old = recorded.get(key(line))
         if old is None:
             return f"has no line for {key(line)}"
-        for field in old.keys() | line.keys():
-            if field not in NOT_MEASURED and not same(old.get(field), line.get(field)):
-                return f"{key(line)}: {field} was {old.get(field)} and is {line.get(field)}"
+        for field in old.keys() - NOT_MEASURED:  # older lines lack what newer ones have
+            if field not in line or line[field] != old[field]:
+                return f"{key(line)}: {field} was {old[field]} and is {line.get(field)}"
     print(f"{name}: {len(new)} runs measured anew, every number as recorded")
     return None
-
-
-def same(old: Any, new: Any) -> bool:
-    """Whether two values are the same; what another version of a line leaves out has its default."""
-    if isinstance(old, float) and isinstance(new, float):
-        return old == new or (math.isnan(old) and math.isnan(new))
-    return bool(old == new) or not (old or new)
 
 
 def key(line: dict[str, Any]) -> tuple[Any, ...]:

@@ -411,8 +411,8 @@ def batch_sizes(solver: SolverName, steps: Sequence[int], images: int) -> dict[s
     if unit < 4.0:
         needed = int(2 * 4 * each * sum(_SHARES.values()))
         raise SchedrlError(
-            f"budget: {images} images through the network are too few for {', '.join(map(str, steps))} steps with "
-            f"{solver}; {needed} are needed"
+            f"--budget: {images} images through the network are too few for {', '.join(map(str, steps))} steps with "
+            f"{solver}; {needed} are needed: give a longer --budget, --images {needed}, or fewer --steps"
         )
     return {name: int(min(32.0, unit) * share) for name, share in _SHARES.items()}
 

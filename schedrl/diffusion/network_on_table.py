@@ -222,7 +222,9 @@ def _pipeline(folder: Path, labels: Sequence[int]) -> NetworkOnTable:
             f"pipeline {folder}: '{class_name}' is no network of diffusers {diffusers.__version__}"
         )
     try:
-        network = kind.from_pretrained(folder / part, use_safetensors=True, local_files_only=True).eval()
+        network = kind.from_pretrained(
+            folder / part, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+        ).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise SchedrlError(
             f"pipeline {folder}: {part} cannot be read: {' '.join(str(error).split())[:200]}"
