@@ -65,7 +65,7 @@ def paper_claims(
     def decisions(paper: str, text: str, rivals: Sequence[str]) -> Claim:
         """Whether the agent that learned to make a paper's decisions is better than its rivals."""
         if variant.action.paper != paper:
-            return Claim(text, NOT_MEASURED, "here an agent decides something else")
+            return Claim(text, NOT_MEASURED, "in this environment an agent decides something else")
         return _comparison(text, learned, rivals, groups)
 
     speed = "`schedrl experiment ava-dsc` measures iterations to a target quality"

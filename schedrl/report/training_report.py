@@ -53,7 +53,7 @@ def findings(summary: TrainingSummary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
     lines = [verdict.text() for verdict in summary.verdicts]
     if summary.verdicts:
-        lines.append("Each interval is for one comparison; none is widened because there are several.")
+        lines.append("No interval is corrected for multiple comparisons.")
     if summary.reward != "bound":
         order = ", ".join(f"{name} {value:+.4f}" for name, value in summary.ranking_by_reward)
         lines.append(
