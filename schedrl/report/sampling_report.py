@@ -77,13 +77,14 @@ class SamplingReport(FamilyReport[SamplingVariant, SamplingResult]):
         summary = summarise_sampling(results)
         (row,) = summary.rows
         yardstick = "optimum" if summary.yardstick == "optimum" else "reference grid"
-        intervals = {"error, geometric mean": row.error, f"error over that of the {yardstick}": row.ratio}
-        lines = [
-            (name, f"{found:.4g}" if len(results) > 1 else f"{found.value:.4g}")
-            for name, found in intervals.items()
-        ]
+        several = len(results) > 1
         parts = [(f"mean {part.replace('_', ' ')}", f"{value:.4g}") for part, value in row.parts.items()]
-        return [*lines, ("worst ratio", f"{row.worst:.4g}"), *parts]
+        return [
+            ("error, geometric mean", shown(row.error, ".4g", interval=several)),
+            (f"error over that of the {yardstick}", shown(row.ratio, ".4g", interval=several)),
+            ("worst ratio", f"{row.worst:.4g}"),
+            *parts,
+        ]
 
     @staticmethod
     def picture(task: SamplingTask) -> bytes:

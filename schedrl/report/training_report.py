@@ -118,10 +118,10 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
             "validation bound, bits/dim": [result.bound for result in results],
             "test bound, bits/dim": [result.test_bound for result in results],
         }
+        found = {name: mean(values) for name, values in columns.items()}
         several = len(results) > 1
         lines = [
-            (name, f"{found.plus_minus('.4f')} (95 %)" if several else f"{found.value:.4f}")
-            for name, found in ((name, mean(values)) for name, values in columns.items())
+            (k, f"{v.plus_minus('.4f')} (95 %)" if several else f"{v.value:.4f}") for k, v in found.items()
         ]
         return [*lines, ("diverged", f"{sum(result.diverged for result in results)} of {len(results)}")]
 
