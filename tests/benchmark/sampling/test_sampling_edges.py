@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from schedrl.benchmark.sampling_family import SamplingTask
 from schedrl.benchmark.sampling_summary import summarise_sampling
 from schedrl.benchmark.store import RESULTS, ResultStore
 from schedrl.benchmark.tasks import Part, held_out_seeds, run_tasks
-from schedrl.cli.common import parse_settings
 from schedrl.environments.sampling.problems import SamplingProblems
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
@@ -48,13 +46,6 @@ def compare(
     part = part_of(variant, agents, overrides)
     write_manifests(folder, [part], folder / RESULTS)
     return run_tasks(part.tasks, ResultStore(folder / RESULTS, SamplingResult))
-
-
-def command(folder: Path) -> list[str]:
-    """The first of the commands that a report ends with, in words."""
-    write_report(folder)
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    return shlex.split(next(line for line in text.splitlines() if line.startswith("schedrl benchmark")))
 
 
 def test_an_infinite_error_is_a_number_in_the_file(make_sampling: Make, tmp_path: Path) -> None:
@@ -148,56 +139,3 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(
     assert solved == [SEEDS[1], SEEDS[2], SEEDS[4]]
     errors = {result.seed: result.error for result in resumed}
     assert errors == {result.seed: result.error for result in results}
-
-
-def test_a_report_of_searches_alone(make_sampling: Make, tmp_path: Path) -> None:
-    variant = make_sampling("mixture")
-    agent = parse_agent(
-        {"name": "few", "kind": "search", "search": {"name": "random", "evaluations": 5}}, "few.toml"
-    )
-    compare(variant, {"few": agent, **named(variant, "random")}, tmp_path)
-    write_report(tmp_path)
-    for name in ("profile", "grids", "dimension"):
-        assert (tmp_path / "figures" / f"{name}.png").is_file()
-
-
-def test_a_report_of_one_source_says_so_and_how_to_measure_it_again(
-    make_sampling: Make, tmp_path: Path
-) -> None:
-    variant = make_sampling("images")
-    overrides = {"source.quantiles": 4, "steps": {"minimum": 2, "maximum": 4}}
-    compare(variant, named(variant, "grid-tangent", "other=grid-cosine"), tmp_path, overrides)
-    words = command(tmp_path)
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "All episodes have the same source" in text
-    assert "none of which a policy was trained on" not in text
-    assert words[:2] == ["schedrl", "benchmark"]
-    options = dict(zip(words[2::2], words[3::2], strict=True))
-    assert options["--agents"] == "grid-tangent,other=grid-cosine"
-    assert (options["--env"], options["--seeds"]) == (variant.id, str(len(SEEDS)))
-    assert options["--first-seed"] == str(SEEDS[0])
-    sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
-    assert parse_settings(sets, "--set") == overrides
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("benchmark.json", "{", "is not JSON"),
-        ("benchmark.json", '{"family": "sampling"}', "field 'variant'"),
-        (RESULTS, None, "is not there"),
-        (RESULTS, "", "holds no run of the benchmark"),
-        (RESULTS, "{}\n", "line 1 is not a result: field 'agent'"),
-    ],
-)
-def test_damage_is_named(
-    name: str, content: str | None, message: str, make_sampling: Make, tmp_path: Path
-) -> None:
-    variant = make_sampling("gaussian")
-    compare(variant, named(variant, "grid-tangent"), tmp_path)
-    (tmp_path / name).unlink()
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(SchedrlError, match=message) as caught:
-        write_report(tmp_path)
-    assert "\n" not in str(caught.value)

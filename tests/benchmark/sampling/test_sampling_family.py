@@ -1,15 +1,14 @@
-"""Benchmarks in sampling environments, from the tasks to the report."""
+"""Benchmarks in sampling environments, from tasks to results."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from schedrl.benchmark.families import FAMILIES, checked
-from schedrl.benchmark.manifest import load_sampling, write_manifests
+from schedrl.benchmark.manifest import write_manifests
 from schedrl.benchmark.results import SamplingResult
 from schedrl.benchmark.sampling_family import SamplingTask
 from schedrl.benchmark.store import RESULTS, ResultStore
@@ -19,7 +18,6 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.policies import find
 from schedrl.policies.agents import Agent, TrainedAgent
-from schedrl.report.pages import write_report
 
 Make = Callable[..., SamplingVariant]
 
@@ -113,51 +111,3 @@ def test_the_default_is_everything_that_applies(make_sampling: Make) -> None:
     labels = set(mixture)
     assert {"dilated-vp", "uniform-ve", "search-coordinate"} <= labels
     assert not {"grid-optimum", "grid-geodesic"} & labels
-
-
-def test_a_report(
-    make_sampling: Make, source: str, trained_sampling: Callable[[str], Path], tmp_path: Path
-) -> None:
-    variant = make_sampling(source)
-    agent = tmp_path / "comparison" / "agent"
-    shutil.copytree(trained_sampling(source), agent)
-    own = "dilated-ve" if source in ("mixture", "curie-weiss") else "grid-geodesic"
-    made = {
-        "mine": TrainedAgent(name="mine", path=str(agent)),
-        **named(variant, own, "grid-reference"),
-    }
-    compare(variant, made, tmp_path / "comparison")
-    path = write_report(tmp_path / "comparison")
-    text = (tmp_path / "comparison" / "report.md").read_text(encoding="utf-8")
-    page = path.read_text(encoding="utf-8")
-    figures = {"profile", "grids", "learning-mine"}
-    if source != "network":  # whose runs cost too much for figures of their own
-        figures |= {"dimension"} if "dilated" in own else {"steps", "variance-along-the-sampler"}
-    for name in figures:
-        assert (tmp_path / "comparison" / "figures" / f"{name}.png").stat().st_size > 5000
-        assert f"](figures/{name}.png)" in text
-    assert page.count('src="data:image/png') == len(figures)
-    assert "http" not in page.replace("http-equiv", "")
-    assert f"schedrl benchmark --env {variant.id} --seeds 3 --first-seed 1000000" in text
-    assert "--agents mine=agent," in text
-    manifest, results = load_sampling(tmp_path / "comparison")
-    assert manifest.variant == variant
-    assert len(results) == 9
-    shutil.rmtree(agent)
-    with pytest.raises(SchedrlError, match="is not there any more"):
-        write_report(tmp_path / "comparison")
-
-
-def test_a_report_without_a_learned_agent(make_sampling: Make, tmp_path: Path) -> None:
-    variant = make_sampling("gaussian")
-    compare(variant, named(variant, "grid-tangent", "grid-karras"), tmp_path)
-    write_report(tmp_path)
-    assert (
-        "No agent here is learned. grid-tangent has the smallest error."
-        in (tmp_path / "report.md").read_text()
-    )
-
-
-def test_nothing_to_report(tmp_path: Path) -> None:
-    with pytest.raises(SchedrlError, match="no benchmark to report"):
-        write_report(tmp_path)
