@@ -38,7 +38,7 @@ class Case:
 CASES = {
     "digits": Case(UNetSpec(channels=(8, 16), embedding=32, groups=4), (1, 8, 8)),
     "digits-wide": Case(UNetSpec(channels=(16, 32), embedding=32, groups=4), (1, 8, 8)),
-    # Paper B's plan for CIFAR-10, four levels down to 512 channels, at a quarter of its width.
+    # AKOD's plan for CIFAR-10, four levels down to 512 channels, at a quarter of its width.
     "colour-quarter": Case(UNetSpec(channels=(16, 32, 64, 128), embedding=128, groups=8), (3, 32, 32), 64, 8),
     # DDPM's plan for it (128, 256, 256, 256; Ho et al. 2020), likewise.
     "colour-ddpm": Case(UNetSpec(channels=(32, 64, 64, 64), embedding=128, groups=8), (3, 32, 32), 32, 8),

@@ -38,12 +38,7 @@ _IMAGE_SETS: dict[DataName, tuple[str, int]] = {
 
 
 def environment_of(data: DataName, kind: str) -> str:
-    """Id of the environment of a kind on an image set.
-
-    Examples:
-        >>> environment_of("digits", "AKOD")
-        'schedrl/DigitsAKOD-v0'
-    """
+    """Id of the environment of a kind on an image set, for example ``schedrl/DigitsAKOD-v0``."""
     return f"schedrl/{_IMAGE_SETS[data][0]}{kind}-v0"
 
 
@@ -198,13 +193,7 @@ class Experiment(Spec, ABC):
     def make_setting(
         cls, data: DataName, overrides: Mapping[str, Any] | None = None, **fields: Any
     ) -> ExperimentSetting:
-        """The setting for an image set.
-
-        Args:
-            data: Name of the image set.
-            overrides: Fields of the environment to change.
-            fields: Fields of the setting to change.
-        """
+        """The setting for an image set; ``overrides`` change the environment, and ``fields`` the setting itself."""
         variant = training_variant(environment_of(data, cls.environment), dict(overrides or {}))
         if variant.test_bound is None:
             raise SchedrlError(f"{variant.id}: has no test_bound, by which the rows are judged")
@@ -262,10 +251,7 @@ class Experiment(Spec, ABC):
         return read_model(path, cls, "experiment file")
 
     def claim(self, folder: Path) -> Self:
-        """Write the experiment into a folder. Rows and seeds join those that are there in the same setting.
-
-        Returns:
-            The whole experiment.
+        """Write the experiment into a folder, and return it with the rows and seeds that were there already.
 
         Raises:
             SchedrlError: The folder holds another experiment, or cannot be written.

@@ -10,16 +10,7 @@ from schedrl.experiments.row_runs import RowRuns, find_row, shown
 from schedrl.experiments.runner import ExperimentResults
 from schedrl.files import ensure_folder
 from schedrl.report.claims import verdicts
-from schedrl.report.document import (
-    Block,
-    Bullets,
-    Code,
-    Heading,
-    Paragraph,
-    Sentences,
-    Table,
-    write_document,
-)
+from schedrl.report.document import Block, Bullets, Code, Heading, Paragraph, Sentences, Table, write_document
 
 __all__ = ["result_tables", "write_experiment_report"]
 
@@ -73,14 +64,7 @@ def _cell(column: str, row: RowRuns, baseline: RowRuns | None) -> str:
 
 
 def write_experiment_report(folder: Path, results: ExperimentResults) -> Path:
-    """Write ``report.md``, ``report.html`` and ``figures/*.png`` into an experiment's folder.
-
-    Returns:
-        The HTML file.
-
-    Raises:
-        SchedrlError: Runs are missing, or the folder cannot be written.
-    """
+    """Write ``report.md``, ``report.html`` and ``figures/*.png`` into a folder, and return the HTML file's path."""
     experiment, table = results.experiment, results.table()
     ensure_folder(folder / "figures", "report folder")
     title = f"{experiment.title} on {experiment.setting.data}"

@@ -11,15 +11,7 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import Spec
 from schedrl.provenance import content_hash
 
-__all__ = [
-    "DataName",
-    "ExperimentRun",
-    "ExperimentSetting",
-    "RateTrial",
-    "Sampling",
-    "StepTimings",
-    "Traces",
-]
+__all__ = ["DataName", "ExperimentRun", "ExperimentSetting", "RateTrial", "Sampling", "StepTimings", "Traces"]
 
 DataName = Literal["digits", "fashion-mnist", "cifar10"]
 

@@ -142,11 +142,7 @@ class RowRuns:
     def sooner(self, claim: str, rival: RowRuns, share: float, *, seconds: bool = False) -> Claim:
         """Verdict on the claim that this row reaches the rival's final validation bound at a share of its cost.
 
-        Args:
-            claim: The claim.
-            rival: The other row.
-            share: The claimed share of the rival's optimizer steps, or of its seconds.
-            seconds: Whether seconds are compared instead of steps.
+        The ``share`` is of the rival's optimizer steps, or of its ``seconds``.
         """
         found, lost = self.reach(rival, seconds=seconds), self.diverged_beside(rival)
         if (faster := found.speed_up) is None:
@@ -155,7 +151,7 @@ class RowRuns:
             return Claim(claim, verdict, f"`{self.row}`: {found.count(rival)}{lost}")
         needed = Interval(*(1.0 / x for x in (faster.value, faster.high, faster.low)))
         measured = (
-            f"`{self.row}` takes {needed:.2f} of the {'seconds' if seconds else 'iterations'} of `{rival.row}` to "
+            f"`{self.row}` takes {needed:.2f} of the {'seconds' if seconds else 'optimizer steps'} of `{rival.row}` to "
             f"reach its quality, a speed-up of {faster:.2f}"
         )
         return Claim(claim, below(needed, share), measured + lost)

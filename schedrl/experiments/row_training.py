@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from schedrl import data
-from schedrl.data import AnyData
 from schedrl.diffusion.ava import AVAController, AVASpec
 from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.population import ControlledTraining, PhaseRecord, Population
@@ -22,9 +21,8 @@ from schedrl.environments.training.runs import Phase, TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError
 from schedrl.experiments.records import ExperimentSetting, Traces
-from schedrl.metrics.distances import FeatureStatistics, frechet_distance
-from schedrl.metrics.features import FeatureExtractor, extractor
-from schedrl.metrics.population_samples import BATCH, draw_samples
+from schedrl.metrics.population_samples import BATCH, draw_samples, reference_features
+from schedrl.metrics.sample_quality import FrechetDistance
 from schedrl.policies.agents import Agent
 from schedrl.schedules import Schedule
 
@@ -190,12 +188,8 @@ def train_watched(
 
 
 def check_samples(setting: ExperimentSetting) -> None:
-    """Make sure that Fréchet distances can be measured.
-
-    Raises:
-        SchedrlError: The feature network does not fit the images, its weights are missing, or samples are too few.
-    """
-    features, _ = _reference(setting.variant.data, setting.extractor)
+    """Make sure that Fréchet distances can be measured: the feature network is there and fits, samples are enough."""
+    features = reference_features(setting.variant.data, setting.extractor).extractor
     if setting.samples <= features.dimension:
         raise SchedrlError(
             f"experiment: samples must be more than the {features.dimension} features of '{features.name}' "
@@ -213,7 +207,7 @@ def sample_fields(
     Returns:
         Of each run, the fields ``frechet`` and ``sampled_images_per_second`` of its record.
     """
-    features, reference = _reference(setting.variant.data, setting.extractor)
+    reference = reference_features(setting.variant.data, setting.extractor)
     population, distances, seconds = trained.population, [dict[str, float | None]() for _ in seeds], 0.0
     zeros = torch.zeros(len(seeds), BATCH, *population.image_shape, device=population.device)
     population.predict_epsilon(zeros, zeros[:, :, 0, 0, 0])  # fills caches, on a GPU above all
@@ -225,13 +219,15 @@ def sample_fields(
         seconds += time.perf_counter() - began
         for run, lost in enumerate(trained.lost):
             usable = not lost and np.isfinite(images[run]).all()
-            own = FeatureStatistics.of(features.features(images[run])) if usable else None
-            distances[run][way.label] = None if own is None else frechet_distance(own, reference)
+            own = reference.extractor.features(images[run]) if usable else None
+            found = None if own is None else FrechetDistance.between(own, reference).value
+            distances[run][way.label] = found
     whole = any(distance is not None for each in distances for distance in each.values())
     speed = len(seeds) * len(setting.ways) * setting.samples / seconds if whole else None
-    several = len(setting.ways) > 1
-    found = [each if several else each[setting.ways[0].label] for each in distances]
-    return [{"frechet": each, "sampled_images_per_second": speed} for each in found]
+    only = setting.ways[0].label if len(setting.ways) == 1 else None
+    return [
+        {"frechet": each[only] if only else each, "sampled_images_per_second": speed} for each in distances
+    ]
 
 
 def surrogate_fields(trained: TrainedRow, variant: TrainingVariant) -> list[dict[str, Any]]:
@@ -260,10 +256,3 @@ def surrogate_fields(trained: TrainedRow, variant: TrainingVariant) -> list[dict
             "surrogate_levels": levels,
         }
     return found
-
-
-@lru_cache(maxsize=4)
-def _reference(spec: AnyData, name: str) -> tuple[FeatureExtractor, FeatureStatistics]:
-    images = data.load(spec).train
-    features = extractor(name, images)
-    return features, FeatureStatistics.of(features.features(images))

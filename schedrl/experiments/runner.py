@@ -89,13 +89,7 @@ def lay_out(
 ) -> Experiment:  # fmt: skip
     """Lay an experiment out and check, before any training, everything that can be checked.
 
-    Args:
-        paper: The paper's experiment.
-        setting: The setting.
-        rows: The rows to compare.
-        num_seeds: Number of held-out seeds.
-        device: Torch device.
-        options: Options of the command line, for the report.
+    The ``options`` are those of the command line, for the report.
 
     Raises:
         SchedrlError: An agent is missing, does not fit or was trained from a held-out seed; the feature network does
@@ -114,16 +108,10 @@ def lay_out(
 def run_experiment(
     experiment: Experiment, folder: Path, listen: Callable[[int, str], None] = lambda *_: None
 ) -> tuple[ExperimentResults, list[str]]:
-    """Do what is missing in a folder.
+    """Do what is missing in a folder, and return the results with notes for the user.
 
-    Args:
-        experiment: The experiment.
-        folder: Folder of its files.
-        listen: Called after every piece of work, also one that was found done, with the optimizer steps of the
-            experiment so far and a description.
-
-    Returns:
-        The results, and notes for the user.
+    After every piece of work, also one that was found done, ``listen`` is called with the optimizer steps of the
+    experiment so far and a description.
 
     Raises:
         SchedrlError: The folder cannot be written or holds another experiment.

@@ -22,7 +22,7 @@ from schedrl.metrics.metric_specs import BoundSpec, SampleSpec
 from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
 from schedrl.schedules import grid
 
-__all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "resolved"]
+__all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "reference_features", "resolved"]
 
 BATCH = 100
 """Images of a run that are sampled at once."""
@@ -52,7 +52,7 @@ def resolved(spec: SampleSpec, images: AnyData) -> SampleSpec:
     """
     named = spec.model_copy(update={"features": spec.features or own_features(images)})
     assert named.features is not None
-    reference = _reference(images, named.features)
+    reference = reference_features(images, named.features)
     if spec.count <= (dimension := reference.extractor.dimension):
         raise SchedrlError(
             f"quality.count: must be more than the {dimension} features of '{named.features}' (got {spec.count})"
@@ -82,7 +82,7 @@ def population_quality(
         By run; None where a sample is not finite.
     """
     assert spec.features is not None
-    reference = _reference(images, spec.features)
+    reference = reference_features(images, spec.features)
     drawn = draw_samples(population, limits, spec.count, spec.steps, seeds, spec.sampler)
     found: dict[int, SampleQuality | None] = dict.fromkeys(rows)
     with _one_thread():
@@ -133,7 +133,8 @@ def draw_samples(
 
 
 @lru_cache(maxsize=4)
-def _reference(spec: AnyData, name: str) -> ReferenceFeatures:
+def reference_features(spec: AnyData, name: str) -> ReferenceFeatures:
+    """The training images of an image set as a feature network sees them."""
     images = data.load(spec).train
     with _one_thread():
         return ReferenceFeatures.of(images, extractor(name, images))
