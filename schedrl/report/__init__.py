@@ -1,1 +1,1 @@
-"""Tables, figures and pages for people, of comparisons and of experiments."""
+"""Tables, figures and pages, of benchmarks and of the papers' experiments."""

@@ -163,7 +163,7 @@ def densities_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float
 
 
 def noise_figure(curves: Sequence[ScheduleCurve], limits: tuple[float, float]) -> Figure:
-    """Where training noise lies: density over log-SNR, and shares below each noise level."""
+    """Where training noise lies: density over log-SNR, and share below each noise-to-signal ratio."""
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     edges, width = _cells(limits)
@@ -259,7 +259,7 @@ def bins_figure(
     for place, ((name, (_, cells)), style) in enumerate(zip(rows.items(), styles, strict=True)):
         values = np.array([cell.value for cell in cells])
         reach = np.array([cell.half_width if np.isfinite(cell.half_width) else 0.0 for cell in cells])
-        # Bars side by side, or they would hide each other.
+        # Side by side, so that no bar hides another.
         shift = 0.5 * width * ((place + 0.5) / len(rows) - 0.5)
         axes.errorbar(
             middles + shift, values, yerr=reach, label=name, capsize=2, elinewidth=0.9,
@@ -371,9 +371,9 @@ def scores_figure(total: Aggregate) -> Figure:
 
 
 def _cells(limits: tuple[float, float]) -> tuple[NDArray[np.float64], float]:
-    """Edges from data to noise, and their distance.
+    """Edges of cells from data to noise, and their width.
 
-    Twenty cells of the measured range, and as wide ones beyond it: they show the cells of an agent's own density.
+    Twenty cells divide the measured range, and equally wide ones lie beyond it; they resolve an agent's own density.
     """
     width = (limits[0] - limits[1]) / 20.0
     return np.linspace(limits[0] + 6.0 * width, limits[1] - 6.0 * width, 33), width
@@ -407,7 +407,7 @@ def _line_styles(roles: Iterable[Role]) -> list[dict[str, Any]]:
 
 
 def _styled(curves: Sequence[ScheduleCurve]) -> list[tuple[ScheduleCurve, dict[str, Any]]]:
-    """Curves without a name first, faint and below; then hand-made ones, searched ones, learned ones."""
+    """Curves with their styles: those without a name faint and first, then hand-made, searched and learned ones."""
     faint = {"color": FAINT, "linewidth": 0.9, "zorder": 1}
     order: tuple[Role, ...] = ("hand-made", "searched", "learned")
     named = [curve for role in order for curve in curves if curve.label is not None and curve.role == role]
@@ -418,7 +418,7 @@ def _styled(curves: Sequence[ScheduleCurve]) -> list[tuple[ScheduleCurve, dict[s
 def _forest(
     axes: Axes, places: NDArray[np.int64], rows: list[TrainingRow], values: list[Interval], spec: str
 ) -> None:
-    """Points with error bars; what lies far from the rest is an arrow at the edge with its number."""
+    """Points with error bars. A point far from the rest is an arrow at the edge, with its number."""
     middle = np.array([value.value for value in values])
     reach = np.array(
         [min(value.half_width, 1e3) if np.isfinite(value.half_width) else 0.0 for value in values]

@@ -21,7 +21,7 @@ __all__ = ["grids_figure", "loss_figure", "modes_figure", "profile_figure", "ste
 
 
 def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
-    """log-SNR of the interior levels against the step, of one source; infinite ends are not drawn."""
+    """log-SNR against the step, for the grids of one source; infinite ends are not drawn."""
     figure, axes = new_axes(7.5, 4.4)
     for (name, sigmas), style in zip(grids.items(), _styles(grids, learned), strict=True):
         logsnr = logsnr_from_sigma(sigmas)
@@ -34,7 +34,7 @@ def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure
 
 
 def loss_figure(problems: SamplingProblems, grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
-    """Log of each eigenvector's variance over the true marginal's along the sampler, of the first problem."""
+    """Log of each eigenvector's variance over that of the true marginal, step by step, for the first problem."""
     batch = problems.batch.gaussian
     spectrum = batch.eigenvalues[0][batch.weights[0] > 0.0]
     figure = Figure(figsize=(3.6 * len(grids), 3.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""The papers' sentences: what a comparison can say about each, and what it cannot."""
+"""The papers' statements: what a benchmark can say about each, and what it cannot."""
 
 from __future__ import annotations
 

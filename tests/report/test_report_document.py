@@ -1,4 +1,4 @@
-"""The page: read without a browser."""
+"""The page and the Markdown of a report, read without a browser."""
 
 from __future__ import annotations
 
