@@ -36,9 +36,6 @@ __all__ = [
 _EQUAL = 1.1
 """Costs count as equal up to this factor; a search that spent more is no rival."""
 
-_LISTED = 6
-"""Number of rows that a sentence names."""
-
 Groups = Mapping[str, Sequence[TrainingResult]]
 """Runs of rows, by the name of the row."""
 
@@ -78,41 +75,11 @@ class Answer:
             return "not told apart"
         return "better" if self.difference.high < 0.0 else "worse"
 
-    def text(self) -> str:
-        """The answer as a few sentences; its first words, in bold, are the verdict."""
+    @property
+    def equal_cost(self) -> bool:
+        """Whether the rival cost as much as the learned row, and not less."""
         own, other = self.cost
-        compute = "equal" if self.rival is None or _EQUAL * other >= own else "less"
-        what = (
-            "hand-made schedule" if self.against == "hand-made" else f"searched schedule at {compute} compute"
-        )
-        if self.difference is None or self.rival is None:
-            return (
-                f"**Whether {self.learned} is better than the best {what} is not answered**: {self.missing}."
-            )
-        if self.verdict == "not told apart":
-            head = f"**{self.learned} and the best {what}, {self.rival}, are not told apart**"
-        else:
-            head = f"**{self.learned} is {self.verdict} than the best {what}, {self.rival}**"
-        sentences = [f"{head}: {self._numbers(self.difference)}"]
-        if self.against == "searched":
-            sentences.append(f"Finding them took {own} and {other} optimizer steps.")
-        if self.candidates > 1:
-            sentences.append(
-                f"The rival is the best of {self.candidates} by its validation bound on these seeds, which favours it."
-            )
-        elif self.against != "searched":
-            sentences.append("There was no other to choose from.")
-        return " ".join(sentences)
-
-    def _numbers(self, found: Interval) -> str:
-        over = f", averaged over {self.environments} environments" if self.environments > 1 else ""
-        if self.num_pairs < 2:
-            return f"its test bound is {found.value:+.4f} bits/dim from it{over}; one seed has no interval."
-        return (
-            f"its test bound minus the other's is {found.value:+.4f} bits/dim{over}, 95 % interval "
-            f"[{found.low:+.4f}, {found.high:+.4f}] over {self.num_pairs} paired seeds; below zero, "
-            f"{self.learned} is better."
-        )
+        return self.rival is None or _EQUAL * other >= own
 
 
 @dataclass(frozen=True)
@@ -130,29 +97,6 @@ class Verdict:
     clear: dict[str, Interval]
     open: dict[str, Interval]
     worse_than: dict[str, Interval]
-
-    def text(self) -> str:
-        """The verdict in one to three sentences."""
-        if not (self.clear or self.open or self.worse_than):
-            return f"{self.name}: there is no other row to compare it with."
-        if not (self.open or self.worse_than):
-            name, least = min(self.clear.items(), key=lambda item: item[1].low)
-            return (
-                f"{self.name} has a better test bound than every row that is not learned: the 95 % interval of each "
-                f"paired difference is above zero (the closest: {name}, {least:+.4f})."
-            )
-        parts = []
-        if self.worse_than:
-            parts.append(f"{self.name} is worse than {_listed(self.worse_than)}.")
-        if self.open:
-            parts.append(
-                f"{self.name} is not shown to be better than {_listed(self.open)}: the interval holds zero."
-            )
-        if self.clear:
-            parts.append(
-                f"It is better than {len(self.clear)} rows that are not learned, whose intervals are above zero."
-            )
-        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -431,10 +375,3 @@ def _verdict(name: str, learned: Sequence[TrainingResult], others: Groups) -> Ve
         else:
             verdict.open[other] = difference
     return verdict
-
-
-def _listed(rows: dict[str, Interval]) -> str:
-    """Names and differences, the least favourable first, the end of a long list only counted."""
-    ordered = sorted(rows.items(), key=lambda item: item[1].value)
-    text = ", ".join(f"{name} {difference:+.4f}" for name, difference in ordered[:_LISTED])
-    return text if len(ordered) <= _LISTED else f"{text} and {len(ordered) - _LISTED} more"

@@ -16,7 +16,13 @@ from schedrl.benchmark.aggregates import Aggregate, AggregateRow, aggregate_envi
 from schedrl.benchmark.manifest import TrainingManifest, load_training
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_family import TrainingTask
-from schedrl.benchmark.training_summary import TrainingRow, TrainingSummary, bound_bins, summarise_training
+from schedrl.benchmark.training_summary import (
+    Answer,
+    TrainingRow,
+    TrainingSummary,
+    bound_bins,
+    summarise_training,
+)
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.report import figures
 from schedrl.report.claims import READING, paper_claims, verdicts
@@ -26,9 +32,9 @@ from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import ScheduleCurve, worded_image
 from schedrl.report.samples import samples_blocks
 from schedrl.schedules import Schedule
-from schedrl.stats.intervals import mean
+from schedrl.stats.intervals import Interval, mean
 
-__all__ = ["TrainingReport", "answers", "findings"]
+__all__ = ["TrainingReport", "answer_text", "answers", "findings"]
 
 _WORDS = Sentences("training.txt.j2")
 
@@ -38,20 +44,31 @@ _NAMED = {"hand-made": 4, "searched": 2}
 _PROFILES = 6
 """Rows with a performance profile."""
 
+_LISTED = 6
+"""Rows that a sentence names."""
+
 _KNOWN = ("cosine", "linear")
 """Schedules that every reader knows and looks for."""
+
+
+def answer_text(answer: Answer) -> str:
+    """An answer in a few sentences; its first words, in bold as in Markdown, are the verdict."""
+    return _WORDS.answer(answer)
 
 
 def answers(summary: TrainingSummary) -> list[str]:
     """Whether learning was worth it, one statement per line, its verdict in bold as in Markdown."""
     if not summary.answers:
         return ["**Whether learning was worth it is not answered**: no learned agent is in this benchmark."]
-    return [answer.text() for answer in summary.answers]
+    return [answer_text(answer) for answer in summary.answers]
 
 
 def findings(summary: TrainingSummary) -> list[str]:
     """What follows from the table, one statement per line, whichever way it went."""
-    lines = [verdict.text() for verdict in summary.verdicts]
+    lines = [
+        _WORDS.verdict(verdict, _listed(verdict.worse_than), _listed(verdict.open))
+        for verdict in summary.verdicts
+    ]
     if summary.verdicts:
         lines.append("No interval is corrected for multiple comparisons.")
     if summary.reward != "bound":
@@ -63,6 +80,13 @@ def findings(summary: TrainingSummary) -> list[str]:
     if short := [f"{row.name} {row.num_seeds}" for row in summary.rows if row.num_seeds < most]:
         lines.append(f"Not every row has every seed: {', '.join(short)} of {most}.")
     return [*lines, *summary.notes]
+
+
+def _listed(rows: Mapping[str, Interval]) -> str:
+    """Names and differences, the least favourable first, the end of a long list only counted."""
+    ordered = sorted(rows.items(), key=lambda item: item[1].value)
+    text = ", ".join(f"{name} {difference:+.4f}" for name, difference in ordered[:_LISTED])
+    return text if len(ordered) <= _LISTED else f"{text} and {len(ordered) - _LISTED} more"
 
 
 class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
@@ -250,7 +274,7 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
         if total is None:
             text = "There is no ranking over all environments, because they share no row or no seed."
             return [Bullets(tuple(lines)), Paragraph(text)]
-        over_all = [f"Over {len(reports)} environments: {answer.text()}" for answer in total.answers]
+        over_all = [f"Over {len(reports)} environments: {answer_text(answer)}" for answer in total.answers]
         drawn = _profiled(total)
         shares = [f"{row.name} {row.profile.share_above(0.0):.0%}" for row in drawn]
         profiles = figures.profiles_figure(drawn, total.base)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from schedrl.benchmark.aggregates import aggregate_environments
 from schedrl.benchmark.results import TrainingResult
+from schedrl.report.training_report import answer_text
 
 MakeResult = Callable[..., TrainingResult]
 
@@ -96,7 +97,7 @@ def test_answers_are_means_over_environments_paired_by_seed(parts: list[list[Tra
     assert (hand_made.difference.low, hand_made.difference.high) == pytest.approx(
         (interval.low, interval.high)
     )
-    assert "averaged over 2 environments" in hand_made.text()
+    assert "averaged over 2 environments" in answer_text(hand_made)
     # 0.1 worse in the one, 0.1 better in the other.
     assert (searched.rival, searched.verdict) == ("search", "not told apart")
 

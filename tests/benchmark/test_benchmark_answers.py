@@ -10,6 +10,7 @@ from scipy import stats
 
 from schedrl.benchmark.results import TrainingResult
 from schedrl.benchmark.training_summary import Answer, answers_of, best_by_validation, summarise_training
+from schedrl.report.training_report import answer_text as words
 from schedrl.report.training_report import answers
 
 MakeResult = Callable[..., TrainingResult]
@@ -43,7 +44,7 @@ def runs(make_result: MakeResult) -> Runs:
 
 
 @pytest.mark.parametrize(
-    ("ours", "verdict", "words"),
+    ("ours", "verdict", "begins"),
     [
         (2.8, "better", "**ppo is better than the best hand-made schedule, cosine**"),
         (3.2, "worse", "**ppo is worse than the best hand-made schedule, cosine**"),
@@ -51,18 +52,18 @@ def runs(make_result: MakeResult) -> Runs:
     ],
 )
 def test_an_answer_has_its_interval_whichever_way_it_goes(
-    runs: Runs, ours: float, verdict: str, words: str
+    runs: Runs, ours: float, verdict: str, begins: str
 ) -> None:
     own, rival = runs("ppo", ours, "trained", 100), runs("cosine", 3.0)
     answer, _ = answers_of("ppo", own, {"cosine": rival, "linear": runs("linear", 3.5)})
     assert answer.verdict == verdict
-    assert answer.text().startswith(words)
+    assert words(answer).startswith(begins)
     expected = stats.ttest_rel([r.test_bound for r in own], [r.test_bound for r in rival])
     interval = expected.confidence_interval(0.95)
     assert answer.difference is not None
     assert (answer.difference.low, answer.difference.high) == pytest.approx((interval.low, interval.high))
-    assert f"[{interval.low:+.4f}, {interval.high:+.4f}]" in answer.text()
-    assert "best of 2" in answer.text()
+    assert f"[{interval.low:+.4f}, {interval.high:+.4f}]" in words(answer)
+    assert "best of 2" in words(answer)
 
 
 def test_test_images_do_not_choose_the_rival(runs: Runs) -> None:
@@ -78,20 +79,20 @@ def test_a_search_that_cost_more_is_no_rival(runs: Runs) -> None:
     dear, equal, cheap = (runs(f"s{cost}", 2.7, "sequence", cost) for cost in (1200, 1050, 100))
     _, answer = answers_of("ppo", own, {"dear": dear, "equal": equal})
     assert (answer.rival, answer.verdict, answer.cost) == ("equal", "worse", (1000, 1050))
-    assert "searched schedule at equal compute, equal" in answer.text()
+    assert "searched schedule at equal compute, equal" in words(answer)
     _, answer = answers_of("ppo", own, {"cheap": cheap})
-    assert "searched schedule at less compute, cheap" in answer.text()
+    assert "searched schedule at less compute, cheap" in words(answer)
     _, answer = answers_of("ppo", own, {"dear": dear})
     assert (answer.rival, answer.verdict) == (None, "not answered")
-    assert "spent more than the 1000 optimizer steps" in answer.text()
+    assert "spent more than the 1000 optimizer steps" in words(answer)
 
 
 def test_what_is_missing_is_said(runs: Runs) -> None:
     hand_made, searched = answers_of(
         "ppo", runs("ppo", 2.9, "trained", 10), {"random": runs("random", 3.0, "random")}
     )
-    assert "no hand-made row is in this benchmark" in hand_made.text()
-    assert "no search is in this benchmark" in searched.text()
+    assert "no hand-made row is in this benchmark" in words(hand_made)
+    assert "no search is in this benchmark" in words(searched)
     (line,) = answers(summarise_training(runs("cosine", 3.0)))
     assert "no learned agent is in this benchmark" in line
 
@@ -99,8 +100,8 @@ def test_what_is_missing_is_said(runs: Runs) -> None:
 def test_one_seed_tells_nothing_apart(runs: Runs) -> None:
     answer, _ = answers_of("ppo", runs("ppo", 1.0, "trained")[:1], {"cosine": runs("cosine", 3.0)[:1]})
     assert answer.verdict == "not told apart"
-    assert "one seed has no interval" in answer.text()
-    assert "inf" not in answer.text()
+    assert "one seed has no interval" in words(answer)
+    assert "inf" not in words(answer)
 
 
 def test_a_rival_needs_a_seed_in_common(runs: Runs) -> None:
