@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from schedrl.metrics.population_samples import population_quality, resolved
 from schedrl.policies.policy import Policy, State
 from schedrl.schedules import Schedule
 
-__all__ = ["MAX_RUNS", "Replay", "chunks", "evaluate", "picture", "replay"]
+__all__ = ["MAX_RUNS", "chunks", "evaluate", "picture", "replay"]
 
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
@@ -135,26 +134,13 @@ def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) 
     return Episode.model_validate({**fields, "seed": seed, "return": earned, "schedule": schedule})
 
 
-@dataclass(frozen=True)
-class Replay:
-    """Training runs that follow given schedules, phase by phase, all from one seed.
-
-    Attributes:
-        samples: ``[runs, count, C, H, W]`` in [−1, 1], from the same noise for every run.
-        bounds: Validation bounds at the end, bits/dim, ``[runs]``.
-    """
-
-    samples: NDArray[np.float32]
-    bounds: NDArray[np.float64]
-
-
 def replay(
     variant: TrainingVariant,
     programs: Sequence[Sequence[Schedule]],
     seed: int,
     count: int,
     device: str = "cpu",
-) -> Replay:
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Train one network per program and draw samples.
 
     Args:
@@ -163,30 +149,26 @@ def replay(
         seed: Seed of ``reset``, the same for all runs.
         count: Samples per run.
         device: Torch device of the networks.
+
+    Returns:
+        Samples ``[runs, count, C, H, W]`` in [−1, 1], from the same noise for every run, and validation bounds at the
+        end ``[runs]``, bits/dim.
     """
     phases = math.lcm(*(len(program) for program in programs))
     chosen = [[program[phase * len(program) // phases] for phase in range(phases)] for program in programs]
     offered = list(dict.fromkeys(schedule for program in chosen for schedule in program))
-    episode = variant.episode.model_copy(
-        update={"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
-    )
-    fields = {name: getattr(variant, name) for name in type(variant).model_fields}
+    steps = {"phases": phases, "steps_per_phase": variant.optimizer_steps // phases}
     changed = {
         "action": ChoiceAction.of(*offered),
-        "episode": episode,
+        "episode": variant.episode.model_copy(update=steps),
         "num_train_timesteps": variant.timesteps,
         "test_bound": None,
     }
-    env = TrainingVectorEnv(
-        len(programs),
-        variant=TrainingVariant(**{**fields, **changed}),
-        autoreset_mode=AutoresetMode.DISABLED,
-        device=device,
-    )
-    try:
+    made = TrainingVariant(**{**dict(variant), **changed})
+    with closing(
+        TrainingVectorEnv(len(programs), variant=made, autoreset_mode=AutoresetMode.DISABLED, device=device)
+    ) as env:
         env.reset(seed=[seed] * len(programs))
         for phase in range(phases):
             env.step(np.array([offered.index(program[phase]) for program in chosen]))
-        return Replay(sample_images(env.runs, count), env.runs.current.copy())
-    finally:
-        env.close()
+        return sample_images(env.runs, count), env.runs.current.copy()

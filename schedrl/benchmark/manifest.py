@@ -121,8 +121,7 @@ class Manifest(Spec, Generic[VariantT]):
             result
             for row in self.rows
             for result in results
-            if result.row[:2] == (row.label, row.agent_hash)
-            and result.row[2:] in ((), (row.form, self.samples))
+            if result.row == (row.label, row.agent_hash, row.form, self.samples)
             and result.fingerprint == fingerprint
             and result.seed in seeds
         ]
@@ -159,10 +158,10 @@ def write_manifests(folder: Path, parts: Sequence[Part], results: Path) -> None:
         own = folder / part.folder if several else folder
         rows = []
         for task in part.tasks:
-            agent = task.agent
+            (label, digest, form, _), agent = task.row, task.agent
             if agent.files is not None:
                 agent = agent.relocated(_relative(agent.files, own, folder))
-            row = {"label": task.label, "agent_hash": task.agent_hash, "form": task.form, "agent": agent}
+            row = {"label": label, "agent_hash": digest, "form": form, "agent": agent}
             rows.append(ManifestRow.model_validate(row))
         manifest = Manifest[Any](
             variant=part.variant,

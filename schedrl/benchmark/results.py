@@ -13,10 +13,13 @@ from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.metrics.sample_quality import SampleQuality
 from schedrl.policies.agents import Form, Role, role_of
 
-__all__ = ["Episode", "Quality", "Result", "SamplingResult", "TrainingResult"]
+__all__ = ["Episode", "Quality", "Result", "RowKey", "SamplingResult", "TrainingResult"]
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(ge=0.0)]
+
+RowKey = tuple[str, str, Form | None, SampleSpec | None]
+"""Label and hash of an agent, its form, and the samples asked for."""
 
 
 class Result(Line):
@@ -49,9 +52,9 @@ class Result(Line):
     revision: str = ""
 
     @property
-    def row(self) -> tuple[Hashable, ...]:
+    def row(self) -> RowKey:
         """What the runs of one row of the table have in common, and no other row of the environment has."""
-        return self.agent, self.agent_hash
+        return self.agent, self.agent_hash, None, None
 
     @property
     def key(self) -> tuple[Hashable, ...]:
@@ -159,7 +162,7 @@ class TrainingResult(Episode, Result):
     search_steps: Count
 
     @property
-    def row(self) -> tuple[Hashable, ...]:
+    def row(self) -> RowKey:
         asked = None if self.quality is None else self.quality.spec
         return self.agent, self.agent_hash, self.form, asked
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from schedrl.benchmark.executors import Executor, InProcess
-from schedrl.benchmark.results import Result
+from schedrl.benchmark.results import Result, RowKey
 from schedrl.benchmark.store import ResultStore
 from schedrl.environments.definition import Variant
 from schedrl.errors import SchedrlError
@@ -58,7 +58,6 @@ class Task(ABC):
         seeds: Held-out seeds, a run each.
         agent_hash: Hash of the agent, as results have it.
         cost: Steps that finding or training the agent took.
-        form: How the agent is measured, in training environments.
     """
 
     label: str
@@ -67,7 +66,6 @@ class Task(ABC):
     seeds: tuple[int, ...]
     agent_hash: str
     cost: int
-    form: Form | None = None
 
     block: ClassVar[int] = 1
     """Seeds with the same quotient by this number are one block, which no process cuts."""
@@ -81,9 +79,9 @@ class Task(ABC):
         return self.label
 
     @property
-    def row(self) -> tuple[Hashable, ...]:
+    def row(self) -> RowKey:
         """:attr:`Result.row` of its results."""
-        return self.label, self.agent_hash
+        return self.label, self.agent_hash, None, None
 
     def keys(self) -> dict[int, Hashable]:
         """By seed, the key of the result there will be."""

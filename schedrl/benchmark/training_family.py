@@ -6,13 +6,13 @@ which was used to train an agent. What counts is the bound on *test* images, whi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from schedrl import data
 from schedrl.benchmark.evaluation import MAX_RUNS, chunks, evaluate
-from schedrl.benchmark.results import TrainingResult
+from schedrl.benchmark.results import RowKey, TrainingResult
 from schedrl.benchmark.tasks import Part, Task
 from schedrl.benchmark.training_summary import TrainingSummary, summarise_training
 from schedrl.environments.training.variant import TrainingVariant
@@ -48,7 +48,7 @@ class TrainingTask(Task):
         return f"{self.label} ({self.form})"
 
     @property
-    def row(self) -> tuple[Hashable, ...]:
+    def row(self) -> RowKey:
         return self.label, self.agent_hash, self.form, self.samples
 
     @property

@@ -40,12 +40,12 @@ def samples_blocks(
     seed = summary.seeds[0]
     try:
         images = data.load(variant.data).test[:_IMAGES]
-        made = replay(variant, programs, seed, _IMAGES)
+        drawn, bounds = replay(variant, programs, seed, _IMAGES)
     except MissingDataError as error:
         return [*blocks, Paragraph(f"No samples: {error}.")]
     panels = [
         (f"{row.name}\nvalidation bound {bound:.4f}", samples)
-        for row, samples, bound in zip(rows, made.samples, made.bounds.tolist(), strict=True)
+        for row, samples, bound in zip(rows, drawn, bounds.tolist(), strict=True)
     ]
     figure = samples_figure([*panels, ("test images", np.asarray(images))])
     names = [row.name for row in rows]

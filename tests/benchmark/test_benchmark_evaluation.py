@@ -145,11 +145,11 @@ def test_a_replay_is_the_run_on_record(env_id: str, tiny: dict[str, Any]) -> Non
         programs.append([from_dict(phase) for phase in result.schedule])
         bounds.append(result.bound)
     assert [len(program) for program in programs] == [1, 4]
-    again = replay(variant, programs, SEEDS[0], count=3)
-    assert again.bounds.tolist() == pytest.approx(bounds, rel=1e-4)
-    assert again.samples.shape == (2, 3, 1, 8, 8)
-    assert np.abs(again.samples).max() <= 1.0
-    assert not np.array_equal(again.samples[0], again.samples[1])
+    samples, reached = replay(variant, programs, SEEDS[0], count=3)
+    assert reached.tolist() == pytest.approx(bounds, rel=1e-4)
+    assert samples.shape == (2, 3, 1, 8, 8)
+    assert np.abs(samples).max() <= 1.0
+    assert not np.array_equal(samples[0], samples[1])
 
 
 def test_test_bins_add_up_to_the_part_of_the_bound_that_training_moves() -> None:

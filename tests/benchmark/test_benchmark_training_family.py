@@ -43,7 +43,7 @@ def test_all_rows_share_the_protocol_and_the_seeds(
     variant: TrainingVariant, trained: Path, tmp_path: Path
 ) -> None:
     part = part_of(variant, named(str(trained), "cosine", "random"), SEEDS, BOTH)
-    rows = [(row.label, row.form) for row in part.tasks]
+    rows = [(task.row[0], task.row[2]) for task in part.tasks]
     assert rows == [("mine", "action"), ("cosine", "exact"), ("cosine", "action"), ("random", "action")]
     steps: list[Step] = []
     results = run_tasks(
@@ -104,7 +104,7 @@ def test_a_description_is_no_change(variant: TrainingVariant) -> None:
 def test_actions_that_cannot_express_a_law_are_noted(tiny: dict[str, Any]) -> None:
     variant = training_variant("schedrl/DigitsGain-v0", tiny)
     part = part_of(variant, named("cosine", "ava-fixed", "linear"), SEEDS, BOTH)
-    rows = [(row.label, row.form) for row in part.tasks]
+    rows = [(task.row[0], task.row[2]) for task in part.tasks]
     assert rows == [("cosine", "exact"), ("ava-fixed", "exact"), ("ava-fixed", "action"), ("linear", "exact")]
     assert part.notes == (
         "no form `action` for cosine, linear: action kind 'gain' can represent AVA's law only",
