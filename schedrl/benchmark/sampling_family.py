@@ -8,7 +8,7 @@ columns beside them.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -111,7 +111,6 @@ class SamplingFamily:
     def default_agents(
         self, variant: SamplingVariant, seeds: Sequence[int]
     ) -> tuple[dict[str, Agent], tuple[str, ...]]:
-        """The catalogue's agents that apply to the sources, and notes on those that an installed package would add."""
         probe = _probe(variant, tuple(seeds))
         agents: dict[str, Agent] = {}
         notes = []
@@ -125,47 +124,22 @@ class SamplingFamily:
             agents[agent.name] = agent
         return agents, tuple(notes)
 
-    def task(
-        self,
-        variant: SamplingVariant,
-        label: str,
-        agent: Agent,
-        form: Form | None = None,
-        *,
-        seeds: Sequence[int] = (),
-        device: str = "cpu",
-    ) -> SamplingTask:
-        """An agent on some problems; it has one form, and runs on the CPU.
+    def prepared(self, part: Part) -> Part:
+        return part
 
-        Raises:
-            SchedrlError: It does not apply to the sources, its files are damaged or do not fit, or a seed was used in
-                its training.
-        """
+    def task(self, part: Part, label: str, agent: Agent, form: Form) -> SamplingTask:
+        variant = of_family(part.variant, SamplingVariant)
         try:
-            probe = _probe(variant, tuple(seeds))
+            probe = _probe(variant, part.seeds)
             probe.error(agent.cheapest().solve(probe).sigmas)
         except SchedrlError as error:
             if str(error).startswith("agent "):
                 raise
             raise SchedrlError(f"agent '{label}': {error}") from None
-        agent.check_held_out(seeds, label)
-        digest = agent.definition_hash()[:16]
-        return SamplingTask(label, agent, variant, tuple(seeds), digest, agent.search_cost)
-
-    def checked(self, part: Part) -> Part:
-        """The part with a task for every row.
-
-        Raises:
-            SchedrlError: As :meth:`task`, or there is no agent.
-        """
-        variant = of_family(part.variant, SamplingVariant)
-        if not part.agents:
-            raise SchedrlError("nothing to measure")
-        tasks = [
-            self.task(variant, label, agent.resolved(variant.id), None, seeds=part.seeds)
-            for label, agent in part.agents.items()
-        ]
-        return replace(part, tasks=tuple(tasks))
+        agent.check_held_out(part.seeds, label)
+        return SamplingTask(
+            label, agent, variant, part.seeds, agent.definition_hash()[:16], agent.search_cost
+        )
 
     def summarise(
         self, results: Sequence[SamplingResult], reference: str | None = None, notes: Sequence[str] = ()

@@ -112,67 +112,21 @@ class TrainingFamily:
     def default_agents(
         self, variant: TrainingVariant, seeds: Sequence[int]
     ) -> tuple[dict[str, Agent], tuple[str, ...]]:
-        """The catalogue's agents and the shipped policy, and notes on what was left out.
-
-        Searches are left out: each costs as much as a training. A benchmark that wants them names them.
-        """
         return {agent.name: agent for agent in default_agents(variant)}, ()
 
-    def task(
-        self,
-        variant: TrainingVariant,
-        label: str,
-        agent: Agent,
-        form: Form,
-        *,
-        seeds: Sequence[int] = (),
-        samples: SampleSpec | None = None,
-        device: str = "cpu",
-    ) -> TrainingTask:
-        """An agent in one form.
-
-        Raises:
-            SchedrlError: It cannot act there, its files are damaged, a seed was used to find it, data is missing, or
-                there is no test bound.
-        """
+    def prepared(self, part: Part) -> Part:
+        variant = of_family(part.variant, TrainingVariant)
         data.ensure(variant.data)
+        return part if part.samples is None else replace(part, samples=resolved(part.samples, variant.data))
+
+    def task(self, part: Part, label: str, agent: Agent, form: Form) -> TrainingTask:
+        variant = of_family(part.variant, TrainingVariant)
         if variant.test_bound is None:
             raise SchedrlError(f"{variant.id}: has no test_bound, by which agents are measured")
         agent.policy(agent.measured_in(variant, form))  # raises if it cannot act there
-        agent.check_held_out(seeds, label)
+        agent.check_held_out(part.seeds, label)
         digest, cost = agent.definition_hash(), agent.search_cost
-        return TrainingTask(label, agent, variant, tuple(seeds), digest, cost, form, samples, device)
-
-    def checked(self, part: Part) -> Part:
-        """The part with a task for every row; samples, whose features are checked, with the features named.
-
-        Raises:
-            SchedrlError: As :meth:`task`, or samples cannot be measured, or nothing is left to measure.
-        """
-        variant = of_family(part.variant, TrainingVariant)
-        data.ensure(variant.data)
-        samples = None if part.samples is None else resolved(part.samples, variant.data)
-        tasks: list[TrainingTask] = []
-        skipped: dict[str, list[str]] = {}
-        for label, named in part.agents.items():
-            agent = named.resolved(
-                variant.id
-            )  # "ppo" stands for the policy that is shipped for the environment
-            only = len(agent.forms) == 1
-            for form in agent.forms if only else [form for form in agent.forms if form in part.forms]:
-                options: dict[str, Any] = {"seeds": part.seeds, "samples": samples, "device": part.device}
-                try:
-                    tasks.append(self.task(variant, label, agent, form, **options))
-                except SchedrlError as error:
-                    # A schedule that the actions cannot represent has its exact form; anything else is a mistake.
-                    if only or form == "exact":
-                        raise
-                    skipped.setdefault(_reason(str(error), agent), []).append(label)
-        notes = [f"no form `action` for {', '.join(names)}: {why}" for why, names in skipped.items()]
-        if not tasks:
-            raise SchedrlError("; ".join(["nothing to measure", *notes]))
-        notes = list(dict.fromkeys([*part.notes, *notes]))
-        return replace(part, samples=samples, tasks=tuple(tasks), notes=tuple(notes))
+        return TrainingTask(label, agent, variant, part.seeds, digest, cost, form, part.samples, part.device)
 
     def summarise(
         self, results: Sequence[TrainingResult], reference: str | None = None, notes: Sequence[str] = ()
@@ -181,9 +135,3 @@ class TrainingFamily:
 
     def amount(self, variant: TrainingVariant, runs: int) -> str:
         return f"{runs} runs of {variant.optimizer_steps} optimizer steps"
-
-
-def _reason(text: str, agent: Agent) -> str:
-    """A message without the agent's own name, so that agents left out for one reason share a note."""
-    head, separator, _ = text.partition(", not schedule ")
-    return head if separator else text.replace(f"agent '{agent.name}'", "it")

@@ -63,6 +63,7 @@ def evaluate(
 ) -> None:
     """Run one agent and print what it reaches."""
     from schedrl.benchmark.families import FAMILIES
+    from schedrl.benchmark.tasks import Part
     from schedrl.files import dump_json, write_bytes, write_text
     from schedrl.policies.agents import find
     from schedrl.report.pages import picture, statistics
@@ -75,8 +76,8 @@ def evaluate(
             writable_file(path, option)
     family = FAMILIES[variant.family]
     found = find(agent, variant.id)
-    task = family.task(variant, found.name, found, form, device=checked_device(device))
-    task = task.on(range(seed, seed + episodes))
+    part = Part(variant, {}, (), device=checked_device(device))
+    task = family.task(part, found.name, found, form).on(range(seed, seed + episodes))
     note(f"{task.doing} in {variant.id}: {family.amount(variant, episodes)}")
     results = task.run()
     for name, text in statistics(variant.family, results):
