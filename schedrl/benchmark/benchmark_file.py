@@ -109,11 +109,7 @@ class Benchmark(Spec):
 
 
 def read_benchmark(path: Path) -> Benchmark:
-    """Read a benchmark file. Paths in it, ``./agent`` say, are relative to its own folder.
-
-    Raises:
-        SchedrlError: It cannot be read, or says something that is not allowed.
-    """
+    """Read a benchmark file. Paths in it, ``./agent`` say, are relative to its own folder."""
     benchmark = read_model(path, Benchmark, "benchmark file")
     environments = tuple(
         entry.model_copy(update={"id": _located(entry.id, path)}) for entry in benchmark.environments
@@ -144,9 +140,6 @@ def lay_out(
 
     Returns:
         A part per environment; the tasks of searches that it names are not in it yet.
-
-    Raises:
-        SchedrlError: Names the field, the value and what is allowed.
     """
     if benchmark.agents is not None and not benchmark.agents:
         raise SchedrlError(f"{prefix}agents: names at least one agent; `schedrl agents` lists them")

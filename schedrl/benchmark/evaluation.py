@@ -57,9 +57,6 @@ def evaluate(
 
     Returns:
         One result per seed, in order.
-
-    Raises:
-        SchedrlError: The data is missing or does not fit, or samples cannot be measured.
     """
     asked = None if samples is None else resolved(samples, variant.data)
     return [result for part in chunks(seeds) for result in _evaluate(policy, variant, part, device, asked)]

@@ -49,11 +49,7 @@ class Executor(Protocol):
         """
 
     def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
-        """Results of each task, in the order in which tasks end; the next task is taken when a worker is free for it.
-
-        Raises:
-            SchedrlError: A task cannot be measured.
-        """
+        """Results of each task, in the order in which tasks end; a task is taken when a worker is free for it."""
 
 
 class InProcess:

@@ -24,9 +24,6 @@ class Ray:
     Args:
         address: Of the cluster; when absent, what Ray's own ``RAY_ADDRESS`` says, else a new one.
         gpus: Share of a GPU that a task takes.
-
-    Raises:
-        SchedrlError: Ray is not installed.
     """
 
     TRIES = 3
@@ -37,15 +34,9 @@ class Ray:
         self.address, self.gpus = address, gpus
 
     def size(self, count: int, most: int) -> int:
-        """One piece."""
         return 1
 
     def run(self, tasks: Iterable[Runnable]) -> Generator[Sequence[Line]]:
-        """Run tasks wherever there is room.
-
-        Raises:
-            SchedrlError: The cluster cannot be reached, or a task cannot be measured.
-        """
         ray = _ray()
         own = not ray.is_initialized()
         if own:
@@ -82,8 +73,7 @@ def _lines(ray: ModuleType, reference: Any, task: Runnable) -> Sequence[Line]:
             raise SchedrlError(str(error.cause)) from None
         raise
     except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SchedrlError(f"{task.doing}: Ray gave up: {reason}") from None
+        raise SchedrlError(f"{task.doing}: Ray gave up: {_short(error)}") from None
     return lines
 
 
@@ -96,8 +86,11 @@ def _connect(ray: ModuleType, address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": kept})
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SchedrlError(f"ray: no cluster at '{address or 'this machine'}': {reason}") from None
+        raise SchedrlError(f"ray: no cluster at '{address or 'this machine'}': {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _ray() -> ModuleType:

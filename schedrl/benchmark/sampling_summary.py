@@ -65,11 +65,7 @@ class SamplingSummary(Summary):
 
 
 def summarise_sampling(results: Sequence[SamplingResult]) -> SamplingSummary:
-    """Build the table.
-
-    Raises:
-        SchedrlError: There are no results, or they are of different environments.
-    """
+    """Build the table."""
     check_comparable(results, "fingerprint")
     groups: dict[str, dict[int, SamplingResult]] = {}
     for result in results:

@@ -124,9 +124,6 @@ def do_searches(
             short goes on.
         executor: Runs the searches, in processes that see the same files; this process when absent.
         listen: Called now and then; what is done is counted in optimizer steps.
-
-    Raises:
-        SchedrlError: A search cannot be done, its folder holds another one, or what it found cannot be measured.
     """
     chosen: Executor = executor or InProcess()
     every = {task.folder: task for own in tasks for task in own.values()}

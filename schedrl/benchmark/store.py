@@ -144,11 +144,7 @@ class ResultStore(Generic[LineT]):
 
 
 def read_results(path: Path, model: type[LineT]) -> list[LineT]:
-    """Results of a file, which is left as it is; a last line that was cut short is left out.
-
-    Raises:
-        SchedrlError: The file is not there, or is not a file of results.
-    """
+    """Results of a file, which is left as it is; a last line that was cut short is left out."""
     if not path.is_file():
         raise SchedrlError(f"result file {path}: is not there; `schedrl benchmark` writes it")
     try:

@@ -57,7 +57,7 @@ class Answer:
     """
 
     learned: str
-    against: Literal["hand-made", "searched"]
+    against: Role
     rival: str | None = None
     difference: Interval | None = None
     num_pairs: int = 0
@@ -84,19 +84,30 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A learned agent against every row that is not learned: paired differences, row minus learned.
+    """A learned agent against every row that is not learned.
 
     Attributes:
         name: The learned agent.
-        clear: Rows that are worse: the whole interval is above zero.
-        open: Rows whose interval holds zero.
-        worse_than: Rows that are better: the whole interval is below zero.
+        differences: Test bound of each row minus that of the learned agent, paired by seed.
     """
 
     name: str
-    clear: dict[str, Interval]
-    open: dict[str, Interval]
-    worse_than: dict[str, Interval]
+    differences: dict[str, Interval]
+
+    @property
+    def clear(self) -> dict[str, Interval]:
+        """Rows that are worse: the whole interval is above zero."""
+        return {name: found for name, found in self.differences.items() if found.low > 0.0}
+
+    @property
+    def worse_than(self) -> dict[str, Interval]:
+        """Rows that are better: the whole interval is below zero."""
+        return {name: found for name, found in self.differences.items() if found.high < 0.0}
+
+    @property
+    def open(self) -> dict[str, Interval]:
+        """Rows whose interval holds zero."""
+        return {name: found for name, found in self.differences.items() if not found.excludes_zero}
 
 
 @dataclass(frozen=True)
@@ -181,9 +192,6 @@ def summarise_training(
         results: Runs of one environment that can be compared: equal protocol.
         reference: Label of the agent to compare with; the first learned one when absent, else the best row.
         notes: More to say under the table.
-
-    Raises:
-        SchedrlError: There are no results, they cannot be compared, or the reference is not among them.
     """
     check_comparable(results, "env_id", "fingerprint", "protocol")
     groups = named_groups(results)
@@ -204,7 +212,10 @@ def summarise_training(
         seeds=tuple(sorted({result.seed for result in results})),
         reference=chosen,
         rows=tuple(sorted(rows, key=lambda row: row.test_bound.value)),
-        verdicts=tuple(_verdict(name, group, others) for name, group in learned.items()),
+        verdicts=tuple(
+            Verdict(name, {n: d for n, other in others.items() if (d := paired_by_seed(other, group))})
+            for name, group in learned.items()
+        ),
         answers=tuple(
             answer for name, group in learned.items() for answer in answers_of(name, group, others)
         ),
@@ -266,7 +277,7 @@ def best_by_validation(groups: Groups) -> str | None:
     return min(groups, key=lambda name: float(np.mean([r.bound for r in groups[name]])), default=None)
 
 
-def answers_of(learned: str, own: Sequence[TrainingResult], others: Groups) -> tuple[Answer, Answer]:
+def answers_of(learned: str, own: Sequence[TrainingResult], others: Groups) -> list[Answer]:
     """Both answers for one learned row.
 
     Args:
@@ -274,48 +285,30 @@ def answers_of(learned: str, own: Sequence[TrainingResult], others: Groups) -> t
         own: Its runs.
         others: Runs of every row that is not learned.
     """
-    rivals: dict[str, Groups] = {
-        role: {
-            name: group
-            for name, group in others.items()
-            if group[0].role == role and {r.seed for r in group} & {r.seed for r in own}
-        }
-        for role in ("hand-made", "searched")
-    }
-    limit = _EQUAL * own[0].search_steps
-    searches = rivals["searched"]
-    equal = {name: group for name, group in searches.items() if group[0].search_steps <= limit}
-    none = "no search is in this benchmark"
-    if searches and not equal:
-        none = (
-            f"every search in this benchmark spent more than the {own[0].search_steps} optimizer steps of it"
-        )
-    return (
-        _answer(learned, own, rivals["hand-made"], "hand-made", "no hand-made row is in this benchmark"),
-        _answer(learned, own, equal, "searched", none),
-    )
-
-
-def _answer(
-    learned: str,
-    own: Sequence[TrainingResult],
-    rivals: Groups,
-    against: Literal["hand-made", "searched"],
-    missing: str,
-) -> Answer:
-    name = best_by_validation(rivals)
-    if name is None:
-        return Answer(learned, against, missing=missing)
-    rival = rivals[name]
-    return Answer(
-        learned,
-        against,
-        rival=name,
-        difference=paired_by_seed(own, rival),
-        num_pairs=len({r.seed for r in own} & {r.seed for r in rival}),
-        candidates=len(rivals),
-        cost=(own[0].search_steps, rival[0].search_steps),
-    )
+    seeds, cost = {result.seed for result in own}, own[0].search_steps
+    shared = {name: (group, len(seeds & {result.seed for result in group})) for name, group in others.items()}
+    made = []
+    questions: dict[Role, str] = {"hand-made": "hand-made row", "searched": "search"}
+    for against, what in questions.items():
+        rivals = {n: group for n, (group, pairs) in shared.items() if group[0].role == against and pairs}
+        missing = f"no {what} is in this benchmark"
+        if against == "searched" and rivals:
+            rivals = {n: group for n, group in rivals.items() if group[0].search_steps <= _EQUAL * cost}
+            missing = f"every search in this benchmark spent more than the {cost} optimizer steps of it"
+        answer = Answer(learned, against, missing=missing)
+        if (name := best_by_validation(rivals)) is not None:
+            rival, pairs = shared[name]
+            answer = Answer(
+                learned,
+                against,
+                rival=name,
+                difference=paired_by_seed(own, rival),
+                num_pairs=pairs,
+                candidates=len(rivals),
+                cost=(cost, rival[0].search_steps),
+            )
+        made.append(answer)
+    return made
 
 
 def _reference(groups: Groups, label: str | None) -> str:
@@ -360,18 +353,3 @@ def _row(
         num_diverged=sum(result.diverged for result in group),
         search_steps=first.search_steps,
     )
-
-
-def _verdict(name: str, learned: Sequence[TrainingResult], others: Groups) -> Verdict:
-    verdict = Verdict(name, {}, {}, {})
-    for other, group in others.items():
-        difference = paired_by_seed(group, learned)
-        if difference is None:
-            continue
-        if difference.low > 0.0:
-            verdict.clear[other] = difference
-        elif difference.high < 0.0:
-            verdict.worse_than[other] = difference
-        else:
-            verdict.open[other] = difference
-    return verdict
