@@ -15,8 +15,9 @@ from schedrl.benchmark.tasks import Part, Step
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
 from schedrl.errors import SchedrlError
+from schedrl.files import read_model
 from schedrl.policies.agents import SEQUENCE, SearchProgress, SequenceAgent, SequenceSearchAgent
-from schedrl.policies.sequence_search import PROGRESS, check_search, ppo_budget, search
+from schedrl.policies.sequence_search import PROGRESS, STATE, check_search, ppo_budget, search
 
 __all__ = ["SEARCHES", "SearchTask", "do_searches", "search_tasks"]
 
@@ -60,6 +61,13 @@ class SearchTask:
     def find(self) -> SequenceAgent:
         """Search, or go on, or read what was found."""
         agent = self.agent
+        # A record keeps what was found, not the state of the search.
+        if self.done and not (self.folder / STATE).exists():
+            found = read_model(self.folder / SEQUENCE, SequenceAgent, "agent file")
+            asked = (self.variant.fingerprint(), agent.search, agent.seed)
+            if (found.fingerprint, found.search, found.seed) != asked or found.search_steps > self.budget:
+                raise SchedrlError(f"folder {self.folder}: holds another search; give another folder")
+            return found
         return search(self.variant, agent.search, self.budget, agent.seed, self.folder, device=self.device)
 
     def run(self) -> list[Line]:

@@ -36,7 +36,7 @@ from schedrl.policies.sequence_proposals import (
 )
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["PROGRESS", "check_search", "ppo_budget", "search", "search_spec"]
+__all__ = ["PROGRESS", "STATE", "check_search", "ppo_budget", "search", "search_spec"]
 
 STATE, PROGRESS = "search.json", "progress.jsonl"
 

@@ -62,6 +62,22 @@ def test_a_search_is_done_once(
     assert all(isinstance(agent, SequenceAgent) for agent in list(made.agents.values())[1:])
 
 
+def test_what_a_recorded_search_found_is_taken_without_its_state(
+    variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = part_of(variant, {"halving": small("halving")})
+    made = searched(part, tmp_path)
+    [state] = tmp_path.rglob("search.json")
+    state.unlink()
+    monkeypatch.setattr(TrainingVectorEnv, "step", None)
+    assert searched(part, tmp_path) == made
+    other = small("halving").model_copy(update={"seed": 1})
+    with pytest.raises(SchedrlError, match="holds another search"):
+        searched(part_of(variant, {"halving": other}), tmp_path)
+    with pytest.raises(SchedrlError, match="holds another search"):
+        searched(part_of(variant, {"halving": small("halving", 24)}), tmp_path)
+
+
 def test_searches_side_by_side_find_what_they_find_alone(
     variant: TrainingVariant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
