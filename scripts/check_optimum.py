@@ -19,10 +19,10 @@ from schedrl import schedules
 from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian import laws
-from schedrl.sources.gaussian.families import LogUniformSpectrum
 from schedrl.sources.gaussian.objective import kl_of_levels
 from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName
+from schedrl.sources.gaussian.spectrum_families import LogUniformSpectrum
 
 SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ddpm", "ddpm-large", "heun")
 STEPS = (2, 3, 5, 10, 20)

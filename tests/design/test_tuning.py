@@ -130,7 +130,9 @@ def test_the_budget_is_kept_and_too_small_a_one_is_refused() -> None:
     network = gaussian_network()
     tune(network, "ddim", [5], images=12_000)
     assert network.images <= 12_000
-    with pytest.raises(SchedrlError, match=r"100 images through the network are too few .* \d+ are needed: give"):
+    with pytest.raises(
+        SchedrlError, match=r"100 images through the network are too few .* \d+ are needed: give"
+    ):
         batch_sizes("ddim", [5], 100)
 
 

@@ -18,9 +18,9 @@ from schedrl.environments.sampling.source_kind import Features, Parts, Rows, Sou
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import Gaussian
 from schedrl.sources.gaussian.divergences import kl
-from schedrl.sources.gaussian.families import AnySpectrumFamily
 from schedrl.sources.gaussian.laws import gamma_star, geodesic_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, cosine_sine, transition
+from schedrl.sources.gaussian.spectrum_families import AnySpectrumFamily
 
 __all__ = ["GaussianBatch", "GaussianSource", "ImageSource", "image_spectrum"]
 

@@ -5,17 +5,18 @@ variance (:mod:`~schedrl.sources.gaussian.recursions`), its distance from the so
 (:mod:`~schedrl.sources.gaussian.divergences`) with derivatives (:mod:`~schedrl.sources.gaussian.objective`), laws that
 place levels (:mod:`~schedrl.sources.gaussian.laws`), the best levels (:mod:`~schedrl.sources.gaussian.optimum`), the
 distance from the flow (:mod:`~schedrl.sources.gaussian.flow`), the spectrum of images
-(:mod:`~schedrl.sources.gaussian.measurement`) and families of spectra (:mod:`~schedrl.sources.gaussian.families`).
+(:mod:`~schedrl.sources.gaussian.measurement`) and families of spectra
+(:mod:`~schedrl.sources.gaussian.spectrum_families`).
 """
 
-from schedrl.sources.gaussian.families import (
+from schedrl.sources.gaussian.source import Gaussian
+from schedrl.sources.gaussian.spectrum_families import (
     AnySpectrumFamily,
     FixedSpectrum,
     LogUniformSpectrum,
     PowerLawSpectrum,
     SpectrumFamily,
 )
-from schedrl.sources.gaussian.source import Gaussian
 
 __all__ = [
     "AnySpectrumFamily",

@@ -15,12 +15,12 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
 from schedrl.sources.gaussian import divergences
 from schedrl.sources.gaussian.divergences import Direction
-from schedrl.sources.gaussian.families import Eigenvalue
 from schedrl.sources.gaussian.flow import FlowSampler, best_flow_sigmas
 from schedrl.sources.gaussian.laws import best_gamma, gamma_star, geodesic_sigmas
 from schedrl.sources.gaussian.measurement import image_eigenvalues
 from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, Start, output_variances, variance_trajectory
+from schedrl.sources.gaussian.spectrum_families import Eigenvalue
 
 __all__ = ["Gaussian"]
 

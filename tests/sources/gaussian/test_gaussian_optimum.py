@@ -15,10 +15,10 @@ from schedrl.errors import SchedrlError
 from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 from schedrl.sources.gaussian import laws
 from schedrl.sources.gaussian.divergences import Direction
-from schedrl.sources.gaussian.families import LogUniformSpectrum
 from schedrl.sources.gaussian.objective import kl_derivatives, kl_of_levels
 from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, Start
+from schedrl.sources.gaussian.spectrum_families import LogUniformSpectrum
 
 FloatArray = npt.NDArray[np.float64]
 

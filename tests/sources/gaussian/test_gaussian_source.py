@@ -17,7 +17,7 @@ from schedrl import schedules
 from schedrl.errors import SchedrlError, parse
 from schedrl.schedules import Grid
 from schedrl.sources import Gaussian
-from schedrl.sources.gaussian.families import (
+from schedrl.sources.gaussian.spectrum_families import (
     AnySpectrumFamily,
     FixedSpectrum,
     LogUniformSpectrum,
