@@ -15,7 +15,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -116,9 +116,6 @@ class SequenceSearch(Spec, ABC):
     Attributes:
         name: Which search.
     """
-
-    spends_all: ClassVar[bool] = True
-    """Whether it goes on until its budget is spent, up to less than a round."""
 
     name: str
 
@@ -335,8 +332,6 @@ class BestStaticSearch(SequenceSearch):
     Attributes:
         seeds: Seeds that each is tried on, at most; fewer where the budget pays for fewer.
     """
-
-    spends_all: ClassVar[bool] = False
 
     name: Literal["best-static"] = "best-static"
     seeds: Annotated[int, Field(ge=1, le=1024)] = 8

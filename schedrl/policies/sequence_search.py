@@ -125,8 +125,6 @@ def search(
             another search.
     """
     rounds = check_search(variant, spec, budget, seed)
-    if (known := _found_before(variant, spec, budget, seed, folder)) is not None:
-        return known
     asked_for = {"variant": variant.fingerprint(), "spec": spec, "budget": budget, "seed": seed}
     state = _read_state(folder, _Request.model_validate(asked_for))
     ensure_folder(folder, "output folder")
@@ -178,21 +176,6 @@ def search(
     )
     write_text(folder / SEQUENCE, dump_json(agent.model_dump(mode="json")))
     return agent
-
-
-def _found_before(
-    variant: TrainingVariant, spec: SequenceSearch, budget: int, seed: int, folder: Path
-) -> SequenceAgent | None:
-    """What this search found, where its result was kept and its state was not, as in a record."""
-    path = folder / SEQUENCE
-    if (folder / STATE).exists() or not path.is_file():
-        return None
-    agent = find(str(path), variant.id)
-    if not isinstance(agent, SequenceAgent):
-        return None
-    same = (agent.fingerprint, agent.search, agent.seed) == (variant.fingerprint(), spec, seed)
-    least = 0.9 * budget if spec.spends_all else 0.0
-    return agent if same and least < agent.search_steps <= budget else None
 
 
 def check_search(variant: TrainingVariant, spec: SequenceSearch, budget: int, seed: int = 0) -> Proposals:

@@ -25,7 +25,6 @@ from schedrl.policies.policy import SchedulePolicy
 from schedrl.policies.sequence_proposals import ALGORITHMS, SequenceSpace, static_sequences
 from schedrl.policies.sequence_search import (
     PROGRESS,
-    STATE,
     ppo_budget,
     search,
     search_spec,
@@ -170,18 +169,6 @@ def test_a_killed_search_ends_as_an_unbroken_one(
     points = [json.loads(line) for line in (tmp_path / "whole" / PROGRESS).read_text().splitlines()]
     assert [point["optimizer_steps"] for point in points][-1] == whole.search_steps
     assert sorted(point["best"] for point in points) == [point["best"] for point in points]
-
-
-@pytest.mark.parametrize("name", ["random", "best-static"])
-def test_a_result_that_was_kept_alone_is_not_searched_for_again(
-    name: str, variant: TrainingVariant, tmp_path: Path
-) -> None:
-    spec = search_spec("random", population=4) if name == "random" else search_spec(name, seeds=1)
-    whole = search(variant, spec, 160, 3, tmp_path)
-    (tmp_path / STATE).unlink()  # as in the records of benchmarks/results
-    assert search(variant, spec, 160, 3, tmp_path, interrupt_after(1)) == whole
-    with pytest.raises(KeyboardInterrupt):  # another seed is another search
-        search(variant, spec, 160, 4, tmp_path, interrupt_after(1))
 
 
 def test_only_validation_images_and_fresh_seeds_that_are_not_held_out(
