@@ -1,1 +1,1 @@
-"""Who computes a population's training: the CPU kernel or PyTorch."""
+"""The engines that train a population: the CPU kernel and PyTorch."""

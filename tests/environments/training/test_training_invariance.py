@@ -79,7 +79,7 @@ def test_freshly_frozen_network_earns_nothing(episodes: Any, make_vector: Any, k
 
 
 def test_own_loss_rewards_noise(episodes: Any, make_single: Any) -> None:
-    """The printed t/T is nearly pure noise and looks best to paper B's reward, which is why it is not ours."""
+    """The printed t/T is nearly pure noise and looks best to AKOD's reward, which is why it is not ours."""
     offered = [{"name": "printed-linear"}, {"name": "tangent", "gamma": 0.1}]
     action = {"kind": "choice", "choices": offered}
     env = make_single("choice", action=action, reward={"kind": "own_loss"}, **{"episode.steps_per_phase": 30})
