@@ -14,13 +14,14 @@ from typing import Generic, Literal, TypeVar
 from pydantic import ConfigDict
 
 from schedrl.errors import SchedrlError, Spec, parse
-from schedrl.files import parse_object
+from schedrl.files import lock, parse_object, whole_lines
 
 __all__ = ["RESULTS", "Line", "ResultStore", "read_results"]
 
 RESULTS = "results.jsonl"
 
 _FORMAT: Literal[1] = 1
+_BEGIN = b'{"format": 1,'
 
 
 class Line(Spec, ABC):
@@ -53,7 +54,8 @@ class ResultStore(Generic[LineT]):
 
     A writer holds a lock on the file, and a line is one write at its end. A last line without its end is therefore
     what a kill cut short, never what another process is about to finish: it is dropped, and :attr:`note` says so.
-    Where the system or the file system has no locks, one process at a time may write.
+    Where the system or the file system has no locks, one process at a time may write. A file that holds anything else
+    than results is left as it is. A symbolic link stands for the file that it names.
 
     Args:
         path: The file; created with the first result.
@@ -68,8 +70,9 @@ class ResultStore(Generic[LineT]):
         self.note: str | None = None
         self._found: dict[Hashable, LineT] = {}
         self._end = self._lines = 0
-        if path.is_dir():
-            raise SchedrlError(f"result file {path}: cannot be read: is a folder")
+        if path.exists() and not path.is_file():
+            kind = "is a folder" if path.is_dir() else "is a device or a pipe"
+            raise SchedrlError(f"result file {path}: cannot be read: {kind}; give a file")
         self.refresh()
 
     @property
@@ -116,7 +119,7 @@ class ResultStore(Generic[LineT]):
                 self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644
             )
             try:
-                _lock(file)
+                lock(file)
                 yield file
             finally:
                 os.close(file)  # which also unlocks it
@@ -156,19 +159,6 @@ def read_results(path: Path, model: type[LineT]) -> list[LineT]:
     return list(found.values())
 
 
-def _lock(file: int) -> None:
-    """Wait until no other process writes, where there are locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # some network file systems
-            raise
-
-
 def _parse_lines(
     path: Path, content: bytes, model: type[LineT], found: dict[Hashable, LineT], number: int = 0
 ) -> tuple[int, int]:
@@ -177,8 +167,9 @@ def _parse_lines(
     Returns:
         The number of bytes that hold whole lines, and of lines up to their end.
     """
+    # Without a whole line before it, only how it begins tells whether a kill cut it short.
     kept = content.rfind(b"\n") + 1
-    for line in content[:kept].split(b"\n")[:-1]:
+    for line in whole_lines(content, b"" if found or kept else _BEGIN, f"result file {path}"):
         number += 1
         if not line.strip():
             continue

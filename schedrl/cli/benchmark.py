@@ -19,13 +19,15 @@ from schedrl.cli.common import (
     note,
     parse_settings,
     ticker,
-    writable_file,
 )
 from schedrl.errors import SchedrlError, parse
+from schedrl.files import ensure_file
 
 if TYPE_CHECKING:
     from schedrl.benchmark.benchmark_file import Benchmark
     from schedrl.benchmark.executors import Executor
+    from schedrl.benchmark.results import Result
+    from schedrl.benchmark.store import ResultStore
     from schedrl.benchmark.tasks import Part, Step
     from schedrl.policies.agents import Form
 
@@ -150,6 +152,8 @@ def benchmark(
     parts = lay_out(asked, device=checked_device(device), download=download, prefix=prefix)
     if folder is None and json_file is None:
         folder = Path("runs", "benchmark", slug(parts[0].variant.id) if file is None else file.stem)
+    if json_file is not None:  # before the searches
+        _open_results(parts, ensure_file(json_file, "--json"))
     if any(agent.as_costly_as_training for part in parts for agent in part.agents.values()):
         target = ensure_folder(folder or Path(json_file or "").parent, "--folder")
         parts = _searched(parts, target, progress, None if on_ray else executor)
@@ -178,8 +182,7 @@ def measure_and_show(
     """Measure what is missing, print the tables, and leave results and manifests behind."""
     from schedrl.benchmark.families import FAMILIES
     from schedrl.benchmark.manifest import write_manifests
-    from schedrl.benchmark.results import Result
-    from schedrl.benchmark.store import RESULTS, ResultStore
+    from schedrl.benchmark.store import RESULTS
     from schedrl.benchmark.tasks import run_tasks
     from schedrl.files import ensure_folder
     from schedrl.report.pages import print_summary
@@ -188,9 +191,8 @@ def measure_and_show(
         note(text)
     if folder is not None:
         ensure_folder(folder, "--folder")
-    path = writable_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
-    family = FAMILIES[parts[0].variant.family]
-    store: ResultStore[Result] = ResultStore(path, family.result)
+    path = ensure_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
+    family, store = FAMILIES[parts[0].variant.family], _open_results(parts, path)
     if store.note is not None:
         note(store.note)
     if folder is not None:
@@ -205,6 +207,13 @@ def measure_and_show(
         summary = family.summarise(part.select(results), part.reference, part.notes)
         print_summary(family.name, summary, console())
     typer.echo(f"\nresults: {path}")
+
+
+def _open_results(parts: Sequence[Part], path: Path) -> ResultStore[Result]:
+    from schedrl.benchmark.families import FAMILIES
+    from schedrl.benchmark.store import ResultStore
+
+    return ResultStore(path, FAMILIES[parts[0].variant.family].result)
 
 
 def _executor(jobs: int | None, ray: bool, address: str | None, device: str) -> Executor | None:

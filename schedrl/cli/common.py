@@ -9,7 +9,6 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,7 +32,6 @@ __all__ = [
     "note",
     "parse_settings",
     "ticker",
-    "writable_file",
 ]
 
 EnvOption = Annotated[
@@ -117,16 +115,6 @@ def checked_device(device: str) -> str:
         reason = str(error).strip().splitlines()[0]
         raise SchedrlError(f"device '{device}': torch cannot use it: {reason}") from None
     return device
-
-
-def writable_file(path: Path, option: str) -> Path:
-    """Check, before any work, that a file can be written; its folder is created."""
-    from schedrl.files import ensure_folder
-
-    if path.is_dir():
-        raise SchedrlError(f"{option} {path}: is a folder")
-    ensure_folder(path.parent, f"{option}: folder")
-    return path
 
 
 def console(*, err: bool = False) -> Console:

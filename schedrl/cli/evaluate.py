@@ -15,10 +15,10 @@ from schedrl.cli.common import (
     checked_device,
     note,
     parse_settings,
-    writable_file,
 )
 from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
+from schedrl.files import ensure_file
 
 __all__ = ["EVALUATE_EXAMPLES", "evaluate"]
 
@@ -73,7 +73,7 @@ def evaluate(
         raise SchedrlError(f"--render: must be a .png file (got '{render}')")
     for path, option in ((json_file, "--json"), (render, "--render")):
         if path is not None:
-            writable_file(path, option)
+            ensure_file(path, option)
     family = FAMILIES[variant.family]
     found = find(agent, variant.id)
     part = Part(variant, {}, (), device=checked_device(device))

@@ -10,6 +10,7 @@ import typer
 
 from schedrl.cli.common import BarOption, DownloadOption, note, ticker
 from schedrl.errors import SchedrlError
+from schedrl.files import ensure_file
 
 __all__ = ["LEARN_EXAMPLES", "learn"]
 
@@ -78,6 +79,8 @@ def learn(
     }  # fmt: skip
     request = parse(learning.LearningRequest, fields, "options")
     image_sets.ensure(images, download=download)
+    if out is not None:
+        ensure_file(out, "-o")
     target = folder or Path("runs", "learn", Path(data).stem or images.name)
     note(f"1/3 small copies of the images, into {target}")
     job = learning.prepare(request, target)

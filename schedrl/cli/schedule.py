@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schedrl.cli.common import DownloadOption, Group, console, note, writable_file
+from schedrl.cli.common import DownloadOption, Group, console, note
 from schedrl.cli.tune import TUNE_EXAMPLES, tune
 from schedrl.errors import SchedrlError
+from schedrl.files import ensure_file
 
 if TYPE_CHECKING:
     from schedrl.data.image_streams import ImageStream
@@ -104,7 +105,8 @@ def design(
     training = _training_schedule(schedule, train_steps)
     if steps > train_steps:
         raise SchedrlError(f"--steps: must be at most the training steps T = {train_steps} (got {steps})")
-    writable_file(out, "-o")
+    for path in (out, *([out.with_suffix(".png")] if plot else [])):
+        ensure_file(path, "-o")
     stream = _stream(data, size, channels, images, download)
     channel_count, height, width = stream.shape
     note(f"measuring {stream.name} at {channel_count} x {height} x {width}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedrl.cli.common import BarOption, console, note, ticker, writable_file
+from schedrl.cli.common import BarOption, console, note, ticker
 from schedrl.errors import SchedrlError, unknown_name
+from schedrl.files import ensure_file
 
 if TYPE_CHECKING:
     from schedrl.design.tuning import Tuned
@@ -71,7 +72,7 @@ def tune(
     seconds = 60.0 * minutes_of(budget)
     targets = {n: out if len(numbers) == 1 else out.with_stem(f"{out.stem}-{n}") for n in numbers}
     for target in targets.values():
-        writable_file(target, "-o")
+        ensure_file(target, "-o")
     network = load_network(model, _whole_numbers(labels, "--class", 0) if labels else ())
     if images is None:
         rate = images_per_second(network)

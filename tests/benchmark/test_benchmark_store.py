@@ -68,6 +68,40 @@ def test_a_last_line_cut_short_is_dropped(tmp_path: Path, make_result: MakeResul
     assert ResultStore(path, TrainingResult).note is None
 
 
+@pytest.mark.parametrize("content", ["notes", '{"a": 1}', "[1]", "{", '{"format": 2'])
+def test_a_file_that_is_no_result_file_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "notes.json"
+    path.write_text(content)
+    (tmp_path / "link.json").symlink_to(path)
+    if not '{"format": 1,'.startswith(content):
+        for name in (path, tmp_path / "link.json"):
+            with pytest.raises(SchedrlError, match=r"json: is another file: .*; it is left as it is"):
+                ResultStore(name, TrainingResult)
+            with pytest.raises(SchedrlError, match="is another file"):
+                read_results(name, TrainingResult)
+        assert path.read_text() == content
+
+
+def test_a_first_line_cut_short_is_dropped(tmp_path: Path, make_result: MakeResult) -> None:
+    path = tmp_path / "results.jsonl"
+    for kept in (1, 5, 40, -1):
+        path.write_text(make_result("cosine", 0, 3.0).line()[:kept])
+        assert ResultStore(path, TrainingResult).note is not None
+        assert path.read_text() == ""
+
+
+def test_a_link_stands_for_its_file_and_a_pipe_or_device_is_refused(
+    tmp_path: Path, make_result: MakeResult
+) -> None:
+    (tmp_path / "link").symlink_to("results.jsonl")
+    ResultStore(tmp_path / "link", TrainingResult).append([make_result("cosine", 0, 3.0)])
+    assert len(read_results(tmp_path / "results.jsonl", TrainingResult)) == 1
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(SchedrlError, match=rf"^result file {path}: .*is a device or a pipe; give a file"):
+            ResultStore(path, TrainingResult)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
