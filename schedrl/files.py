@@ -281,13 +281,16 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
         os.close(file)
 
 
-def whole_lines(content: bytes, begin: bytes, what: str) -> list[bytes]:
+def whole_lines(
+    content: bytes, begin: bytes, what: str, *, error: type[SchedrlError] = SchedrlError
+) -> list[bytes]:
     r"""Lines of a file that grows line by line, without a last one that a kill cut short.
 
     Args:
         content: The file.
         begin: How its first line begins.
         what: How to name it in a message.
+        error: What to raise.
 
     Raises:
         SchedrlError: It begins otherwise, so that a last line without its end may be anything.
@@ -300,9 +303,8 @@ def whole_lines(content: bytes, begin: bytes, what: str) -> list[bytes]:
         schedrl.errors.SchedrlError: curve: is another file: it must begin with 'step,'; it is left as it is
     """
     if not (content.startswith(begin) or begin.startswith(content)):
-        raise SchedrlError(
-            f"{what}: is another file: it must begin with {begin.decode()!r}; it is left as it is"
-        )
+        text = begin.decode().rstrip()
+        raise error(f"{what}: is another file: it must begin with {text!r}; it is left as it is")
     return content.split(b"\n")[:-1]
 
 
@@ -380,5 +382,6 @@ def ensure_file(path: Path, what: str) -> Path:
     if folder or (stream and not os.access(path, os.W_OK)):
         raise SchedrlError(f"{what} {path}: {'is a folder' if folder else 'cannot be written'}")
     if not stream:
-        ensure_folder(Path(os.path.realpath(path)).parent, f"{what}: folder")
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        ensure_folder(target.parent, f"{what}: folder")
     return path

@@ -86,6 +86,8 @@ def checked(part: Part) -> Part:
                     raise
                 skipped.setdefault(_reason(str(error), agent), []).append(label)
     notes = [f"no form `action` for {', '.join(names)}: {why}" for why, names in skipped.items()]
+    own = {task.label: task.agent.unfinished for task in tasks}
+    notes += [f"agent '{label}' {text}" for label, text in own.items() if text is not None]
     if not tasks:
         raise SchedrlError("; ".join(["nothing to measure", *notes]))
     return replace(part, tasks=tuple(tasks), notes=tuple(dict.fromkeys([*part.notes, *notes])))

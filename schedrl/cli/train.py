@@ -96,7 +96,7 @@ def train(
     if device != "cpu":
         overrides["device"] = checked_device(device)
     request = ppo_training.request_for(variant.id, seed, overrides, **changed)
-    target = ppo_training.new_folder(folder, algo, variant.id)
+    target = ppo_training.new_folder(folder, algo, request)
     note(f"training into {target}")
     total = request.spec.total_timesteps
     _run(target, total, progress, lambda listen: ppo_training.train(request, target, listen))
@@ -113,13 +113,13 @@ def _resume(folder: Path, timesteps: int | None, progress: bool) -> None:
 
 
 def _run(folder: Path, total: int, force_bar: bool, work: Callable[[Listener], object]) -> None:
-    from schedrl.policies.agent_files import read_description
+    from schedrl.policies.agent_files import DESCRIPTION, read_description
 
     try:
         with ticker(total, "training", force_bar=force_bar) as tick:
             work(progress_listener(tick))
     except KeyboardInterrupt:
-        steps = read_description(folder).timesteps
+        steps = read_description(folder).timesteps if (folder / DESCRIPTION).is_file() else 0
         note(f"interrupted; {folder} holds the agent after {steps} steps")
         note(f"continue with: schedrl train --resume {folder}")
         raise typer.Exit(130) from None

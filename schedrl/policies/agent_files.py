@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,8 @@ from schedrl.policies.policy import BatchPolicy, Rows, State
 from schedrl.policies.ppo import PPOSpec
 
 __all__ = [
+    "DESCRIPTION",
+    "REQUEST",
     "WEIGHTS",
     "AgentFile",
     "LearnedPolicy",
@@ -34,6 +38,10 @@ __all__ = [
 
 FORMAT: Literal[1] = 1
 WEIGHTS, DESCRIPTION, CARD = "policy.safetensors", "agent.json", "README.md"
+REQUEST = "training.json"
+"""What a training keeps in the same folder: what to train."""
+
+log = logging.getLogger(__name__)
 
 
 class AgentFile(Spec):
@@ -61,6 +69,14 @@ class AgentFile(Spec):
     optimizer_steps: int = Field(ge=0)
     seconds: float = Field(ge=0.0)
     versions: dict[str, str]
+
+    @property
+    def unfinished(self) -> str | None:
+        """What to tell its user, unless it was trained to the end."""
+        total = self.hyperparameters.total_timesteps
+        if self.timesteps >= total:
+            return None
+        return f"has not finished training: {self.timesteps} of {total} steps; `schedrl train --resume` continues"
 
 
 class LearnedPolicy(BatchPolicy):
@@ -112,6 +128,8 @@ def load_agent(folder: str | Path, variant: Variant | None = None) -> LearnedPol
     """
     path = Path(folder)
     description = read_description(path)
+    if description.unfinished is not None:
+        _warn(f"agent {path}: {description.unfinished}")
     if variant is not None and not fits(description, variant):
         raise AgentFileError(
             f"agent {path}: was trained in {description.variant.id}, whose observations or actions are not those "
@@ -149,7 +167,18 @@ def build_network(description: AgentFile) -> ActorCriticPolicy:
 
 def read_description(path: Path) -> AgentFile:
     """What ``agent.json`` says, without the weights."""
+    if (path / REQUEST).is_file() and not (path / DESCRIPTION).is_file():
+        raise AgentFileError(
+            f"agent {path}: has not finished training: there is no {DESCRIPTION}; `schedrl train --resume {path}` "
+            "continues"
+        )
     return read_model(path / DESCRIPTION, AgentFile, "agent file", error=AgentFileError)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Say something once."""
+    log.warning("%s", text)
 
 
 def fits(description: AgentFile, variant: Variant) -> bool:

@@ -119,6 +119,11 @@ class Agent(Spec):
         steps: int = getattr(self, "search_steps", 0)
         return steps
 
+    @property
+    def unfinished(self) -> str | None:
+        """What to tell its user, unless its training has come to its end."""
+        return None
+
     def definition(self) -> object:
         """Everything in the definition but the description, as plain data; the hash of a trained agent's weights."""
         return self.model_dump(mode="json", exclude={"description"})
@@ -508,6 +513,10 @@ class TrainedAgent(Agent):
         file = self.file()
         return file.optimizer_steps or file.timesteps
 
+    @property
+    def unfinished(self) -> str | None:
+        return self.file().unfinished
+
     def definition(self) -> object:
         return self.definition_hash()
 
@@ -623,7 +632,7 @@ def find(name: str, env_id: str) -> Agent:
     ``ppo`` becomes the trained policy shipped for ``env_id``.
     """
     path = Path(name)
-    if (path / "agent.json").is_file():
+    if any((path / file).is_file() for file in ("agent.json", "training.json")):
         label = re.sub(r"[^\w.-]+", "-", path.resolve().name) or "agent"
         return TrainedAgent(name=label, path=str(path))
     if (path / SEQUENCE).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFor
 
 from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError, SchedrlError, Spec
-from schedrl.files import dump_json, ensure_folder, read_model, write_text
-from schedrl.policies.agent_files import AgentFile, read_description, save_agent
+from schedrl.files import dump_json, ensure_folder, locked_folder, read_model, write_text
+from schedrl.policies.agent_files import DESCRIPTION, REQUEST, AgentFile, read_description, save_agent
 from schedrl.policies.agents import slug
 from schedrl.policies.ppo import (
     CHECKPOINT,
@@ -42,9 +43,6 @@ __all__ = [
     "train",
 ]
 
-REQUEST = "training.json"
-"""Name of the file that keeps what to train."""
-
 _FIGURE_EVERY = 10
 
 
@@ -68,11 +66,15 @@ Listener = Callable[[TrainingProgress], None]
 """Called after every update."""
 
 
-def new_folder(root: Path, algo: str, env_id: str) -> Path:
-    """The next unused folder ``root/algo/Env-v0_N``, created."""
-    parent = ensure_folder(root / algo, "output folder")
-    taken = [int(p.name.rsplit("_", 1)[-1]) for p in parent.glob(f"{slug(env_id)}_*") if p.name[-1].isdigit()]
-    return ensure_folder(parent / f"{slug(env_id)}_{max(taken, default=0) + 1}", "output folder")
+def new_folder(root: Path, algo: str, request: TrainingRequest) -> Path:
+    """The next unused folder ``root/algo/Env-v0_N``. It holds the request, and can be resumed, once it is there."""
+    parent, name = ensure_folder(root / algo, "output folder"), slug(request.env_id)
+    with locked_folder(parent, wait=True):
+        begun = parent / ".begun"
+        shutil.rmtree(begun, ignore_errors=True)  # of a kill
+        _write_request(begun, request)
+        taken = [int(p.name.rsplit("_", 1)[-1]) for p in parent.glob(f"{name}_*") if p.name[-1].isdigit()]
+        return begun.rename(parent / f"{name}_{max(taken, default=0) + 1}")
 
 
 def train(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
@@ -90,10 +92,12 @@ def train(request: TrainingRequest, folder: Path, listen: Listener | None = None
         The folder, which now holds a loadable agent.
     """
     ensure_folder(folder, "output folder")
-    session = _Training(request, folder, listen)
-    write_text(folder / REQUEST, dump_json(request.model_dump(mode="json")))
-    session.save()
-    return session.run()
+    with locked_folder(folder):
+        for name in (CHECKPOINT, DESCRIPTION):  # of another training
+            (folder / name).unlink(missing_ok=True)
+        trim_progress(folder, 0)
+        _write_request(folder, request)
+        return _Training(request, folder, listen).run()
 
 
 def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | None = None) -> Path:
@@ -110,12 +114,16 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
     """
     request = read_request(folder, total_timesteps)
     ensure_folder(folder, "output folder")
-    begun = (folder / CHECKPOINT).is_file() or read_description(folder).timesteps > 0
-    session = _Training(request, folder, listen)
-    if begun:
-        session.restore()
-    write_text(folder / REQUEST, dump_json(request.model_dump(mode="json")))  # its end may be a new one
-    return session.run()
+    with locked_folder(folder):
+        session = _Training(request, folder, listen)
+        described = (folder / DESCRIPTION).is_file() and read_description(folder).timesteps > 0
+        if described or (folder / CHECKPOINT).is_file():
+            session.restore()
+            session.save()  # a new end makes it unfinished
+        else:
+            trim_progress(folder, 0)
+        _write_request(folder, request)  # its end may be a new one
+        return session.run()
 
 
 def begin_or_resume(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
@@ -156,6 +164,10 @@ def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRe
     return request.model_copy(
         update={"spec": request.spec.model_copy(update={"total_timesteps": total_timesteps})}
     )
+
+
+def _write_request(folder: Path, request: TrainingRequest) -> None:
+    write_text(folder / REQUEST, dump_json(request.model_dump(mode="json")))
 
 
 class _Training:

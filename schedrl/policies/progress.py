@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from schedrl.errors import AgentFileError, SchedrlError
-from schedrl.files import write_text
+from schedrl.files import whole_lines, write_text
 
 __all__ = ["PROGRESS", "TrainingProgress", "append_progress", "read_progress", "trim_progress"]
 
@@ -53,13 +53,11 @@ def read_progress(folder: Path) -> list[TrainingProgress]:
     """The folder's curve; empty when there is none. A last line that a kill cut short is left out."""
     path = folder / PROGRESS
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = whole_lines(path.read_bytes(), _HEADER.encode(), str(path), error=AgentFileError)
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise AgentFileError(f"{path}: cannot be read: {error}") from None
-    if lines and lines[0] != _HEADER.rstrip():
-        raise AgentFileError(f"{path}: must begin with the line {_HEADER.rstrip()}")
     return [_row(path, number, line) for number, line in enumerate(lines[1:], start=2)]
 
 
@@ -70,9 +68,9 @@ def trim_progress(folder: Path, timesteps: int) -> None:
         write_text(folder / PROGRESS, "".join([_HEADER, *kept]))
 
 
-def _row(path: Path, number: int, line: str) -> TrainingProgress:
+def _row(path: Path, number: int, line: bytes) -> TrainingProgress:
     try:
-        timesteps, *others = line.split(",")
+        timesteps, *others = line.split(b",")
         values = [float(value) for value in others]
         if not all(map(math.isfinite, values)):
             raise ValueError

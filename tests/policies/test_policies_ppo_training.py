@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from schedrl.benchmark.families import checked
+from schedrl.benchmark.tasks import Part
+from schedrl.environments.registration import training_variant
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.policies.agent_files import load_agent, read_description
+from schedrl.policies.agents import find
 from schedrl.policies.ppo_training import (
     TrainingRequest,
     new_folder,
@@ -169,9 +177,76 @@ def test_training_never_looks_at_test_images(tiny: dict[str, Any]) -> None:
     env.close()
 
 
-def test_folders_are_numbered(tmp_path: Path) -> None:
-    made = [new_folder(tmp_path, "ppo", KNOTS).name for _ in range(2)]
-    assert made == ["DigitsKnots-v0_1", "DigitsKnots-v0_2"]
+def test_folders_are_numbered(request_of: Callable[..., TrainingRequest], tmp_path: Path) -> None:
+    made = [new_folder(tmp_path, "ppo", request_of()) for _ in range(2)]
+    assert [folder.name for folder in made] == ["DigitsKnots-v0_1", "DigitsKnots-v0_2"]
+    assert sorted((tmp_path / "ppo").iterdir()) == made
+
+
+def test_a_new_folder_can_be_resumed_from_its_first_moment(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        new_folder(tmp_path, "ppo", request_of(updates=1))
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("ppo/[!.]*")), "absent before it can be resumed"
+    folder = new_folder(tmp_path, "ppo", request_of(updates=1))
+    assert list((tmp_path / "ppo").iterdir()) == [folder], "what the kill left is gone"
+    with pytest.raises(
+        AgentFileError, match=r"has not finished training: there is no agent\.json; .*--resume"
+    ):
+        find(str(folder), KNOTS).acts_in(training_variant(KNOTS, request_of().overrides))
+    resume(folder)
+    assert read_description(folder).unfinished is None
+    assert not (folder / ".lock").exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_agent_that_has_not_finished_training_says_so(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path, stop: signal.Signals
+) -> None:
+    folder = new_folder(tmp_path, "ppo", request_of(updates=3, anneal=False))
+    script = """
+import os, pathlib, sys
+import schedrl
+from schedrl.policies.ppo_training import resume
+resume(pathlib.Path(sys.argv[1]), listen=lambda _: os.kill(os.getpid(), int(sys.argv[2])))
+"""
+    subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(int(stop))], check=False, capture_output=True
+    )
+    if stop == signal.SIGINT:
+        assert "2 of 6 steps" in str(read_description(folder).unfinished)
+        variant, agents = training_variant(KNOTS, request_of().overrides), {"mine": find(str(folder), KNOTS)}
+        part = checked(Part(variant, agents, (1_000_000,), ("exact",)))
+        assert any("agent 'mine' has not finished training: 2 of 6 steps" in text for text in part.notes)
+    else:
+        with pytest.raises(AgentFileError, match=r"has not finished training: there is no agent\.json"):
+            load_agent(folder)
+    resume(folder)
+    whole = train(request_of(updates=3, anneal=False), tmp_path / "whole")
+    assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert curve(folder) == curve(whole)
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, 10, interrupt_after(1))
+    assert "8 of 10 steps" in str(read_description(folder).unfinished)
+
+
+def test_a_training_is_done_by_one_process(
+    request_of: Callable[..., TrainingRequest], tmp_path: Path
+) -> None:
+    folder = new_folder(tmp_path, "ppo", request_of(updates=2))
+
+    def second(_: TrainingProgress) -> None:
+        with pytest.raises(SchedrlError, match=rf"^{folder}: process {os.getpid()} on .* works there"):
+            resume(folder)
+
+    resume(folder, listen=second)
+    assert len(curve(folder)) == 2
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_training(
@@ -213,5 +288,5 @@ def test_a_curve_survives_a_kill(tmp_path: Path) -> None:
     with pytest.raises(AgentFileError, match="line 4 is damaged"):
         read_progress(tmp_path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(AgentFileError, match="must begin with the line timesteps"):
+    with pytest.raises(AgentFileError, match="must begin with 'timesteps"):
         read_progress(tmp_path)
