@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_dir",
+    "curves_at_once",
     "dump_json",
     "ensure_file",
     "ensure_folder",
@@ -241,6 +242,19 @@ def lock(file: int, *, wait: bool = True) -> bool | None:
             raise
         return None
     return True
+
+
+@contextmanager
+def curves_at_once() -> Iterator[None]:
+    """Let TensorBoard's writers that are made here write at once, not in a thread, where a full disk goes unnoticed."""
+    import tensorboard.summary.writer.event_file_writer as module  # type: ignore[import-untyped, unused-ignore]
+
+    threaded = module._AsyncWriter
+    module._AsyncWriter = lambda writer, *_: writer
+    try:
+        yield
+    finally:
+        module._AsyncWriter = threaded
 
 
 @contextmanager

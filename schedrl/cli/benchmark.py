@@ -193,8 +193,6 @@ def measure_and_show(
         ensure_folder(folder, "--folder")
     path = ensure_file(json_file, "--json") if json_file is not None else (folder or Path()) / RESULTS
     family, store = FAMILIES[parts[0].variant.family], _open_results(parts, path)
-    if store.note is not None:
-        note(store.note)
     if folder is not None:
         write_manifests(folder, parts, path)
     tasks = [task for part in parts for task in part.tasks]
@@ -213,7 +211,10 @@ def _open_results(parts: Sequence[Part], path: Path) -> ResultStore[Result]:
     from schedrl.benchmark.families import FAMILIES
     from schedrl.benchmark.store import ResultStore
 
-    return ResultStore(path, FAMILIES[parts[0].variant.family].result)
+    store: ResultStore[Result] = ResultStore(path, FAMILIES[parts[0].variant.family].result)
+    if store.note is not None:
+        note(store.note)
+    return store
 
 
 def _executor(jobs: int | None, ray: bool, address: str | None, device: str) -> Executor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -55,14 +56,22 @@ BarOption = Annotated[
 ]
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
 class Group(TyperGroup):
     """Commands whose bad input ends as one line on stderr and exit code 2, never as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except SchedrlError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        except (SchedrlError, OSError) as error:
+            text = str(error)
+            if isinstance(error, OSError):
+                if error.errno not in _DISK:
+                    raise
+                text = f"cannot write {error.filename or 'what was asked for'}: {error.strerror}"
+            typer.echo(f"error: {' '.join(text.split())}", err=True)
             raise typer.Exit(2) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -132,16 +132,33 @@ def _fit(
     download: bool,
 ) -> None:
     from schedrl import data
-    from schedrl.diffusion.single import Tuning
-    from schedrl.fit.fitting import claim, run_fit
+    from schedrl.files import ensure_folder, locked_folder
+    from schedrl.fit.fitting import claim
 
     with processes.together():  # alone, if it has to be downloaded
         if processes.leads:
             data.ensure(spec.data, download=download)
-    with processes.together():
-        data.ensure(spec.data, download=download)
-        if processes.leads:
-            claim(target, spec)
+    with ExitStack() as stack:
+        with processes.together():
+            data.ensure(spec.data, download=download)
+            if processes.leads:
+                ensure_folder(target, "fit folder")
+                stack.enter_context(locked_folder(target))
+                claim(target, spec)
+        _train(spec, target, cadence, processes, compiled, force_bar)
+
+
+def _train(
+    spec: FitSpec,
+    target: Path,
+    cadence: Cadence,
+    processes: Processes,
+    compiled: bool | None,
+    force_bar: bool,
+) -> None:
+    from schedrl.diffusion.single import Tuning
+    from schedrl.fit.fitting import run_fit
+
     on_gpu = processes.device.type == "cuda"
     tuning = Tuning(
         precision=spec.precision, compile=on_gpu if compiled is None else compiled, channels_last=on_gpu

@@ -19,7 +19,7 @@ from schedrl.experiments.experiment import Experiment, ExperimentRow
 from schedrl.experiments.records import ExperimentRun, ExperimentSetting, RateTrial, StepTimings
 from schedrl.experiments.row_runs import RowRuns
 from schedrl.experiments.row_training import FixedDriver, check_samples, sample_fields, surrogate_fields
-from schedrl.files import dump_json, ensure_folder, read_model, write_text
+from schedrl.files import dump_json, ensure_folder, locked_folder, read_model, write_text
 from schedrl.provenance import hardware, software
 
 __all__ = ["RUNS", "TIMINGS", "TRIALS", "ExperimentResults", "load_experiment", "run_experiment"]
@@ -117,25 +117,26 @@ def run_experiment(
         SchedrlError: The folder cannot be written or holds another experiment.
     """
     ensure_folder(folder, "experiment folder")
-    experiment = experiment.claim(folder)
-    setting, done = experiment.setting, 0
-    runs = ResultStore(folder / RUNS, ExperimentRun)
-    trials = ResultStore(folder / TRIALS, RateTrial) if setting.rates else None
-    for place, row in enumerate(experiment.rows):
-        if trials is not None:
-            for rate in setting.rates:
-                _try_rate(experiment, place, rate, trials)
-                done += setting.trial_seeds * setting.steps
-                listen(done, f"{row.name}, trying rate {rate:g}")
-        found = ExperimentResults(experiment, trials.results if trials is not None else (), ())
-        for tuned in setting.passes:
-            used = found.rate_of(place, tuned)
-            _run_seeds(experiment, place, used, tuned, runs)
-            done += len(experiment.seeds) * setting.steps
-            listen(done, row.name if used is None else f"{row.name}, rate {used:g}")
-    if experiment.timed:
-        _time_rows(experiment, folder)
-    notes = [store.note for store in (trials, runs) if store is not None and store.note is not None]
+    with locked_folder(folder):
+        experiment = experiment.claim(folder)
+        setting, done = experiment.setting, 0
+        runs = ResultStore(folder / RUNS, ExperimentRun)
+        trials = ResultStore(folder / TRIALS, RateTrial) if setting.rates else None
+        for place, row in enumerate(experiment.rows):
+            if trials is not None:
+                for rate in setting.rates:
+                    _try_rate(experiment, place, rate, trials)
+                    done += setting.trial_seeds * setting.steps
+                    listen(done, f"{row.name}, trying rate {rate:g}")
+            found = ExperimentResults(experiment, trials.results if trials is not None else (), ())
+            for tuned in setting.passes:
+                used = found.rate_of(place, tuned)
+                _run_seeds(experiment, place, used, tuned, runs)
+                done += len(experiment.seeds) * setting.steps
+                listen(done, row.name if used is None else f"{row.name}, rate {used:g}")
+        if experiment.timed:
+            _time_rows(experiment, folder)
+        notes = [store.note for store in (trials, runs) if store is not None and store.note is not None]
     return load_experiment(type(experiment), folder), notes
 
 

@@ -22,10 +22,12 @@ from schedrl.diffusion.trained_models import FittedModel, ModelFile
 from schedrl.environments.training.rendering import tile
 from schedrl.errors import SchedrlError
 from schedrl.files import (
+    curves_at_once,
     dump_json,
     ensure_folder,
     read_arrays,
     read_model,
+    whole_lines,
     write_arrays,
     write_bytes,
     write_text,
@@ -162,7 +164,8 @@ class _Observer:
         # What lies beyond the checkpoint belongs to a training that was cut off; it is trained and logged again.
         kept = [line for line in _read_log(folder / LOG) if line["step"] <= training.step]
         write_text(folder / LOG, "".join(f"{json.dumps(line)}\n" for line in kept))
-        self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=training.step + 1)
+        with curves_at_once():
+            self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=training.step + 1)
         self.close = self._curves.close
 
     def report(self, values: dict[str, float]) -> None:
@@ -219,7 +222,7 @@ def _model(spec: FitSpec, training: SingleTraining) -> FittedModel:
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
     """Lines of a training's log; one that a kill cut short is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    lines = whole_lines(path.read_bytes(), b'{"step": ', str(path)) if path.exists() else []
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:

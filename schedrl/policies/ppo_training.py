@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFor
 
 from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError, SchedrlError, Spec
-from schedrl.files import dump_json, ensure_folder, locked_folder, read_model, write_text
+from schedrl.files import curves_at_once, dump_json, ensure_folder, locked_folder, read_model, write_text
 from schedrl.policies.agent_files import DESCRIPTION, REQUEST, AgentFile, read_description, save_agent
 from schedrl.policies.agents import slug
 from schedrl.policies.ppo import (
@@ -178,7 +178,9 @@ class _Training:
         self.env = make_training_env(request.env_id, request.spec, request.seed, **request.overrides)
         self.model = build(self.env, request.spec, request.seed, after_update=self._after_update)
         self.vector: PopulationEnv = self.env.get_attr("unwrapped", 0)[0]
-        self.model.set_logger(Logger(None, [TensorBoardOutputFormat(str(folder / "tensorboard"))]))
+        with curves_at_once():
+            curves = TensorBoardOutputFormat(str(folder / "tensorboard"))
+        self.model.set_logger(Logger(None, [curves]))
         self.earlier_seconds = 0.0
         self.began = time.perf_counter()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from schedrl import data
 from schedrl.environments.training.env import TrainingVectorEnv
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import AgentFileError, SchedrlError, Spec, parse, unknown_name
-from schedrl.files import dump_json, ensure_folder, read_model, write_text
+from schedrl.files import dump_json, ensure_folder, locked_folder, read_model, write_text
 from schedrl.policies.agents import (
     SEARCH_SEEDS,
     SEQUENCE,
@@ -126,43 +127,45 @@ def search(
     """
     rounds = check_search(variant, spec, budget, seed)
     asked_for = {"variant": variant.fingerprint(), "spec": spec, "budget": budget, "seed": seed}
-    state = _read_state(folder, _Request.model_validate(asked_for))
+    request = _Request.model_validate(asked_for)
+    _read_state(folder, request)  # raises before the folder is made
     ensure_folder(folder, "output folder")
     runs = budget // variant.optimizer_steps
     seeds = np.random.default_rng([seed, 1]).choice(SEARCH_SEEDS, size=runs, replace=False)
     trial = _Trial(variant, SequenceSpace.of(variant), device)
-    began, earlier = time.perf_counter(), state.seconds
+    began = time.perf_counter()
     history: list[SearchProgress] = []
     spent = drawn = 0
     found: FloatArray = np.zeros(trial.space.size)
-    try:
-        asked = next(rounds)
-        for number in count():
-            # A candidate's runs all have their own seed, and every candidate has the same.
-            shared = seeds[drawn : drawn + asked.seeds]
-            drawn, spent = drawn + asked.seeds, spent + asked.runs * variant.optimizer_steps
-            assert spent <= budget
-            done = number < len(state.scores)
-            values = np.array(state.scores[number]) if done else trial.returns(asked.candidates, shared)
-            if len(values) != len(asked.candidates):
-                raise AgentFileError(f"{folder}: {STATE} does not belong to this search; remove it")
-            best = max(_gain(asked.candidates, values), *(point.best for point in history[-1:]), 0.0)
-            history.append(SearchProgress(optimizer_steps=spent, best=best))
-            if not done:
-                seconds = round(earlier + time.perf_counter() - began, 3)
-                scores = (*state.scores, tuple(values.tolist()))
-                state = state.model_copy(update={"scores": scores, "seconds": seconds})
-                # The course follows from the state. Whole, and first: a kill leaves only what is overwritten.
-                lines = "".join(f"{json.dumps(point.model_dump())}\n" for point in history)
-                write_text(folder / PROGRESS, lines)
-                write_text(folder / STATE, dump_json(state.model_dump(mode="json")))
-                if listen is not None:
-                    listen(history[-1])
-            asked = rounds.send(values)
-    except StopIteration as stop:
-        found = stop.value
-    finally:
-        trial.close()
+    with locked_folder(folder), closing(trial):
+        state = _read_state(folder, request)
+        earlier = state.seconds
+        try:
+            asked = next(rounds)
+            for number in count():
+                # A candidate's runs all have their own seed, and every candidate has the same.
+                shared = seeds[drawn : drawn + asked.seeds]
+                drawn, spent = drawn + asked.seeds, spent + asked.runs * variant.optimizer_steps
+                assert spent <= budget
+                done = number < len(state.scores)
+                values = np.array(state.scores[number]) if done else trial.returns(asked.candidates, shared)
+                if len(values) != len(asked.candidates):
+                    raise AgentFileError(f"{folder}: {STATE} does not belong to this search; remove it")
+                best = max(_gain(asked.candidates, values), *(point.best for point in history[-1:]), 0.0)
+                history.append(SearchProgress(optimizer_steps=spent, best=best))
+                if not done:
+                    seconds = round(earlier + time.perf_counter() - began, 3)
+                    scores = (*state.scores, tuple(values.tolist()))
+                    state = state.model_copy(update={"scores": scores, "seconds": seconds})
+                    # The course follows from the state. Whole, and first: a kill leaves only what is overwritten.
+                    lines = "".join(f"{json.dumps(point.model_dump())}\n" for point in history)
+                    write_text(folder / PROGRESS, lines)
+                    write_text(folder / STATE, dump_json(state.model_dump(mode="json")))
+                    if listen is not None:
+                        listen(history[-1])
+                asked = rounds.send(values)
+        except StopIteration as stop:
+            found = stop.value
     agent = SequenceAgent(
         name=f"search-{spec.name}",
         description=f"open-loop actions found by {spec.name} in {variant.id}",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -46,10 +47,10 @@ def run() -> Run:
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Start a command as a user does."""
 
-    def begin(*words: str) -> subprocess.Popen[str]:
+    def begin(*words: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "schedrl", *words]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+            command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
         )
 
     return begin

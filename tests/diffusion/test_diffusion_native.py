@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,13 +57,37 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_damaged_library_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(compiler: str, path: Path) -> None:
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"not a library")
-
-    monkeypatch.setattr(native_engine, "_build", broken)
+    monkeypatch.setattr(native_engine, "_compiled", lambda *_: b"not a library")
     with pytest.raises(KernelUnavailableError, match="could not be built or loaded"):
         native_engine.load()
+
+
+def test_a_library_cut_short_is_built_again(cache: Path) -> None:
+    script = "from schedrl.diffusion.engines import native_engine; native_engine.load().lanes()"
+    try:
+        native_engine.load()
+    except KernelUnavailableError:
+        pytest.skip("no C++ compiler")
+    (built,) = cache.iterdir()
+    whole = built.read_bytes()
+    for kept in (20_000, 100, 0):
+        os.truncate(shutil.copy(built, cache / "copy"), kept)
+        os.replace(cache / "copy", built)  # the library in memory keeps its file
+        assert native_engine._found(cache, built.stem.rpartition("-")[0]) is None
+    (cache / "build").mkdir()  # of a build that was killed
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert list(cache.iterdir()) == [built]
+    assert built.read_bytes() == whole
+
+
+def test_a_cache_of_others_is_refused(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    with pytest.raises(
+        KernelUnavailableError, match=r"kernels: other users can write to it; take that right"
+    ):
+        native_engine.load()
+    assert not list(cache.iterdir())
 
 
 def test_columns_and_operations_are_those_of_the_kernel() -> None:

@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +24,8 @@ from torch import Tensor
 from schedrl.diffusion.engines.engine import Block, PopulationState, record
 from schedrl.diffusion.engines.tape import Program
 from schedrl.diffusion.process import Inputs
-from schedrl.files import cache_dir
+from schedrl.errors import SchedrlError
+from schedrl.files import cache_dir, is_private, locked_folder, write_bytes
 
 __all__ = ["Job", "KernelUnavailableError", "NativeEngine", "lanes_for", "load"]
 
@@ -74,17 +74,21 @@ def load() -> ctypes.CDLL:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise KernelUnavailableError("no C++ compiler (g++ or clang++) was found")
-    path = cache_dir() / "kernels" / f"kernel-{_identity(compiler)}.so"
+    folder, name = cache_dir() / "kernels", f"kernel-{_identity(compiler)}"
     try:
-        if not path.exists():
-            _build(compiler, path)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_private(folder):
+            raise KernelUnavailableError(
+                f"{folder}: other users can write to it; take that right from them, or set XDG_CACHE_HOME"
+            )
+        path = _found(folder, name) or _built(compiler, folder, name)
         library = ctypes.CDLL(str(path))
         for name in ("train", "evaluate"):
             getattr(library, name).argtypes = [ctypes.POINTER(Job)]
             getattr(library, name).restype = None
         for name in ("lanes", "job_size"):
             getattr(library, name).restype = _INT
-    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+    except (OSError, AttributeError, SchedrlError, subprocess.SubprocessError) as error:
         raise KernelUnavailableError(f"the kernel could not be built or loaded: {error}") from None
     if library.job_size() != ctypes.sizeof(Job):
         raise KernelUnavailableError(f"{path} does not fit this version")
@@ -100,20 +104,46 @@ def _identity(compiler: str) -> str:
     except OSError:
         pass  # not Linux
     text = "\n".join((_SOURCE.read_text(encoding="utf-8"), *_FLAGS, compiler, processor))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(text.encode())
 
 
-def _build(compiler: str, path: Path) -> None:
-    """Compile to a temporary name, then rename: processes may build at once, and a kill leaves no partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".so")
-    os.close(handle)
+def _found(folder: Path, name: str) -> Path | None:
+    """The library, if it is whole: the hash of its content is in its name. A damaged one would end the process."""
+    whole = (
+        path for path in folder.glob(f"{name}-*.so") if path.stem == f"{name}-{_digest(path.read_bytes())}"
+    )
+    return next(whole, None)
+
+
+def _built(compiler: str, folder: Path, name: str) -> Path:
+    """Compile the library, in one process at a time."""
+    with locked_folder(folder, wait=True):
+        if (path := _found(folder, name)) is not None:  # built by another process
+            return path
+        for damaged in folder.glob(f"{name}*.so"):
+            damaged.unlink()
+        content = _compiled(compiler, folder / "build")
+        path = folder / f"{name}-{_digest(content)}.so"
+        write_bytes(path, content)
+        return path
+
+
+def _compiled(compiler: str, folder: Path) -> bytes:
+    """The compiler's output. All its files are in ``folder``, where the next build finds what a kill left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
-        command = [compiler, *_FLAGS, "-shared", "-fPIC", "-pthread", "-o", temporary, str(_SOURCE)]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
-        os.replace(temporary, path)
+        target = folder / "kernel.so"
+        command = [compiler, *_FLAGS, "-shared", "-fPIC", "-pthread", "-o", str(target), str(_SOURCE)]
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+        return target.read_bytes()
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 _PREDICTIONS = ("epsilon", "x0", "v")
