@@ -20,7 +20,7 @@ from schedrl.cli import (
     search,
     train,
 )
-from schedrl.cli.common import Group
+from schedrl.cli.common import Group, say
 
 __all__ = ["app", "main"]
 
@@ -55,7 +55,7 @@ app.command(epilog=demo.DEMO_EXAMPLES)(demo.demo)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"schedrl {schedrl.__version__}")
+        say(f"schedrl {schedrl.__version__}")
         raise typer.Exit
 
 

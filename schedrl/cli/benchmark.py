@@ -18,6 +18,7 @@ from schedrl.cli.common import (
     console,
     note,
     parse_settings,
+    say,
     ticker,
 )
 from schedrl.errors import SchedrlError, parse
@@ -168,7 +169,7 @@ def report(
     """Write a report of a benchmark: table, findings, what the agents chose, learning curves."""
     from schedrl.report.pages import write_report
 
-    typer.echo(f"report: {write_report(folder, note)}")
+    say(f"report: {write_report(folder, note)}")
 
 
 def measure_and_show(
@@ -201,10 +202,10 @@ def measure_and_show(
         results = run_tasks(tasks, store, executor=executor, listen=listen)
     for place, part in enumerate(parts):
         if place:
-            typer.echo()
+            say("")
         summary = family.summarise(part.select(results), part.reference, part.notes)
         print_summary(family.name, summary, console())
-    typer.echo(f"\nresults: {path}")
+    say(f"\nresults: {path}")
 
 
 def _open_results(parts: Sequence[Part], path: Path) -> ResultStore[Result]:

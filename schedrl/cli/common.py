@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, printable, shortened
+from schedrl.files import parse_object, parse_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +31,7 @@ __all__ = [
     "console",
     "note",
     "parse_settings",
+    "say",
     "ticker",
 ]
 
@@ -65,13 +65,16 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except MemoryError:
+            note("error: there is not enough memory for this")
+            raise typer.Exit(2) from None
         except (SchedrlError, OSError) as error:
             text = str(error)
             if isinstance(error, OSError):
                 if error.errno not in _DISK:
                     raise
                 text = f"cannot write {error.filename or 'what was asked for'}: {error.strerror}"
-            typer.echo(f"error: {' '.join(text.split())}", err=True)
+            note(f"error: {' '.join(text.split())}")
             raise typer.Exit(2) from None
 
 
@@ -97,17 +100,13 @@ def parse_settings(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
 
 
 def _value(text: str, whole: str, option: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        pass
+    with suppress(SchedrlError):
+        return parse_value(text, option)
+    with suppress(SchedrlError):
+        return parse_object(f"value = {text}", option, toml=True)["value"]
     if re.fullmatch(r"[\w./~:+-]+", text):
         return text
-    raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {whole!r})")
+    raise SchedrlError(f"{option}: the value must be JSON, TOML or a plain word (got {shortened(whole)})")
 
 
 def checked_device(device: str) -> str:
@@ -130,13 +129,25 @@ def console(*, err: bool = False) -> Console:
     """A console that is plain, and wide enough for a table, when it is not a terminal."""
     from rich.console import Console
 
-    made = Console(stderr=err, highlight=False, soft_wrap=False)
-    return made if made.is_terminal else Console(stderr=err, highlight=False, width=100)
+    class Plain(Console):
+        """Shows text as it is: no markup, no emoji, no control characters."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text), **options)
+
+    plain = {"stderr": err, "highlight": False, "markup": False, "emoji": False}
+    made = Plain(**plain)
+    return made if made.is_terminal else Plain(**plain, width=100)
+
+
+def say(text: str) -> None:
+    """Print a result; control characters are shown, not obeyed."""
+    typer.echo(printable(text))
 
 
 def note(text: str) -> None:
     """Print a remark on stderr, apart from the results."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 class Ticker:
@@ -157,7 +168,7 @@ class Ticker:
     def __call__(self, done: int, text: str) -> None:
         """Report the work done, and something to say about it."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, description=f"{self.doing}: {text}")
+            self.bar.update(self.task, completed=done, description=printable(f"{self.doing}: {text}"))
             return
         if self.calls == 0:  # earlier work, of a run that is resumed, says nothing about the speed
             self.first, self.began = done, time.monotonic()
@@ -183,7 +194,7 @@ def ticker(total: int, doing: str, *, every: int = 10, force_bar: bool = False) 
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=24),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from schedrl.cli.benchmark import forms_of, measure_and_show
-from schedrl.cli.common import BarOption, DownloadOption, SetOption, note, parse_settings, ticker
+from schedrl.cli.common import BarOption, DownloadOption, SetOption, note, parse_settings, say, ticker
 
 __all__ = ["DEMO_EXAMPLES", "demo"]
 
@@ -26,7 +26,7 @@ FormOption = Annotated[
         help="Hand-made laws as written (exact), as the environment's actions can express them, or both."
     ),
 ]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Number of held-out seeds.")]
+SeedsOption = Annotated[int, typer.Option(min=1, max=100_000, help="Number of held-out seeds.")]
 
 
 def demo(
@@ -74,5 +74,5 @@ def demo(
     part = job.benchmark(variant, overrides, seeds, forms_of(form), agent)
     measure_and_show([part], folder, force_bar=progress)
     note("3/3 reporting")
-    typer.echo(f"report: {write_report(folder, note)}")
-    typer.echo(f"agent:  {target}")
+    say(f"report: {write_report(folder, note)}")
+    say(f"agent:  {target}")

@@ -15,6 +15,7 @@ from schedrl.cli.common import (
     checked_device,
     note,
     parse_settings,
+    say,
 )
 from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
@@ -41,7 +42,7 @@ def evaluate(
         str, typer.Option(help="A name of `schedrl agents`, a trained agent's folder, or a .toml file.")
     ],
     episodes: Annotated[
-        int, typer.Option("-n", "--episodes", min=1, help="Episodes, each on its own seed.")
+        int, typer.Option("-n", "--episodes", min=1, max=100_000, help="Episodes, each on its own seed.")
     ] = 10,
     seed: Annotated[
         int, typer.Option(min=0, help="First seed; the default is held out from training.")
@@ -81,7 +82,7 @@ def evaluate(
     note(f"{task.doing} in {variant.id}: {family.amount(variant, episodes)}")
     results = task.run()
     for name, text in statistics(variant.family, results):
-        typer.echo(f"{name:35} {text}")
+        say(f"{name:35} {text}")
     if json_file is not None:
         write_text(json_file, dump_json([result.model_dump(mode="json") for result in results]))
         note(f"wrote {json_file}")

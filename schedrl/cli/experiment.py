@@ -19,6 +19,7 @@ from schedrl.cli.common import (
     console,
     note,
     parse_settings,
+    say,
     ticker,
 )
 from schedrl.environments.registration import ready_variant
@@ -50,7 +51,8 @@ def experiment(
         Literal["digits", "fashion-mnist", "cifar10"], typer.Option(help="Image set.")
     ] = "digits",
     seeds: Annotated[
-        int | None, typer.Option(min=2, help="Number of held-out seeds for every row. [ava-dsc 10, akod 5]")
+        int | None,
+        typer.Option(min=2, max=100_000, help="Held-out seeds for every row. [ava-dsc 10, akod 5]"),
     ] = None,
     rows: Annotated[
         str | None, typer.Option(help="Rows, separated by commas; all of them by default.")
@@ -102,7 +104,7 @@ def experiment(
     for table in result_tables(results):
         caption = f"{paper.title} on {data}: {table.caption}"
         print_table(replace(table, caption=caption), console())
-    typer.echo(f"report: {write_experiment_report(folder, results)}")
+    say(f"report: {write_experiment_report(folder, results)}")
 
 
 def _paper(name: str) -> type[Experiment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from schedrl.cli.common import BarOption, DownloadOption, note, parse_settings, ticker
+from schedrl.cli.common import BarOption, DownloadOption, note, parse_settings, say, ticker
 from schedrl.errors import SchedrlError
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _train(
     except KeyboardInterrupt:
         note(f"interrupted; the same command resumes from the last checkpoint in {target}")
         raise typer.Exit(130) from None
-    typer.echo(f"the network is in {target} (model.safetensors, model.json); tensorboard --logdir {target}")
+    say(f"the network is in {target} (model.safetensors, model.json); tensorboard --logdir {target}")
 
 
 def _said(progress: FitProgress) -> str:
@@ -192,7 +193,7 @@ def data_named(text: str, size: int | None = None) -> DataSpec:
     from schedrl.errors import parse
 
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         if size is None:
             raise SchedrlError(f"--size: is needed for a folder of pictures ('{text}'), as in --size 32")
         return parse(ImageFolder, {"path": text, "size": size}, f"folder '{text}'")

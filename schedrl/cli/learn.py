@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from schedrl.cli.common import BarOption, DownloadOption, note, ticker
+from schedrl.cli.common import BarOption, DownloadOption, note, say, ticker
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_file
 
@@ -102,8 +102,8 @@ def learn(
         raise typer.Exit(130) from None
     print_summary("training", summarise_training(results, "learned"), console())
     path = learning.write_schedule(job, results, out or target / "schedule.json", shift=shift)
-    typer.echo(f"\nschedule: {path}")
-    typer.echo(f"report:   {write_report(target, note)}")
+    say(f"\nschedule: {path}")
+    say(f"report:   {write_report(target, note)}")
 
 
 _UNITS = {"s": 1.0 / 60.0, "sec": 1.0 / 60.0, "": 1.0, "m": 1.0, "min": 1.0, "h": 60.0}

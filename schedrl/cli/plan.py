@@ -12,6 +12,7 @@ from schedrl.cli.common import (
     SetOption,
     checked_device,
     parse_settings,
+    say,
 )
 from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
@@ -49,7 +50,7 @@ def plan(
         ),
     ] = None,
     num_envs: Annotated[
-        int, typer.Option("-n", "--num-envs", min=1, help="Training runs side by side.")
+        int, typer.Option("-n", "--num-envs", min=1, max=1_000_000, help="Training runs side by side.")
     ] = 16,
     settings: SetOption = None,
     device: DeviceOption = "cpu",
@@ -131,4 +132,4 @@ def _plan_network(name: str, images: str | None, overrides: dict[str, Any]) -> N
 
 def _show(rows: dict[str, str]) -> None:
     for name, value in rows.items():
-        typer.echo(f"{name:22} {value}")
+        say(f"{name:22} {value}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schedrl.cli.common import DownloadOption, Group, console, note
+from schedrl.cli.common import DownloadOption, Group, console, note, say
 from schedrl.cli.tune import TUNE_EXAMPLES, tune
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_file
@@ -117,17 +118,15 @@ def design(
     made.file.write(out)
     _print_design(made.rows, sampler, steps)
     for line in [*made.notes, *trust(measurement)]:
-        typer.echo(line)
+        say(line)
     if plot:
         from schedrl.files import write_bytes
         from schedrl.report.figures import png
 
         picture = out.with_suffix(".png")
         write_bytes(picture, png(made.figure()))
-        typer.echo(f"the figure is in {picture}")
-    typer.echo(
-        f"the schedule is in {out}; `schedrl schedule convert {out} --to …` converts it for another tool"
-    )
+        say(f"the figure is in {picture}")
+    say(f"the schedule is in {out}; `schedrl schedule convert {out} --to …` converts it for another tool")
 
 
 app.command(epilog=TUNE_EXAMPLES)(tune)
@@ -139,9 +138,9 @@ def show(file: Annotated[Path, typer.Argument(help="A schedule file.")]) -> None
     from rich.table import Table
 
     read = _read(file)
-    typer.echo(f"{read.sampler}, {read.num_steps} steps, {read.evaluations} network evaluations")
+    say(f"{read.sampler}, {read.num_steps} steps, {read.evaluations} network evaluations")
     for line in _origin(read):
-        typer.echo(line)
+        say(line)
     table = Table("step", "σ", "log-SNR", "ᾱ", "timestep", box=None)
     for k, sigma in enumerate(read.sigmas):
         step = "" if read.timesteps is None else f"{read.timesteps[k]:.2f}"
@@ -166,12 +165,10 @@ def compare(
     read = [_read(path) for path in files]
     judge = next((one for one in read if one.eigenvalues), None)
     if judge is None:
-        typer.echo("no file has a spectrum, so there are no errors to compare")
+        say("no file has a spectrum, so there are no errors to compare")
     else:
         where = judge.provenance.data or "its data"
-        typer.echo(
-            f"exact KL in nats, for a Gaussian with the spectrum of {where}, with each file's own sampler"
-        )
+        say(f"exact KL in nats, for a Gaussian with the spectrum of {where}, with each file's own sampler")
     table = Table(
         "file", "method", "sampler", "N", "calls", "first σ", "last σ > 0", "KL", "flow error", box=None
     )
@@ -211,8 +208,8 @@ def convert(
     from schedrl.export import convert as write
 
     for line in write(_read(file), to, out, scheduler, prediction_type):
-        typer.echo(line)
-    typer.echo(f"written to {out}")
+        say(line)
+    say(f"written to {out}")
 
 
 def _read(path: Path) -> ScheduleFile:
@@ -238,7 +235,7 @@ def _stream(
     from schedrl.data.image_streams import ArrayStream, FolderStream
     from schedrl.data.own import Npz
 
-    if Path(text).is_dir():
+    if os.path.isdir(Path(text)):
         return FolderStream(text, size, channels, images)
     if channels is not None:
         raise SchedrlError(f"--channels: is for folders of pictures only (got '{text}')")
@@ -272,7 +269,7 @@ def _print_design(rows: list[ComparedGrid], sampler: str, steps: int) -> None:
         table.add_row(row.name, *cells, style="bold" if place == 0 else None)
     console().print(table)
     if flows:
-        typer.echo(
+        say(
             f"flow error: distance between {sampler}'s images and those of the exact flow from the same noise, "
             f"relative to the spread of the images, N={steps}. It weights a direction by its variance, as eyes do; "
             "KL weights all directions alike. --method flow minimises the flow error, --method optimal the KL. A grid "

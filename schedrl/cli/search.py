@@ -16,6 +16,7 @@ from schedrl.cli.common import (
     checked_device,
     note,
     parse_settings,
+    say,
     ticker,
 )
 from schedrl.environments.registration import ready_variant
@@ -92,7 +93,5 @@ def search(
     except KeyboardInterrupt:
         note(f"interrupted; the same command continues in {target}")
         raise typer.Exit(130) from None
-    typer.echo(f"searched for {agent.search_steps} optimizer steps; the agent is in {target}")
-    typer.echo(
-        f"measure it: schedrl benchmark --env {env} --agents {algo}={target},ppo  (with the same --set)"
-    )
+    say(f"searched for {agent.search_steps} optimizer steps; the agent is in {target}")
+    say(f"measure it: schedrl benchmark --env {env} --agents {algo}={target},ppo  (with the same --set)")

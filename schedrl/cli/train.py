@@ -17,6 +17,7 @@ from schedrl.cli.common import (
     checked_device,
     note,
     parse_settings,
+    say,
     ticker,
 )
 from schedrl.environments.registration import ready_variant
@@ -124,7 +125,7 @@ def _run(folder: Path, total: int, force_bar: bool, work: Callable[[Listener], o
         note(f"continue with: schedrl train --resume {folder}")
         raise typer.Exit(130) from None
     description = read_description(folder)
-    typer.echo(
+    say(
         f"trained for {description.timesteps} steps in {description.seconds / 60.0:.1f} min; the agent is in {folder}"
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedrl.cli.common import BarOption, console, note, ticker
+from schedrl.cli.common import BarOption, console, note, say, ticker
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.files import ensure_file
 
@@ -90,8 +90,8 @@ def tune(
     for n, tuned in found.items():
         tuned_file(network, tuned).write(targets[n])
         _print(tuned, n)
-        typer.echo(f"the schedule is in {targets[n]}\n")
-    typer.echo(
+        say(f"the schedule is in {targets[n]}\n")
+    say(
         f"{network.images:,} images through the network. `schedrl schedule convert FILE --to ...` writes a file for "
         "another tool; in Python: ScheduleFile.read(FILE).to_diffusers()"
     )
@@ -122,12 +122,12 @@ def _print(tuned: Tuned, n: int) -> None:
             f"not shown to be better than the best default, {tuned.default.name} (ratio {ratio:.2f}); it was on the "
             "noise that it was picked on"
         )
-    typer.echo(f"{verdict}.")
-    typer.echo(
+    say(f"{verdict}.")
+    say(
         f"The flow was followed in {tuned.teacher_steps} steps, its own error about {tuned.teacher_error:.1e}. "
         f"{tuned.tried} grids and {tuned.calls} network calls of {tuned.batch} images to improve the best."
     )
-    typer.echo("timesteps: " + ", ".join(f"{t:g}" for t in tuned.chosen.timesteps))
+    say("timesteps: " + ", ".join(f"{t:g}" for t in tuned.chosen.timesteps))
 
 
 def _whole_numbers(text: str, option: str, least: int) -> list[int]:

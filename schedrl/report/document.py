@@ -170,10 +170,11 @@ def _html_text(text: str) -> Markup:
 
 
 def _markdown_text(text: str) -> Markup:
-    """One line of Markdown without HTML: ``<``, ``>`` and ``&`` are escaped except in code spans."""
+    """One line of Markdown without HTML and links: ``<``, ``>``, ``&`` and ``](`` are escaped except in code spans."""
     parts = re.split(r"((?<![`\\])`[^`]+`(?!`))", " ".join(text.split()))
     for place in range(0, len(parts), 2):
-        parts[place] = parts[place].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        plain = parts[place].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        parts[place] = plain.replace("](", "]\\(")
     return Markup("".join(parts))
 
 

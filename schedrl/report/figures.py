@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from schedrl.benchmark.aggregates import Aggregate, AggregateRow
@@ -82,8 +84,17 @@ class ScheduleCurve:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     FigureCanvasAgg(figure)
+    # Names are users' own: a dollar sign in one begins no formula. The numbers of log axes are formulas.
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis) if axis.get_scale() == "log"]
+    ticks = [tick for axis in axes for tick in (*axis.majorTicks, *axis.minorTicks)]
+    numbers = {label for tick in ticks for label in (tick.label1, tick.label2)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text not in numbers:
+            text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)  # enough for paper
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name may have characters that the font lacks
+        figure.savefig(buffer, format="png", dpi=150)  # enough for paper
     return buffer.getvalue()
 
 

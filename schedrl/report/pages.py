@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from schedrl.benchmark.manifest import Several, family_of, read_manifest
 from schedrl.benchmark.results import Result
 from schedrl.benchmark.tasks import Task
+from schedrl.errors import printable
 from schedrl.files import ensure_folder
 from schedrl.report.document import Block, Heading, Image, Table, write_document
 from schedrl.report.family_report import FamilyReport
@@ -49,11 +50,11 @@ def print_table(made: Table, console: Console) -> None:
         box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, collapse_padding=True, show_edge=False
     )
     for place, head in enumerate(made.heads):
-        grid.add_column(head, justify="left" if place < made.left else "right", overflow="fold")
+        grid.add_column(Text(head), justify="left" if place < made.left else "right", overflow="fold")
     for cells in made.rows:
         bold = "bold" if cells[0].startswith("**") else ""
-        grid.add_row(*(Text(cell.replace("**", "")) for cell in cells), style=bold)
-    for part in (Text(made.caption.rstrip("."), "bold"), grid):
+        grid.add_row(*(Text(printable(cell.replace("**", ""))) for cell in cells), style=bold)
+    for part in (Text(printable(made.caption.rstrip(".")), "bold"), grid):
         console.print(part, width=min(console.width, WIDTH))
         console.print()
 
@@ -64,10 +65,10 @@ def print_summary(family: str, summary: Any, console: Console) -> None:
 
     report, width = FAMILIES[family], min(console.width, WIDTH)
     print_table(report.table(summary, full=False), console)
-    console.print(Text(report.explanation(summary), "dim"), width=width)
+    console.print(Text(printable(report.explanation(summary)), "dim"), width=width)
     console.print()
     for line in report.conclusions(summary):
-        console.print(Text(line.replace("**", "")), width=width)
+        console.print(Text(printable(line.replace("**", ""))), width=width)
 
 
 def write_report(folder: Path, listen: Callable[[str], None] | None = None) -> Path:
