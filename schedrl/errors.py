@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 __all__ = [
     "AgentFileError",
@@ -24,6 +32,8 @@ __all__ = [
     "Spec",
     "SpecT",
     "parse",
+    "printable",
+    "shortened",
     "unknown_name",
     "with_fields",
 ]
@@ -41,8 +51,21 @@ class AgentFileError(SchedrlError):
     """An agent's files are missing, damaged or made for another environment."""
 
 
-class Spec(BaseModel):
-    """Base of everything a user writes: frozen, hashable, strict about field names, JSON in and out."""
+class _SpecType(ModelMetaclass):
+    if not TYPE_CHECKING:  # or the constructors' arguments would not be checked
+
+        def __call__(cls, *values: Any, **fields: Any) -> Any:  # noqa: N805 (of a metaclass)
+            if _validating.get():  # pydantic calls a constructor of a class's own for a part of another model
+                return super().__call__(*values, **fields)
+            with _readably(cls, cls.__name__):
+                return super().__call__(*values, **fields)
+
+
+class Spec(BaseModel, metaclass=_SpecType):
+    """Base of everything a user writes: frozen, hashable, strict about field names, JSON in and out.
+
+    A constructor raises a :class:`SchedrlError` as :func:`parse` does.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -98,18 +121,35 @@ def parse(model: type[SpecT], data: Mapping[str, Any], what: str) -> SpecT:
         Traceback (most recent call last):
         schedrl.errors.SchedrlError: grid: unknown field 'level'; did you mean 'levels'? Known: levels
     """
-    try:
+    with _readably(model, what):
         return model.model_validate(dict(data))
+
+
+_validating: ContextVar[bool] = ContextVar("validating", default=False)
+
+
+@contextmanager
+def _readably(model: type[BaseModel], what: str) -> Iterator[None]:
+    """Turn pydantic's error into one of a line."""
+    before = _validating.set(True)
+    try:
+        yield
     except ValidationError as error:
-        # A misspelt field is often a missing one too; its name is the better hint.
-        problems = error.errors()
-        misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
-        counted = [p for p in problems if p["type"] != "missing"] if misspelt else problems
-        first = misspelt[0] if misspelt else problems[0]
-        others = len({_place(model, p["loc"]) for p in counted}) - 1
-        more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-        text = " ".join(_described(model, first).split())  # one line, whatever the user's keys hold
-        raise SchedrlError(f"{what}: {text}{more}") from None
+        raise _readable(model, error, what) from None
+    finally:
+        _validating.reset(before)
+
+
+def _readable(model: type[BaseModel], error: ValidationError, what: str) -> SchedrlError:
+    # A misspelt field is often a missing one too; its name is the better hint.
+    problems = error.errors()
+    misspelt = [p for p in problems if p["type"] == "extra_forbidden"]
+    counted = [p for p in problems if p["type"] != "missing"] if misspelt else problems
+    first = misspelt[0] if misspelt else problems[0]
+    others = len({_place(model, p["loc"]) for p in counted}) - 1
+    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+    text = " ".join(_described(model, first).split())  # one line, whatever the user's keys hold
+    return SchedrlError(f"{what}: {text}{more}")
 
 
 def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +169,8 @@ def with_fields(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """
     merged: dict[str, Any] = json.loads(json.dumps(dict(definition)))
     for key, value in overrides.items():
+        if key.count(".") > 32:
+            raise SchedrlError(f"field '{key[:32]}…': is nested too deeply")
         # A copy: a later override of the same field must not reach into what the caller passed.
         nested: Any = value.model_dump(mode="json") if isinstance(value, Spec) else deepcopy(value)
         for part in reversed(key.split(".")[1:]):
@@ -177,9 +219,7 @@ def _described(model: type[BaseModel], problem: ErrorDetails) -> str:
             names = sorted({tag for member in members for tag in _literals(_fields(member)[discriminator])})
             return f"field '{location}.{discriminator}': is required; one of {', '.join(names)}"
     value = problem["input"]
-    shown = (
-        "" if problem["type"] == "missing" or isinstance(value, Mapping) else f" (got {_shortened(value)})"
-    )
+    shown = "" if problem["type"] == "missing" or isinstance(value, Mapping) else f" (got {shortened(value)})"
     text = f"{problem['msg'].removeprefix('Value error, ')}{shown}"
     return f"field '{location}': {text}" if location else text
 
@@ -225,7 +265,18 @@ def _literals(field: FieldInfo) -> set[str]:
     return {arg for arg in getattr(field.annotation, "__args__", ()) if isinstance(arg, str)}
 
 
-def _shortened(value: Any) -> str:
+def printable(text: str) -> str:
+    r"""Text for a terminal: control characters, but for tabs and ends of lines, are shown and not obeyed.
+
+    Examples:
+        >>> printable("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    kept = (c if c in "\n\t" or category(c) not in ("Cc", "Cf", "Cs") else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(kept)
+
+
+def shortened(value: Any) -> str:
     """A value, cut to a readable length."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."

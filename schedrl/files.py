@@ -36,6 +36,7 @@ __all__ = [
     "lock",
     "locked_folder",
     "parse_object",
+    "parse_value",
     "read_arrays",
     "read_model",
     "read_object",
@@ -48,6 +49,9 @@ __all__ = [
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
+
+_MOST_BYTES, _MOST_DEEP = 2**26, 64
+"""Largest JSON or TOML file, and the most levels of brackets in one."""
 
 
 def cache_dir() -> Path:
@@ -112,7 +116,10 @@ def read_model(
 def read_object(path: Path, what: str, *, error: type[SchedrlError] = SchedrlError) -> dict[str, Any]:
     """Read a JSON object, or a TOML file by its suffix; see :func:`read_model`."""
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:  # which may be a device that never ends
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES >> 20} MiB")
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{what} {path}: cannot be read: {reason}") from None
@@ -122,7 +129,7 @@ def read_object(path: Path, what: str, *, error: type[SchedrlError] = SchedrlErr
 def parse_object(
     text: str | bytes, what: str, *, toml: bool = False, error: type[SchedrlError] = SchedrlError
 ) -> dict[str, Any]:
-    """Parse a JSON or TOML object. In JSON, NaN and Infinity are errors.
+    """Parse a JSON or TOML object; see :func:`parse_value`.
 
     Args:
         text: The text, or its bytes in UTF-8.
@@ -137,15 +144,42 @@ def parse_object(
         Traceback (most recent call last):
         schedrl.errors.SchedrlError: grid: is not JSON: Expecting value: line 1 column 3 (char 2)
     """
-    try:
-        decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
-        content = tomllib.loads(decoded) if toml else json.loads(decoded, parse_constant=_refuse)
-    except (ValueError, RecursionError) as problem:
-        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise error(f"{what}: is not {'TOML' if toml else 'JSON'}: {reason}") from None
+    content = parse_value(text, what, toml=toml, error=error)
     if not isinstance(content, dict):
         raise error(f"{what}: must hold one JSON object (got {type(content).__name__})")
     return content
+
+
+def parse_value(
+    text: str | bytes, what: str, *, toml: bool = False, error: type[SchedrlError] = SchedrlError
+) -> Any:
+    """Parse JSON or TOML.
+
+    Errors, besides what the formats refuse: NaN and Infinity, over 64 levels of brackets, and text that is not Unicode
+    (halves of surrogate pairs). So whatever is read can be checked, copied and written again.
+    """
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8-sig")
+        content = tomllib.loads(decoded) if toml else json.loads(decoded, parse_constant=_refuse)
+        if (
+            decoded.count("[") + decoded.count("{") + toml * decoded.count(".") > _MOST_DEEP
+            or "\\u" in decoded
+        ):
+            _check_parts(content, 0)
+    except (ValueError, RecursionError) as problem:
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
+        raise error(f"{what}: is not {'TOML' if toml else 'JSON'}: {reason}") from None
+    return content
+
+
+def _check_parts(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict | list):
+        if depth == _MOST_DEEP:
+            raise RecursionError
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_parts(part, depth + 1)
 
 
 def _refuse(constant: str) -> None:

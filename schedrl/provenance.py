@@ -13,7 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["content_hash", "hardware", "provenance", "revision", "software", "versions"]
+from schedrl.errors import SchedrlError
+
+__all__ = ["content_hash", "hardware", "provenance", "require_memory", "revision", "software", "versions"]
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
@@ -50,6 +52,20 @@ def hardware(device: str) -> str:
     except OSError:
         pass  # not Linux
     return f"{name}, {os.cpu_count()} cores"
+
+
+def require_memory(needed: float, what: str, way_out: str) -> None:
+    """Raise, before any work, if the free main memory (Linux's MemAvailable) cannot hold ``needed`` bytes."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            (line,) = (line for line in file if line.startswith("MemAvailable:"))
+    except (OSError, ValueError):
+        return  # not Linux
+    free = 1024.0 * float(line.split()[1])
+    if needed > free:
+        raise SchedrlError(
+            f"{what} need {needed / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free; {way_out}"
+        )
 
 
 def software() -> dict[str, str]:

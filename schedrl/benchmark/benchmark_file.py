@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,7 @@ class Benchmark(Spec):
     description: str = ""
     environments: Annotated[tuple[Annotated[EnvironmentEntry, _named("id")], ...], Field(min_length=1)]
     agents: tuple[Annotated[AgentEntry, _named("name")], ...] | None = None
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Annotated[int, Field(ge=1, le=100_000)] | None = None
     first_seed: Annotated[int, Field(ge=0)] = FIRST_SEED
     forms: Annotated[tuple[Form, ...], Field(min_length=1)] = ("exact", "action")
     reference: str | None = None
@@ -123,7 +124,11 @@ def read_benchmark(path: Path) -> Benchmark:
 def _located(name: str, file: Path) -> str:
     """A path as seen from the file's folder; a bare name is one of a catalogue, whatever lies beside the file."""
     beside = file.parent / name
-    own = beside.is_file() if name.endswith(".toml") else "/" in name and (beside / "agent.json").is_file()
+    own = (
+        os.path.isfile(beside)
+        if name.endswith(".toml")
+        else "/" in name and os.path.isfile(beside / "agent.json")
+    )
     return str(beside) if own else name
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -17,7 +16,7 @@ from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, Spec
-from schedrl.files import dump_json, read_model, write_text
+from schedrl.files import dump_json, read_model, read_object, write_text
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import AnyAgent, Form
 
@@ -142,7 +141,7 @@ class Several(Spec):
 
     format: Literal[1] = 1
     family: Literal["several"] = "several"
-    parts: tuple[str, ...]
+    parts: tuple[Annotated[str, Field(pattern=r"^[\w.-]*[\w-][\w.-]*$")], ...]
 
 
 def write_manifests(folder: Path, parts: Sequence[Part], results: Path) -> None:
@@ -191,15 +190,15 @@ def _relative(path: Path, folder: Path, within: Path) -> str:
 def family_of(folder: Path) -> str:
     """The family of a folder's benchmark, or ``several``; ``training`` where it cannot be read."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = read_object(folder / MANIFEST, "manifest")
         return str(content.get("family") or content["variant"].get("family", "training"))
-    except (OSError, ValueError, LookupError, AttributeError):
+    except (ValueError, LookupError, AttributeError):
         return "training"  # reading it as such says what is wrong
 
 
 def read_manifest(folder: Path, model: type[ModelT]) -> ModelT:
     """Read a folder's ``benchmark.json``."""
-    if not folder.joinpath(MANIFEST).is_file():
+    if not os.path.isfile(folder.joinpath(MANIFEST)):
         raise SchedrlError(
             f"{folder}: no benchmark to report: {MANIFEST} is missing; `schedrl benchmark -f FOLDER` makes one"
         )

@@ -14,8 +14,8 @@ from schedrl.benchmark.store import Line
 from schedrl.benchmark.tasks import Part, Step
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family
-from schedrl.errors import SchedrlError
-from schedrl.files import read_model
+from schedrl.errors import SchedrlError, parse
+from schedrl.files import parse_object, read_model
 from schedrl.policies.agents import SEQUENCE, SearchProgress, SequenceAgent, SequenceSearchAgent
 from schedrl.policies.sequence_search import PROGRESS, STATE, check_search, ppo_budget, search
 
@@ -78,10 +78,10 @@ class SearchTask:
     def progress(self) -> SearchProgress | None:
         """How far it is, as its folder says."""
         try:
-            last = (self.folder / PROGRESS).read_text(encoding="utf-8").splitlines()[-1]
-        except (OSError, IndexError):
+            last = (self.folder / PROGRESS).read_bytes().splitlines()[-1]
+            return parse(SearchProgress, parse_object(last, PROGRESS), PROGRESS)
+        except (OSError, IndexError, SchedrlError):
             return None
-        return SearchProgress.model_validate_json(last)
 
 
 def search_tasks(parts: Sequence[Part], folder: Path = Path()) -> list[dict[str, SearchTask]]:

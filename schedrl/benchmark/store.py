@@ -70,8 +70,8 @@ class ResultStore(Generic[LineT]):
         self.note: str | None = None
         self._found: dict[Hashable, LineT] = {}
         self._end = self._lines = 0
-        if path.exists() and not path.is_file():
-            kind = "is a folder" if path.is_dir() else "is a device or a pipe"
+        if os.path.exists(path) and not os.path.isfile(path):
+            kind = "is a folder" if os.path.isdir(path) else "is a device or a pipe"
             raise SchedrlError(f"result file {path}: cannot be read: {kind}; give a file")
         self.refresh()
 
@@ -148,7 +148,7 @@ class ResultStore(Generic[LineT]):
 
 def read_results(path: Path, model: type[LineT]) -> list[LineT]:
     """Results of a file, which is left as it is; a last line that was cut short is left out."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SchedrlError(f"result file {path}: is not there; `schedrl benchmark` writes it")
     try:
         content = path.read_bytes()

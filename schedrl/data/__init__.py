@@ -20,7 +20,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from schedrl.data.image_data import ImageData
+from schedrl.data.image_data import ImageData, ImageShape
 from schedrl.data.own import ImageFolder, Npz
 from schedrl.data.public_sets import CIFAR10, MNIST, Digits, FashionMNIST
 from schedrl.data.splits import ImageSplit, cut, level_centres
@@ -36,6 +36,7 @@ __all__ = [
     "FashionMNIST",
     "ImageData",
     "ImageFolder",
+    "ImageShape",
     "ImageSplit",
     "Npz",
     "ensure",

@@ -6,13 +6,22 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from schedrl.data.splits import Pixels
 from schedrl.errors import Spec
 
-__all__ = ["ImageData", "Place", "describe", "search_places"]
+__all__ = ["ImageCount", "ImageData", "ImageShape", "Place", "describe", "search_places"]
+
+ImageCount = Annotated[int, Field(ge=1, le=10**9)]
+"""A number of images."""
+
+_Side = Annotated[int, Field(ge=1, le=4096)]
+
+ImageShape = tuple[_Side, _Side, _Side]
+"""``(C, H, W)`` in a file."""
 
 Place = tuple[Path, str]
 """A folder, and the setting that named it."""
@@ -31,10 +40,10 @@ class ImageData(Spec):
     """
 
     name: str
-    validation: int = Field(default=250, ge=1)
-    test: int = Field(default=250, ge=1)
+    validation: ImageCount = 250
+    test: ImageCount = 250
     split_seed: int = Field(default=0, ge=0)
-    limit: int | None = Field(default=None, ge=1)
+    limit: ImageCount | None = None
     root: str | None = None
 
     def locate(self) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ reports the rest.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class FolderStream:
         self, path: str | Path, size: int | None = None, channels: int | None = None, limit: int | None = None
     ) -> None:
         folder = Path(path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise MissingDataError(f"folder: there is no folder {folder}")
         files = sorted(picture_files(folder), key=lambda file: file.relative_to(folder).as_posix())
         if not files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from schedrl.data.image_data import ImageData, search_places
 from schedrl.data.splits import Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
+from schedrl.provenance import require_memory
 
 __all__ = ["FORMATS", "SUFFIXES", "ImageFolder", "Npz", "fitted_pixels", "picture_files"]
 
@@ -66,7 +68,7 @@ class ImageFolder(_OwnData):
 
     def locate(self) -> tuple[Path, ...]:
         folder = self._resolve("folder")
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise SchedrlError(f"{self.name}: {folder} is a file; path must be a folder of pictures")
         if next(picture_files(folder), None) is None:
             raise MissingDataError(
@@ -77,6 +79,8 @@ class ImageFolder(_OwnData):
     def read(self, paths: tuple[Path, ...]) -> Pixels:
         (folder,) = paths
         pictures = sorted(picture_files(folder), key=lambda picture: picture.relative_to(folder).as_posix())
+        pixels = len(pictures) * self.channels * self.size**2
+        require_memory(9.0 * pixels, f"folder: the pictures of {folder}", "lower size, or give fewer")
         images = np.empty((len(pictures), self.channels, self.size, self.size), dtype=np.uint8)
         for image, picture in zip(images, pictures, strict=True):
             image[:] = self._picture(picture)
@@ -151,7 +155,7 @@ class Npz(_OwnData):
 
     def locate(self) -> tuple[Path, ...]:
         path = self._resolve("file")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise SchedrlError(f"{self.name}: {path} is a folder; path must be an .npz file")
         return (path,)
 
@@ -176,6 +180,7 @@ class Npz(_OwnData):
                 if self.key not in archive.files:
                     keys = ", ".join(archive.files) or "nothing"
                     raise SchedrlError(f"{self.name}: no key '{self.key}' in {path}; it has: {keys}")
+                self._check_header(archive, path)
                 array = archive[self.key]
         except SchedrlError:
             raise
@@ -188,6 +193,31 @@ class Npz(_OwnData):
         if not isinstance(array, np.ndarray):  # np.load hands out foreign members as bytes
             raise self._bad("is not a NumPy array")
         return array
+
+    def _check_header(self, archive: Any, path: Path) -> None:
+        """Refuse, before NumPy allocates it, an array that its part of the archive cannot hold, or the memory not."""
+        names = {member.filename for member in archive.zip.infolist()}
+        name = self.key if self.key in names else f"{self.key}.npy"
+        member = archive.zip.getinfo(name)
+        with archive.zip.open(name) as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                return  # NumPy hands it out as bytes
+            stream.seek(0)
+            if np.lib.format.read_magic(stream)[0] == 1:  # type: ignore[no-untyped-call]
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)  # type: ignore[no-untyped-call]
+        size = math.prod(shape)
+        # Deflate packs at most 1032 bytes into one; other methods pack more, into more than a header.
+        most = (
+            1032 * member.compress_size if member.compress_type == zipfile.ZIP_DEFLATED else member.file_size
+        )
+        if size * dtype.itemsize > min(most, member.file_size):
+            raise self._bad(f"is damaged: its header says shape {shape}, and its data is shorter")
+        # As it is, as float64 and as float32, and divided into parts.
+        require_memory(
+            size * (dtype.itemsize + 16.0), f"npz: the images of {path}", "write fewer or smaller ones"
+        )
 
     def _levels(self, array: npt.NDArray[Any]) -> Levels:
         """Round to 256 levels."""

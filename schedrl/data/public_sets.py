@@ -20,9 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 
-from schedrl.data.image_data import ImageData, describe, search_places
+from schedrl.data.image_data import ImageCount, ImageData, describe, search_places
 from schedrl.data.splits import Labels, Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.files import cache_dir, write_chunks
@@ -67,8 +66,8 @@ class Digits(ImageData):
 class _TorchvisionData(ImageData):
     """A set with an official test part, from which ``test`` is drawn, and ``validation`` from the training part."""
 
-    validation: int = Field(default=5000, ge=1)
-    test: int = Field(default=10000, ge=1)
+    validation: ImageCount = 5000
+    test: ImageCount = 10000
 
     torchvision_name: ClassVar[str]
     _alternative: ClassVar[str] = ""
@@ -231,6 +230,8 @@ class CIFAR10(_TorchvisionData):
 
 
 _CACHE_HINT = "; set XDG_CACHE_HOME to a writable folder"
+_LARGEST = 2**28
+"""Bytes of a file of a set, unpacked; the largest has about 47 MB."""
 _UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
@@ -258,7 +259,9 @@ def unpack_gz(source: Path, kind: str) -> Path:
         pass  # not unpacked yet
     try:
         with gzip.open(source) as stream:
-            content = stream.read()
+            content = stream.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise EOFError(f"it unpacks to more than {_LARGEST >> 20} MiB")
     except _UNREADABLE as error:
         raise _damaged(source, error) from None
     write_chunks(target, [content], hint=_CACHE_HINT)
@@ -299,7 +302,7 @@ def unpack_tar(source: Path, kind: str, members: Sequence[str]) -> Path:
             for member in archive:
                 name = PurePosixPath(member.name)
                 stream = archive.extractfile(member) if name in wanted and member.isfile() else None
-                if stream is not None:
+                if stream is not None and member.size <= _LARGEST:
                     write_chunks(folder / name, [stream.read()], hint=_CACHE_HINT)
                     wanted.remove(name)
     except _UNREADABLE as error:

@@ -79,7 +79,7 @@ class GroupedOperations:
         self.num_runs = num_runs
 
     def embed(self, level: Tensor, frequencies: Tensor) -> Tensor:
-        angles = level[..., None] * frequencies
+        angles = level[..., None] * frequencies.to(level.device)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ anything else is a function that returns a :class:`NetworkOnTable`.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from schedrl.diffusion.run_stream import folded_seed
 from schedrl.diffusion.solvers import SolverName, solve
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.files import read_object
@@ -125,7 +127,7 @@ class NetworkOnTable:
 
     def noise(self, count: int, seed: int) -> Tensor:
         """Starting noise, float64; an image's own does not depend on how many there are."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(folded_seed(seed, 63))
         return torch.stack(
             [torch.randn(self.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
         )
@@ -155,17 +157,19 @@ def load_network(model: str, labels: Sequence[int] = ()) -> NetworkOnTable:
         SchedrlError: It is none of these, or the network cannot be sampled from noise alone.
     """
     folder = Path(model)
-    if (folder / "model_index.json").is_file():
+    if os.path.isfile(folder / "model_index.json"):
         return _pipeline(folder, labels)
     if labels:
         raise SchedrlError(
             f"--class: is for pipelines of diffusers whose network wants a class (got --model {model})"
         )
-    if (folder / "model.json").is_file():
+    if os.path.isfile(folder / "model.json"):
         return _fitted(folder)
-    if ":" in model and not folder.exists():
+    if ":" in model and not os.path.exists(folder):
         return _function(model)
-    reason = "has neither model_index.json nor model.json" if folder.is_dir() else "there is no such folder"
+    reason = (
+        "has neither model_index.json nor model.json" if os.path.isdir(folder) else "there is no such folder"
+    )
     raise SchedrlError(
         f"--model {model}: {reason}; give a folder that pipe.save_pretrained or `schedrl fit` wrote, or module:function"
     )

@@ -22,7 +22,7 @@ from schedrl.diffusion.prediction import predict_epsilon
 from schedrl.diffusion.process import Inputs, View, with_neighbours
 from schedrl.diffusion.run_stream import RunStream
 from schedrl.diffusion.training_spec import DSCCoefficients, TrainingSpec
-from schedrl.diffusion.unet import UNet
+from schedrl.diffusion.unet import UNet, check_size
 from schedrl.errors import SchedrlError
 
 __all__ = ["ControlledTraining", "PhaseRecord", "Population"]
@@ -103,6 +103,7 @@ class Population:
         self.images = torch.from_numpy(np.array(images)).to(self.device)
         channels, height, width = images.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)
+        check_size(spec.network, self.image_shape, num_runs, self.device)
         self.network = UNet(spec.network, self.image_shape)
         self._mean, self._std = (moments.numpy() for moments in self.network.initial_moments())
         self.num_parameters = self._mean.size

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RunStream"]
+__all__ = ["RunStream", "folded_seed"]
 
 
 class RunStream:
@@ -86,3 +86,17 @@ class RunStream:
         for name, generator in self._generators.items():
             generator.bit_generator.state = state[name]
         self._queue = np.asarray(state["queue"], dtype=np.int64)
+
+
+def folded_seed(seed: int, bits: int) -> int:
+    """A seed below ``2 ** bits``, at most 64 bits, for a generator that takes no greater one.
+
+    A seed that is small enough stays; any other is hashed, so that two are the same with probability ``2 ** -bits``.
+
+    Examples:
+        >>> folded_seed(7, 32), folded_seed(2**64, 32) < 2**32
+        (7, True)
+    """
+    if seed < 2**bits:
+        return seed
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> (64 - bits)

@@ -27,12 +27,15 @@ from schedrl.diffusion.prediction import NetworkPredictor
 from schedrl.diffusion.process import training_inputs, with_neighbours
 from schedrl.diffusion.run_stream import RunStream
 from schedrl.diffusion.training_spec import TrainingSpec
-from schedrl.diffusion.unet import UNet
+from schedrl.diffusion.unet import UNet, check_size
 from schedrl.errors import SchedrlError
 
 __all__ = ["SingleTraining", "StepRecord", "Tuning"]
 
 _EVERYWHERE = slice(None)
+
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What the optimizers keep of every parameter."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class SingleTraining:
         channels, height, width = images.shape[1:]
         self.image_shape: tuple[int, int, int] = (channels, height, width)
         self.images = torch.from_numpy(np.array(images)).to(self.device)
+        check_size(spec.network, self.image_shape, 1, self.device)
         self.network = UNet(spec.network, self.image_shape)
         self._stream = RunStream(seed, len(images), spec.batch_size)
         self._begin()
@@ -183,7 +187,7 @@ class SingleTraining:
                     self._restore_moments(name, parameter, arrays)
             self._stream.restore({**meta["stream"], "queue": arrays["stream.queue"]})
             self.step = int(meta["step"])
-        except (LookupError, ValueError, RuntimeError) as error:
+        except (LookupError, ValueError, RuntimeError, TypeError, OverflowError) as error:
             raise SchedrlError(f"checkpoint: is that of another network or version ({error})") from None
         self._stood = self._stream.snapshot()
         self._ahead = None
@@ -201,6 +205,8 @@ class SingleTraining:
             else:
                 moments[key] = torch.empty_like(parameter).copy_(torch.from_numpy(array))
         if moments:
+            if set(moments) != _MOMENTS:
+                raise ValueError(f"the optimizer keeps {sorted(moments)} of {name}")
             self.optimizer.state[parameter] = moments
 
     def _begin(self) -> None:

@@ -8,32 +8,34 @@ velocity. The samplers of this package pass log-SNR and want the clean image.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from schedrl.data import AnyData, DataSpec
+from schedrl.data import AnyData, DataSpec, ImageShape
 from schedrl.diffusion.engines.choice import memory_budget
 from schedrl.diffusion.engines.torch_engine import bytes_per_image
 from schedrl.diffusion.layers import GroupedOperations, from_channels, to_channels
 from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.prediction import NetworkPredictor, network_denoiser
 from schedrl.diffusion.process import alpha_sigma, to_x0
+from schedrl.diffusion.run_stream import folded_seed
 from schedrl.diffusion.samplers import SamplerName, sample
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, PredictionType, TrainingSpec
 from schedrl.diffusion.unet import UNet
-from schedrl.errors import SchedrlError, Spec, unknown_name
+from schedrl.errors import SchedrlError, Spec, parse, unknown_name
 from schedrl.files import dump_json, read_model, write_arrays, write_text
 from schedrl.schedules import AnySchedule, Grid
 from schedrl.schedules.conversions import FloatArray
@@ -134,9 +136,9 @@ class ModelFile(Spec):
 
     format: Literal[1] = 1
     training: TrainingSpec
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     schedule: AnySchedule
-    num_train_timesteps: int | None
+    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] | None
     steps: int
     seed: int
     data: dict[str, Any]
@@ -166,9 +168,11 @@ class FittedModel:
         """Load what :meth:`save` wrote."""
         path = Path(folder)
         description = read_model(path / DESCRIPTION, ModelFile, "model")
-        network = UNet(description.training.network, description.image_shape)
+        with torch.device("meta"):  # what is allocated is as large as the file, whatever the description says
+            network = UNet(description.training.network, description.image_shape)
         try:
-            network.load_state_dict(load_tensors((path / WEIGHTS).read_bytes()))
+            tensors = load_tensors((path / WEIGHTS).read_bytes())
+            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         except OSError as error:
             raise SchedrlError(f"model {path}: cannot be read: {error.strerror or error}") from None
         except (ValueError, RuntimeError, SafetensorError) as error:
@@ -226,7 +230,7 @@ class FittedModel:
         """
         count, at_once = as_count("count", count), as_count("at_once", at_once)
         sigmas = grid.sigma_array.tolist()
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(folded_seed(seed, 63))
         parts = []
         for begin in range(0, count, at_once):
             denoise = network_denoiser(self.predictor(), self.description.training, sigmas)
@@ -332,7 +336,7 @@ def find_model(name: str) -> SampledModel:
     if name in _registered:
         return _registered[name]
     folder = _WEIGHTS / name if name in SHIPPED else Path(name)
-    if name not in SHIPPED and not folder.is_dir():
+    if name not in SHIPPED and not os.path.isdir(folder):
         known = unknown_name("network", name, (*SHIPPED, *_registered))
         raise SchedrlError(f"{known}; or a folder that `schedrl fit` wrote (there is none here)")
     model = FittedModel.load(folder)
@@ -340,8 +344,12 @@ def find_model(name: str) -> SampledModel:
     for file in (WEIGHTS, DESCRIPTION):
         digest.update((folder / file).read_bytes())
     shape = model.description.image_shape
-    data: DataSpec = TypeAdapter(AnyData).validate_python(model.description.data)
+    data = parse(_Data, {"data": model.description.data}, f"model {folder}").data
     return SampledModel(digest.hexdigest()[:16], shape, model.denoise, data)
+
+
+class _Data(Spec):
+    data: AnyData
 
 
 def _from_noise(predict: NoisePredictor) -> BatchDenoiser:

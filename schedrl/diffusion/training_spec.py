@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from schedrl.data.image_data import ImageShape
 from schedrl.errors import Spec, unknown_name
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PredictionType",
     "TrainingSpec",
     "UNetSpec",
+    "Width",
     "named_network",
 ]
 
@@ -33,6 +35,9 @@ LOGSNR_LIMIT = 20.0
 
 DSC_TIMESTEPS = 1000
 """T at which DSC and β modulation read β_t, whether training is discrete or continuous."""
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+"""Channels of a layer."""
 
 _Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 _Distance = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -75,11 +80,9 @@ class UNetSpec(Spec):
         modulation: AKOD's β modulation: β_t of the current schedule scales and shifts the last normalisation.
     """
 
-    channels: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)
-    ] = (8, 16)
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=6)] = (8, 16)
     embedding: Annotated[int, Field(ge=4, le=4096, multiple_of=2)] = 32
-    groups: Annotated[int, Field(ge=1)] = 4
+    groups: Width = 4
     msfi: MSFISpec | None = None
     modulation: bool = False
 
@@ -191,7 +194,7 @@ class TrainingSpec(Spec):
     network: UNetSpec = UNetSpec()
     prediction_type: PredictionType = "epsilon"
     optimizer: OptimizerSpec = OptimizerSpec()
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     ema_decay: _Decay = 0.95
 
     @property
@@ -214,8 +217,8 @@ class NamedNetwork(Spec):
     name: str
     what: str
     training: TrainingSpec
-    image_shape: tuple[int, int, int]
-    num_train_timesteps: int = 1000
+    image_shape: ImageShape
+    num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] = 1000
 
 
 _SMALL: dict[str, tuple[UNetSpec, float, int, float, tuple[int, int, int]]] = {

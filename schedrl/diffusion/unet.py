@@ -30,8 +30,9 @@ from schedrl.diffusion.layers import (
 from schedrl.diffusion.process import Inputs, View
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, UNetSpec
 from schedrl.errors import SchedrlError
+from schedrl.provenance import require_memory
 
-__all__ = ["Encoded", "FeatureFusion", "UNet"]
+__all__ = ["Encoded", "FeatureFusion", "UNet", "check_size"]
 
 F = TypeVar("F")
 
@@ -82,7 +83,8 @@ class LevelEmbedding(nn.Module):
     def __init__(self, num_runs: int, width: int) -> None:
         super().__init__()
         # Periods from 2 pi / 0.05 (one monotone sweep over the whole range) to 2 pi (neighbouring levels differ).
-        frequencies = torch.logspace(math.log10(0.05), 0.0, width // 2)
+        # On the CPU where the parameters are on the meta device, which only counts them.
+        frequencies = torch.logspace(math.log10(0.05), 0.0, width // 2, device="cpu")
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.hidden = StackedLinear(num_runs, width, width)
         self.out = StackedLinear(num_runs, width, width)
@@ -122,6 +124,20 @@ class ResidualBlock(nn.Module):
         h = self.conv_in(ops, self.norm_in(ops, x))
         h = self.conv_out(ops, self.norm_out(ops, h, self.modulation(ops, embedding)))
         return ops.add(x if self.skip is None else self.skip(ops, x), h)
+
+
+def check_size(spec: UNetSpec, image_shape: tuple[int, int, int], runs: int, device: torch.device) -> None:
+    """Raise, before any memory is taken, if the main memory cannot hold the weights of a training.
+
+    These are the weights, their average and two moments of every run, and one more network. On the meta device, and on
+    GPUs, whose memory torch counts, nothing is checked.
+    """
+    if device.type != "cpu":
+        return
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in UNet(spec, image_shape).parameters())
+    what = f"network: {runs} x {parameters:,} weights with their average and moments"
+    require_memory(4.0 * (4 * runs + 1) * parameters, what, "lower network.channels or the number of runs")
 
 
 class UNet(nn.Module):

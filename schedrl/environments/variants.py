@@ -48,7 +48,7 @@ def parse_variant(
     what = what or str(definition.get("id", "variant"))
     content = with_fields(definition, overrides or {})
     given, family = definition.get("family", "training"), content.get("family", "training")
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise SchedrlError(f"{what}: field 'family': {unknown_name('family', str(family), _FAMILIES)}")
     if family != given:
         raise SchedrlError(f"{what}: field 'family': cannot be changed from '{given}' (got '{family}')")

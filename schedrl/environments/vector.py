@@ -18,6 +18,7 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family, parse_variant
 from schedrl.errors import SchedrlError
+from schedrl.schedules.schedule import as_count
 
 __all__ = ["Observation", "PopulationEnv", "SingleEnv", "checked_actions", "spread_seeds"]
 
@@ -73,7 +74,7 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         if render_mode not in (None, *RENDER_MODES):
             raise SchedrlError(f"render_mode: must be one of {', '.join(RENDER_MODES)} (got {render_mode!r})")
         self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.num_envs, self.render_mode = as_count("num_envs", num_envs, most=1_000_000), render_mode
         self.single_action_space = self.variant.action_space()
         self.single_observation_space = self.variant.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -244,7 +245,7 @@ class Experiment(Spec, ABC):
     def read(cls, folder: Path) -> Self:
         """The experiment of a folder."""
         path = folder / EXPERIMENT
-        if not path.exists():
+        if not os.path.exists(path):
             raise SchedrlError(
                 f"experiment folder {folder}: has no {EXPERIMENT}; `schedrl experiment` writes it"
             )
@@ -257,7 +258,7 @@ class Experiment(Spec, ABC):
             SchedrlError: The folder holds another experiment, or cannot be written.
         """
         whole = self
-        if (folder / EXPERIMENT).exists():
+        if os.path.exists(folder / EXPERIMENT):
             before = self.read(folder)
             same = before.setting.fingerprint == self.setting.fingerprint
             if not same or before.device != self.device:

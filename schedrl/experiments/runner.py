@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ def load_experiment(paper: type[Experiment], folder: Path) -> ExperimentResults:
 
 
 def _lines(path: Path, model: type[LineT]) -> list[LineT]:
-    return read_results(path, model) if path.exists() else []
+    return read_results(path, model) if os.path.exists(path) else []
 
 
 def _try_rate(experiment: Experiment, place: int, rate: float, store: ResultStore[RateTrial]) -> None:
@@ -203,7 +204,7 @@ def _run_seeds(
 
 def _read_timings(folder: Path) -> StepTimings | None:
     path = folder / TIMINGS
-    return read_model(path, StepTimings, "timings") if path.exists() else None
+    return read_model(path, StepTimings, "timings") if os.path.exists(path) else None
 
 
 def _time_rows(experiment: Experiment, folder: Path) -> None:

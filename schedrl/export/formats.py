@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def convert(
         raise unknown_name("format", to, FORMATS)
     if to == "diffusers":
         return _diffusers(file, out, scheduler, prediction_type)
-    if out.is_dir():
+    if os.path.isdir(out):
         raise SchedrlError(f"-o {out}: is a folder; {to} is a single file")
     return _WRITERS[to](file, out)
 

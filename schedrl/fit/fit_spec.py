@@ -45,9 +45,9 @@ class FitSpec(Spec):
     training: TrainingSpec
     schedule: AnySchedule = schedules.get("cosine")
     num_train_timesteps: Annotated[int, Field(ge=1, le=100_000)] | None = 1000
-    steps: Annotated[int, Field(ge=1)] = 10_000
+    steps: Annotated[int, Field(ge=1, le=2**53)] = 10_000
     seed: Annotated[int, Field(ge=0)] = 0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=2**53)] = 0
     bound: BoundSpec = BoundSpec(logsnr_max=13.0, logsnr_min=-5.0, levels=18, images=128)
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -71,7 +71,7 @@ class Cadence(Spec):
         sampler_steps: DDIM steps for each image.
     """
 
-    log_every: Annotated[int, Field(ge=1)] = 50
+    log_every: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     eval_every: Annotated[int, Field(ge=0)] = 1000
     sample_every: Annotated[int, Field(ge=0)] = 2000
     checkpoint_every: Annotated[int, Field(ge=1)] = 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
 from schedrl import data
 from schedrl.diffusion.distributed import Processes
@@ -20,11 +22,12 @@ from schedrl.diffusion.noise import ScheduleNoise
 from schedrl.diffusion.single import SingleTraining, Tuning
 from schedrl.diffusion.trained_models import FittedModel, ModelFile
 from schedrl.environments.training.rendering import tile
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.files import (
     curves_at_once,
     dump_json,
     ensure_folder,
+    parse_object,
     read_arrays,
     read_model,
     whole_lines,
@@ -67,7 +70,7 @@ def claim(folder: Path, spec: FitSpec) -> None:
     """
     ensure_folder(folder, "fit folder")
     path = folder / FIT
-    if path.exists():
+    if os.path.exists(path):
         before = read_model(path, FitSpec, "fit")
         if before.fingerprint != spec.fingerprint:
             first, second = (each.model_dump(mode="json") for each in (before, spec))
@@ -162,8 +165,7 @@ class _Observer:
         self._spec, self._training, self._bound = spec, training, bound
         self._folder, self._cadence, self._listen = folder, cadence, listen
         # What lies beyond the checkpoint belongs to a training that was cut off; it is trained and logged again.
-        kept = [line for line in _read_log(folder / LOG) if line["step"] <= training.step]
-        write_text(folder / LOG, "".join(f"{json.dumps(line)}\n" for line in kept))
+        write_bytes(folder / LOG, _log_until(folder / LOG, training.step))
         with curves_at_once():
             self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=training.step + 1)
         self.close = self._curves.close
@@ -220,21 +222,30 @@ def _model(spec: FitSpec, training: SingleTraining) -> FittedModel:
     return FittedModel(training.predictor().network, description)
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """Lines of a training's log; one that a kill cut short is left out."""
-    lines = whole_lines(path.read_bytes(), b'{"step": ', str(path)) if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise SchedrlError(f"{path}: is damaged: {error}") from None
+class _LogLine(Spec):
+    model_config = ConfigDict(extra="allow")
+
+    step: int
+
+
+def _log_until(path: Path, step: int) -> bytes:
+    """The lines of a training's log up to a step; one that a kill cut short is left out."""
+    lines = whole_lines(path.read_bytes(), b'{"step": ', str(path)) if os.path.exists(path) else []
+    what = f"{path}: is damaged: line"
+    kept = [
+        line
+        for number, line in enumerate(lines, 1)
+        if parse(_LogLine, parse_object(line, f"{what} {number}"), f"{what} {number}").step <= step
+    ]
+    return b"".join(line + b"\n" for line in kept)
 
 
 def _resume(path: Path, training: SingleTraining) -> None:
-    if not path.exists():
+    if not os.path.exists(path):
         return
     try:
         arrays, metadata = read_arrays(path)
-        meta: dict[str, Any] = json.loads(metadata["schedrl"])
+        meta = parse_object(metadata["schedrl"], "schedrl")
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise SchedrlError(f"checkpoint {path}: is damaged: {reason}; delete it to begin anew") from None

@@ -66,11 +66,14 @@ class NetworkCost:
 
 def network_cost(training: TrainingSpec, image_shape: tuple[int, int, int]) -> NetworkCost:
     """The cost of a network for images ``(C, H, W)``; nothing is trained."""
+    import torch
+
     from schedrl.diffusion.engines.engine import record
     from schedrl.diffusion.engines.torch_engine import bytes_per_image
     from schedrl.diffusion.unet import UNet
 
-    network = UNet(training.network, image_shape)
+    with torch.device("meta"):  # which counts, and allocates nothing
+        network = UNet(training.network, image_shape)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     forward, step = record(network, image_shape, 1).flops
     return NetworkCost(parameters, forward, step, 5 * 4 * parameters, bytes_per_image(network, image_shape))

@@ -6,6 +6,7 @@ written as a schedule file for other tools.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +80,10 @@ class LearningRequest(Spec):
 
     data: AnyData
     minutes: Annotated[float, Field(gt=0.0)] = 10.0
-    runs: Annotated[int, Field(ge=_RUNS_SIDE_BY_SIDE)] | None = None
+    runs: Annotated[int, Field(ge=_RUNS_SIDE_BY_SIDE, le=10**9)] | None = None
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     proxy: Annotated[int, Field(ge=4, le=64)] = 16
-    seeds: Annotated[int, Field(ge=2)] = 10
+    seeds: Annotated[int, Field(ge=2, le=100_000)] = 10
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -246,7 +247,7 @@ def _affordable(variant: TrainingVariant, request: LearningRequest) -> int:
 
 
 def _read(folder: Path, request: LearningRequest) -> _Kept | None:
-    if not (folder / JOB).exists():
+    if not os.path.exists(folder / JOB):
         return None
     kept = read_model(folder / JOB, _Kept, "job")
     if kept.request != request:

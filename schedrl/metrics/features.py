@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -26,6 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from schedrl.data import ImageShape
+from schedrl.diffusion.training_spec import Width
 from schedrl.errors import SchedrlError, Spec, unknown_name
 from schedrl.files import cache_dir, read_model
 
@@ -132,9 +135,9 @@ class ClassifierCard(Spec):
 
     data: str
     data_fingerprint: str
-    image_shape: tuple[int, int, int]
-    widths: tuple[int, int, int]
-    dimension: int
+    image_shape: ImageShape
+    widths: tuple[Width, Width, Width]
+    dimension: Width
     test_accuracy: float
     command: str
     seed: int
@@ -153,7 +156,7 @@ class ClassifierFeatures:
         what = f"feature extractor '{name}':"
         weights, card = folder / f"{name}.safetensors", folder / f"{name}.json"
         for path in (card, weights):
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise SchedrlError(
                     f"{what} {path} is missing; the package ships it, and scripts/train_features.py makes it again "
                     f"(nothing was downloaded)"
@@ -163,7 +166,8 @@ class ClassifierFeatures:
             with torch.device("meta"):  # no initial weights: they would draw from torch's global generator
                 self._network = Classifier(self.card.image_shape, self.card.widths, self.card.dimension)
             content = weights.read_bytes()
-            self._network.load_state_dict(load_tensors(content), assign=True)
+            tensors = {name: tensor.float() for name, tensor in load_tensors(content).items()}
+            self._network.load_state_dict(tensors, assign=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise SchedrlError(f"{what} {weights} is damaged: {' '.join(str(error).split())}") from None
         self._network.eval().requires_grad_(False)
@@ -265,7 +269,7 @@ def find_weights(path: str | Path | None = None) -> Path:
     folder = cache_dir() / "weights"
     candidates = [folder / name for name in WEIGHTS_FILES] if path is None else [Path(path).expanduser()]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     looked = str(candidates[0]) if path is not None else f"{folder} as {' or '.join(WEIGHTS_FILES)}"
     raise SchedrlError(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from schedrl.data.image_data import ImageCount
 from schedrl.errors import Spec
 
 __all__ = ["BoundSpec", "SampleSpec"]
@@ -27,7 +28,7 @@ class BoundSpec(Spec):
     logsnr_max: Annotated[float, Field(le=20.0)] = 8.0
     logsnr_min: Annotated[float, Field(ge=-20.0)] = -6.0
     levels: Annotated[int, Field(ge=1, le=1000)] = 14
-    images: Annotated[int, Field(ge=1)] | None = None
+    images: ImageCount | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> BoundSpec:
@@ -65,7 +66,7 @@ class SampleSpec(Spec):
         features: Name of the feature extractor; the image set's own when absent.
     """
 
-    count: Annotated[int, Field(ge=2)] = 500
+    count: Annotated[int, Field(ge=2, le=1_000_000)] = 500
     steps: Annotated[int, Field(ge=1, le=10_000)] = 20
     sampler: Literal["ddim", "ddpm"] = "ddim"
     features: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -264,7 +265,7 @@ class AVAAgent(Agent, AVALaw):
     """
 
     kind: Literal["ava"] = "ava"
-    phases: Annotated[int, Field(ge=1)] = 8
+    phases: Annotated[int, Field(ge=1, le=10_000)] = 8
     forms: ClassVar[tuple[Form, ...]] = ("exact", "action")
 
     def measured_in(self, variant: TrainingVariant, form: Form) -> TrainingVariant:
@@ -426,7 +427,7 @@ class SequenceSearchAgent(Agent):
 
     kind: Literal["schedule-search"] = "schedule-search"
     search: AnySequenceSearch
-    budget: Annotated[int, Field(ge=1)] | Literal["ppo"] = "ppo"
+    budget: Annotated[int, Field(ge=1, le=2**53)] | Literal["ppo"] = "ppo"
     seed: Annotated[int, Field(ge=0)] = 0
     role: ClassVar[Role] = "searched"
     as_costly_as_training: ClassVar[bool] = True
@@ -471,7 +472,7 @@ class PPOAgent(Agent):
 
     def resolved(self, env_id: str) -> TrainedAgent:
         trained = folder("agents") / "trained" / f"{self.name}-{slug(env_id)}"
-        if not (trained / "agent.json").is_file():
+        if not os.path.isfile(trained / "agent.json"):
             shipped = sorted(p.parent.name for p in trained.parent.glob("*/agent.json"))
             raise SchedrlError(
                 f"agent 'ppo' has no shipped policy for {env_id}; train one (schedrl train --env {env_id}) and give "
@@ -632,16 +633,16 @@ def find(name: str, env_id: str) -> Agent:
     ``ppo`` becomes the trained policy shipped for ``env_id``.
     """
     path = Path(name)
-    if any((path / file).is_file() for file in ("agent.json", "training.json")):
+    if any(os.path.isfile(path / file) for file in ("agent.json", "training.json")):
         label = re.sub(r"[^\w.-]+", "-", path.resolve().name) or "agent"
         return TrainedAgent(name=label, path=str(path))
-    if (path / SEQUENCE).is_file():
+    if os.path.isfile(path / SEQUENCE):
         path = path / SEQUENCE
-    if path.suffix in (".json", ".toml") and path.is_file():
+    if path.suffix in (".json", ".toml") and os.path.isfile(path):
         return parse_agent(read_object(path, "agent file"), str(path))
     agents = catalogue()
     if name not in agents:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise SchedrlError(f"agent folder {path}: has no agent.json or {SEQUENCE}")
         raise unknown_name("agent", name, agents)
     return agents[name].resolved(env_id)

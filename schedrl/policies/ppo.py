@@ -17,11 +17,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from schedrl.catalogue import folder
+from schedrl.diffusion.run_stream import folded_seed
 from schedrl.environments.registration import variant_of
 from schedrl.environments.sb3 import Sb3VectorEnv
 from schedrl.environments.vector import PopulationEnv
-from schedrl.errors import AgentFileError, Spec, parse
-from schedrl.files import read_arrays, read_object, write_arrays
+from schedrl.errors import AgentFileError, SchedrlError, Spec, parse
+from schedrl.files import parse_object, read_arrays, read_object, write_arrays
 
 __all__ = [
     "CHECKPOINT",
@@ -68,11 +69,11 @@ class PPOSpec(Spec):
         reward_scale: Factor on rewards, for the value network.
     """
 
-    total_timesteps: Annotated[int, Field(ge=1)] = 1024
+    total_timesteps: Annotated[int, Field(ge=1, le=2**53)] = 1024
     num_envs: Annotated[int, Field(ge=1, le=4096)] = 32
-    episodes_per_update: Annotated[int, Field(ge=1)] = 1
-    n_epochs: Annotated[int, Field(ge=1)] = 8
-    minibatches: Annotated[int, Field(ge=1)] = 1
+    episodes_per_update: Annotated[int, Field(ge=1, le=1024)] = 1
+    n_epochs: Annotated[int, Field(ge=1, le=10_000)] = 8
+    minibatches: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     anneal: bool = True
     gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -81,11 +82,11 @@ class PPOSpec(Spec):
     ent_coef: Annotated[float, Field(ge=0.0)] = 0.0
     vf_coef: Annotated[float, Field(ge=0.0)] = 0.5
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 0.5
-    net_arch: tuple[Annotated[int, Field(ge=1)], ...] = (32, 32)
+    net_arch: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(max_length=8)] = (32, 32)
     log_std_init: float = -1.0
     use_sde: bool = False
     shared_seed: bool = True
-    group_size: Annotated[int, Field(ge=1)] | None = None
+    group_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     center_rewards: bool = True
     reward_scale: Annotated[float, Field(gt=0.0)] = 10.0
 
@@ -136,7 +137,7 @@ class CommonBaseline(VecEnvWrapper):
 
 def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -> VecEnv:
     """The environment as PPO sees it: monitored, rewards centred, test images left out."""
-    fixed = variant_of(env_id).while_learning
+    fixed = variant_of(env_id, overrides).while_learning
     overrides = {key: value for key, value in overrides.items() if key.split(".")[0] not in fixed}
     vector = gym.make_vec(env_id, num_envs=spec.num_envs, **overrides, **fixed)
     env = VecMonitor(Sb3VectorEnv(vector, shared_seed=spec.shared_seed, group_size=spec.group_size))
@@ -148,6 +149,8 @@ def make_training_env(env_id: str, spec: PPOSpec, seed: int, **overrides: Any) -
 
 class SteppedPPO(PPO):
     """PPO that reports when an update is complete, the one moment at which its state is small and whole.
+
+    An update after which the policy is not finite is undone, and ends the training with an error.
 
     Attributes:
         after_update: Called with the number of updates so far.
@@ -162,12 +165,28 @@ class SteppedPPO(PPO):
         before = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
         try:
             super().train()
-        except BaseException:
+            self._check_finite()
+        except BaseException as error:
             self.policy.load_state_dict(before)
-            raise
+            if not isinstance(error, ValueError):
+                raise
+            raise SchedrlError(
+                f"training diverged after {self.completed_timesteps} environment steps: PPO's update made the policy's "
+                "numbers infinite or NaN; the agent from before it is kept; lower the learning_rate (--hp)"
+            ) from None
         self.completed_timesteps = self.num_timesteps
         if self.after_update is not None:
             self.after_update(self.completed_timesteps // (self.n_steps * self.n_envs))
+
+    def _check_finite(self) -> None:
+        """Raise a ValueError, as torch's distributions do, if the policy cannot act on the last observations."""
+        assert isinstance(self._last_obs, np.ndarray)
+        rows = torch.from_numpy(self._last_obs)
+        with torch.no_grad():
+            distribution = self.policy.get_distribution(rows)
+            numbers = distribution.log_prob(distribution.mode()), self.policy.predict_values(rows)
+        if not all(bool(torch.isfinite(part).all()) for part in (*numbers, *self.policy.parameters())):
+            raise ValueError
 
 
 def build(
@@ -195,7 +214,7 @@ def build(
         batch_size=max(n_steps * spec.num_envs // spec.minibatches, 2),
         policy_kwargs={"net_arch": list(spec.net_arch), "log_std_init": spec.log_std_init},
         stats_window_size=spec.episodes_per_update * spec.num_envs,
-        seed=seed,
+        seed=folded_seed(seed, 32),
         device="cpu",
     )
     model.after_update = after_update
@@ -246,9 +265,9 @@ def restore_checkpoint(path: Path, model: SteppedPPO) -> dict[str, Any]:
     """
     try:
         arrays, metadata = read_arrays(path)
-        content: dict[str, Any] = json.loads(metadata["schedrl"])
+        content = parse_object(metadata["schedrl"], "schedrl")
         _restore(model, arrays, content)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # torch, NumPy and the environment refuse foreign state with almost anything
         reason = " ".join(str(error).split())[:160]
         raise AgentFileError(
             f"checkpoint {path}: missing, damaged or of another training: {reason}"
@@ -264,7 +283,15 @@ def _restore(model: SteppedPPO, arrays: dict[str, NDArray[Any]], content: dict[s
         index, key = name.split(".")
         optimizer["state"].setdefault(int(index), {})[key] = torch.from_numpy(array)
     model.policy.optimizer.load_state_dict(optimizer)
+    for parameter, moments in model.policy.optimizer.state.items():
+        sizes = {name: value.numel() for name, value in moments.items()}
+        if sizes != {"step": 1, "exp_avg": parameter.numel(), "exp_avg_sq": parameter.numel()}:
+            raise ValueError(f"the optimizer keeps {sizes} of {parameter.numel()} numbers")
     vector.restore(_below(arrays, "env."), content["env"])
+    for name in ("last_obs", "last_starts", "returns", "lengths"):
+        entries = (model.observation_space.shape or ()) if name == "last_obs" else ()
+        if arrays[name].shape != (model.n_envs, *entries) or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name}: has shape {arrays[name].shape}, or is not finite")
     model._last_obs = arrays["last_obs"]
     model._last_episode_starts = arrays["last_starts"]
     monitor.episode_returns, monitor.episode_lengths = arrays["returns"], arrays["lengths"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -116,8 +117,8 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
     ensure_folder(folder, "output folder")
     with locked_folder(folder):
         session = _Training(request, folder, listen)
-        described = (folder / DESCRIPTION).is_file() and read_description(folder).timesteps > 0
-        if described or (folder / CHECKPOINT).is_file():
+        described = os.path.isfile(folder / DESCRIPTION) and read_description(folder).timesteps > 0
+        if described or os.path.isfile(folder / CHECKPOINT):
             session.restore()
             session.save()  # a new end makes it unfinished
         else:
@@ -128,7 +129,7 @@ def resume(folder: Path, total_timesteps: int | None = None, listen: Listener | 
 
 def begin_or_resume(request: TrainingRequest, folder: Path, listen: Listener | None = None) -> Path:
     """Train, or continue the same training where it was interrupted."""
-    if not (folder / REQUEST).is_file():
+    if not os.path.isfile(folder / REQUEST):
         return train(request, folder, listen)
     check_folder(request, folder)
     return resume(folder, listen=listen)
@@ -136,7 +137,7 @@ def begin_or_resume(request: TrainingRequest, folder: Path, listen: Listener | N
 
 def check_folder(request: TrainingRequest, folder: Path) -> None:
     """Raise if a folder holds another training."""
-    if (folder / REQUEST).is_file() and read_request(folder) != request:
+    if os.path.isfile(folder / REQUEST) and read_request(folder) != request:
         raise SchedrlError(f"{folder}: holds another training; give another folder, or delete this one")
 
 
@@ -156,7 +157,7 @@ def read_request(folder: Path, total_timesteps: int | None = None) -> TrainingRe
         folder: The training's.
         total_timesteps: Another end than was asked for.
     """
-    if not (folder / REQUEST).is_file():
+    if not os.path.isfile(folder / REQUEST):
         raise AgentFileError(f"{folder}: no training to resume: there is no {REQUEST}")
     request = read_model(folder / REQUEST, TrainingRequest, "training request", error=AgentFileError)
     if total_timesteps is None:

@@ -220,7 +220,7 @@ class TPESequenceSearch(_PopulationSearch):
     """
 
     name: Literal["tpe"] = "tpe"
-    startup: Annotated[int, Field(ge=1)] = 32
+    startup: Annotated[int, Field(ge=1, le=1_000_000)] = 32
 
     def _begin(self, space: SequenceSpace, runs: int, rng: np.random.Generator, static: Static) -> Proposals:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -246,7 +247,7 @@ class _Trial:
 def _read_state(folder: Path, request: _Request) -> _State:
     """The state of the folder's search, if it holds this one."""
     path = folder / STATE
-    if not path.exists():
+    if not os.path.exists(path):
         return _State(request=request)
     state = read_model(path, _State, "search state", error=AgentFileError)
     if state.request != request:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo
 
-from schedrl.errors import SchedrlError, Spec
+from schedrl.errors import SchedrlError, Spec, shortened
 from schedrl.schedules.conversions import (
     FloatArray,
     betas_from_log_alpha_bar,
@@ -51,13 +51,14 @@ Rho = Annotated[float, Field(ge=0.1, le=100.0)]
 """The exponent of a power law."""
 
 
-def as_count(field: str, value: int, minimum: int = 1) -> int:
+def as_count(field: str, value: int, minimum: int = 1, most: int = 2**53) -> int:
     """Check a number of steps or draws.
 
     Args:
         field: Name of the argument, for the message.
         value: What was given; NumPy integers are fine.
         minimum: Smallest value allowed.
+        most: Largest value allowed.
 
     Examples:
         >>> as_count("T", 0)
@@ -70,6 +71,8 @@ def as_count(field: str, value: int, minimum: int = 1) -> int:
         count = minimum - 1
     if count < minimum:
         raise SchedrlError(f"field '{field}': must be a whole number of at least {minimum} (got {value!r})")
+    if count > most:
+        raise SchedrlError(f"field '{field}': must be at most {most} (got {shortened(value)})")
     return count
 
 

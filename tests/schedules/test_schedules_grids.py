@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError
@@ -243,7 +242,7 @@ def test_any_descending_levels_make_a_grid(levels: list[float], infinite: bool, 
     ],
 )
 def test_levels_that_are_no_grid(sigmas: tuple[float, ...], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(SchedrlError, match=message):
         Grid(sigmas=sigmas)
 
 

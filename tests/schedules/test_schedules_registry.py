@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from schedrl import schedules
 from schedrl.errors import SchedrlError, Spec, parse
@@ -130,7 +129,7 @@ def test_wrong_schedule_in_a_field_is_explained() -> None:
         SchedrlError, match=r"experiment: field 'schedule': unknown name 'cosin'; did you mean"
     ):
         parse(Experiment, {"schedule": {"name": "cosin"}}, "experiment")
-    with pytest.raises(ValidationError):
+    with pytest.raises(SchedrlError):
         Experiment(schedule=schedules.KarrasGrid())  # type: ignore[arg-type]
 
 

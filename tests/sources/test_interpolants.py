@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from schedrl.errors import SchedrlError
 from schedrl.sources.interpolants import (
@@ -124,7 +123,7 @@ def test_bad_times(times: list[float]) -> None:
 
 
 def test_bad_interpolants() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(SchedrlError, match="dimension"):
         Interpolant(dimension=0.0)
     with pytest.raises(SchedrlError, match="did you mean 've'"):
         uniform_grid(4, 100.0, "vee")  # type: ignore[arg-type]

@@ -28,13 +28,14 @@ Step = Callable[[Block], tuple[Tensor, Tensor]]
 
 def bytes_per_image(network: UNet, image_shape: tuple[int, int, int]) -> int:
     """Bytes of one image's features in training of one run, from the tensors that autograd saves."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    # By the storages themselves: on the meta device none has an address.
+    parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     saved: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            saved[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in parameters:
+            saved[storage._cdata] = storage.nbytes()
         return tensor
 
     images = 4  # more than one, so that constants count less

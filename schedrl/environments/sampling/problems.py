@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schedrl.diffusion.run_stream import folded_seed
 from schedrl.environments.sampling.source_kind import SourceBatch
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.schedules.conversions import FloatArray
@@ -49,7 +50,7 @@ class UniformStreams:
 
     def seed(self, env: int, seed: int) -> None:
         """Begin the stream of ``seed`` in environment ``env``."""
-        self.seeds[env], self.episodes[env], self._loaded[env] = seed, 0, -1
+        self.seeds[env], self.episodes[env], self._loaded[env] = folded_seed(seed, 63), 0, -1
 
     def draw(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The next episode's numbers of some environments, ``[rows, width]``."""

@@ -12,6 +12,7 @@ from schedrl.environments.sampling.problems import SamplingProblems, UniformStre
 from schedrl.environments.sampling.rewards import log_error
 from schedrl.environments.sampling.source_kind import Rows, SourceBatch, State, at_rows, moved_rows
 from schedrl.environments.sampling.variant import PROGRESS, SamplingVariant
+from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 
 __all__ = ["SamplingRuns"]
@@ -119,6 +120,9 @@ class SamplingRuns:
         return arrays, {}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
+        for name, own in self.state()[0].items():
+            if arrays[name].shape != own.shape:
+                raise SchedrlError(f"state '{name}': must have shape {own.shape} (got {arrays[name].shape})")
         for run, seed in enumerate(arrays["seeds"].tolist()):
             self.streams.seed(run, seed)
         self.streams.episodes = np.array(arrays["episodes"])

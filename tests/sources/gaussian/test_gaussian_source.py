@@ -47,7 +47,7 @@ def test_a_frozen_value_with_a_json_form() -> None:
 
 @pytest.mark.parametrize("wrong", [[], [1.0, 0.0], [1.0, -1.0], [math.nan], [INF], [1e-13], "abc", 3.0])
 def test_wrong_eigenvalues(wrong: Any) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(SchedrlError, match="Gaussian: field 'eigenvalues"):
         Gaussian(wrong)
     with pytest.raises(SchedrlError, match="source: field 'eigenvalues"):
         parse(Gaussian, {"eigenvalues": wrong}, "source")
