@@ -20,11 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-if TYPE_CHECKING:
-    from pydantic._internal._model_construction import ModelMetaclass
-else:
-    ModelMetaclass = type(BaseModel)
-
 __all__ = [
     "AgentFileError",
     "MissingDataError",
@@ -51,10 +46,12 @@ class AgentFileError(SchedrlError):
     """An agent's files are missing, damaged or made for another environment."""
 
 
-class _SpecType(ModelMetaclass):
-    if not TYPE_CHECKING:  # or the constructors' arguments would not be checked
+if TYPE_CHECKING:  # with pydantic's own metaclass, the arguments of constructors are checked
+    from pydantic._internal._model_construction import ModelMetaclass as _SpecType
+else:
 
-        def __call__(cls, *values: Any, **fields: Any) -> Any:  # noqa: N805 (of a metaclass)
+    class _SpecType(type(BaseModel)):
+        def __call__(cls, *values: Any, **fields: Any) -> Any:
             if _validating.get():  # pydantic calls a constructor of a class's own for a part of another model
                 return super().__call__(*values, **fields)
             with _readably(cls, cls.__name__):

@@ -153,7 +153,7 @@ def test_a_model_is_as_large_as_its_weights_not_as_it_says(tmp_path: Path) -> No
 def test_an_npz_header_is_read_before_its_array(kind: str, tmp_path: Path) -> None:
     header = io.BytesIO()
     shape = (10**6, 1000, 1000)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("images.npy", header.getvalue())
     if kind == "stated size":
@@ -206,7 +206,7 @@ def test_any_seed_that_is_not_negative(seed: int) -> None:
 
 
 def test_ppo_takes_any_seed_and_ends_cleanly_when_it_diverges(tmp_path: Path) -> None:
-    fields = {"num_envs": 4, "total_timesteps": 4000, "n_epochs": 4, "minibatches": 4}
+    fields: dict[str, Any] = {"num_envs": 4, "total_timesteps": 4000, "n_epochs": 4, "minibatches": 4}
     env_id = "schedrl/GaussianSampling-v0"
     train(request_for(env_id, 2**32, **{**fields, "total_timesteps": 40}), tmp_path / "fine")
     with pytest.raises(SchedrlError, match=r"training diverged after \d+ environment steps"):

@@ -135,7 +135,7 @@ def console(*, err: bool = False) -> Console:
         def render_str(self, text: str, **options: Any) -> Any:
             return super().render_str(printable(text), **options)
 
-    plain = {"stderr": err, "highlight": False, "markup": False, "emoji": False}
+    plain: dict[str, Any] = {"stderr": err, "highlight": False, "markup": False, "emoji": False}
     made = Plain(**plain)
     return made if made.is_terminal else Plain(**plain, width=100)
 

@@ -203,10 +203,10 @@ class Npz(_OwnData):
             if stream.read(6) != b"\x93NUMPY":
                 return  # NumPy hands it out as bytes
             stream.seek(0)
-            if np.lib.format.read_magic(stream)[0] == 1:  # type: ignore[no-untyped-call]
-                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+            if np.lib.format.read_magic(stream)[0] == 1:
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             else:
-                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)  # type: ignore[no-untyped-call]
+                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
         size = math.prod(shape)
         # Deflate packs at most 1032 bytes into one; other methods pack more, into more than a header.
         most = (

@@ -50,7 +50,9 @@ def print_table(made: Table, console: Console) -> None:
         box=box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False, collapse_padding=True, show_edge=False
     )
     for place, head in enumerate(made.heads):
-        grid.add_column(Text(head), justify="left" if place < made.left else "right", overflow="fold")
+        grid.add_column(
+            Text(printable(head)), justify="left" if place < made.left else "right", overflow="fold"
+        )
     for cells in made.rows:
         bold = "bold" if cells[0].startswith("**") else ""
         grid.add_row(*(Text(printable(cell.replace("**", ""))) for cell in cells), style=bold)
