@@ -161,9 +161,9 @@ class Ticker:
     """
 
     def __init__(self, total: int, doing: str, every: int, bar: Any | None = None) -> None:
-        self.total, self.doing, self.every, self.bar = total, doing, every, bar
+        self.total, self.doing, self.every, self.bar = total, printable(doing), every, bar
         self.calls, self.began, self.first = 0, 0.0, 0
-        self.task = bar.add_task(doing, total=total) if bar is not None else None
+        self.task = bar.add_task(self.doing, total=total) if bar is not None else None
 
     def __call__(self, done: int, text: str) -> None:
         """Report the work done, and something to say about it."""
