@@ -1,4 +1,4 @@
-"""Who measures: this process, processes of this machine, or a Ray cluster (:mod:`schedrl.benchmark.executors_ray`).
+"""What runs tasks: this process, processes of this machine, or a Ray cluster (:mod:`schedrl.benchmark.executors_ray`).
 
 A benchmark is cut into tasks, plain data that any process can run. What a task measures is a function of the task
 alone, and the numbers of a run do not depend on the other runs in it, so every executor gives the same lines except

@@ -22,9 +22,7 @@ DEMO_EXAMPLES = """
 
 FormOption = Annotated[
     Literal["exact", "action", "both"],
-    typer.Option(
-        help="Hand-made laws as written (exact), as the environment's actions can express them, or both."
-    ),
+    typer.Option(help="Hand-made schedules as written (exact), as the actions can represent them, or both."),
 ]
 SeedsOption = Annotated[int, typer.Option(min=1, max=100_000, help="Number of held-out seeds.")]
 
