@@ -36,7 +36,10 @@ __all__ = [
 ]
 
 EnvOption = Annotated[
-    str, typer.Option("--env", help="Environment: an id of `schedrl envs`, or a variant's own .toml file.")
+    str,
+    typer.Option(
+        "--env", help="Environment: an id of `schedrl envs`, module:id, or a variant's own .toml file."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

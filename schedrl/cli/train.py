@@ -80,7 +80,7 @@ def train(
         given = [settings, num_envs, hyperparameters, seed or None]
         if any(value is not None for value in given):
             raise SchedrlError("--resume: a training continues as it began; only -n can be given with it")
-        if env is not None and env.endswith(".toml"):
+        if env is not None and (env.endswith(".toml") or ":" in env):  # registers it
             ready_variant(env, {})
         _resume(resume, timesteps, progress)
         return

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 import schedrl
+from schedrl import data
 from schedrl.catalogue import folder
 from schedrl.environments import registration
 from schedrl.environments.training.env import TrainingEnv, TrainingVectorEnv
@@ -43,7 +45,9 @@ def clean() -> Iterator[None]:
     """Leave the registries as they were."""
     registries: tuple[MutableMapping[str, Any], ...] = (gym.registry, registration._registered)
     before = [dict(registry) for registry in registries]
+    fixed = set(registration._fixed)
     yield
+    registration._fixed.intersection_update(fixed)
     for registry, kept in zip(registries, before, strict=True):
         registry.clear()
         registry.update(kept)
@@ -105,6 +109,82 @@ def test_the_last_registration_holds(make_variant: Any) -> None:
     env = gym.make(first.id).unwrapped
     assert isinstance(env, TrainingEnv)
     assert env.variant.description == "another"
+
+
+class Elsewhere(gym.Env[Any, Any]):
+    """Another package's environment."""
+
+
+def test_ids_of_others_are_not_replaced(tmp_path: Path) -> None:
+    gym.register("me/Mine-v0", entry_point=f"{__name__}:Elsewhere")
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE, encoding="utf-8")
+    with pytest.raises(
+        SchedrlError, match="environment 'me/Mine-v0': is registered outside schedrl; choose another"
+    ):
+        schedrl.register(path)
+    assert gym.spec("me/Mine-v0").entry_point == f"{__name__}:Elsewhere"
+    path.write_text(MINE.replace("me/Mine-v0", "schedrl/DigitsKnots-v0"), encoding="utf-8")
+    with pytest.raises(SchedrlError, match="is registered by the catalogue or a plugin; choose another id"):
+        schedrl.register(path)
+    shipped = registration.variant_of("schedrl/DigitsKnots-v0")
+    assert schedrl.register(shipped) == shipped.id  # the same again
+    assert registration.variant_of(shipped.id) == shipped
+
+
+def module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_a_module_before_the_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(MINE, encoding="utf-8")
+    module(
+        tmp_path, monkeypatch, "my_envs", f"import schedrl; schedrl.register({str(tmp_path / 'mine.toml')!r})"
+    )
+    assert registration.variant_of("schedrl:schedrl/DigitsKnots-v0").id == "schedrl/DigitsKnots-v0"
+    assert registration.ready_variant("my_envs:me/Mine-v0", {"data.limit": 40}).id == "me/Mine-v0"
+    with pytest.raises(SchedrlError, match="'no_such:me/Mine-v0': module 'no_such' cannot be imported"):
+        registration.variant_of("no_such:me/Mine-v0")
+    module(tmp_path, monkeypatch, "broken_envs", "1 / 0")
+    with pytest.raises(SchedrlError, match=r"module 'broken_envs' cannot be imported \(ZeroDivisionError"):
+        registration.variant_of("broken_envs:me/Mine-v0")
+
+
+def test_images_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
+    np.savez(folder / "mine.npz", images=pixels)
+    np.savez(elsewhere / "mine.npz", images=pixels[:20])  # not this one
+    text = MINE.replace('name = "digits"\nlimit = 50', 'name = "npz"\npath = "mine.npz"')
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(elsewhere)
+    env_id = schedrl.register("../project/mine.toml")
+    assert len(data.load(registration.training_variant(env_id).data).train) == 30
+    # The root is where its files are, not a part of what it is.
+    here = parse_variant(tomllib.loads(text))
+    assert registration.variant_of(env_id).fingerprint() == here.fingerprint()
+
+
+def test_plugins_are_loaded_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text(MINE, encoding="utf-8")
+    path = str(tmp_path / "mine.toml")
+    module(tmp_path, monkeypatch, "my_plugin", f"def variants(): return [{path!r}]")
+    module(tmp_path, monkeypatch, "bad_plugin", "raise SystemError('no')")
+    info = tmp_path / "my_plugin-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1\n", encoding="utf-8")
+    points = "[schedrl.variants]\nbad = bad_plugin\ngood = my_plugin:variants\ntaken = my_plugin:nothing\n"
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
+    assert "me/Mine-v0" not in gym.registry
+    with pytest.warns(
+        UserWarning, match="plugin '(bad|taken)' .* is left out: (SystemError|AttributeError)"
+    ) as caught:
+        assert schedrl.load_plugins() == ("me/Mine-v0",)
+    assert len(caught) == 2
+    assert "me/Mine-v0" in gym.registry
 
 
 def test_definitions_are_copies() -> None:
