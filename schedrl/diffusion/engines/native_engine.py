@@ -171,9 +171,9 @@ class NativeEngine:
     name = "native"
 
     def __init__(self, state: PopulationState) -> None:
-        self.state, self._library = state, load()
+        self.state = state
         self._image_shape = (state.images.shape[1], state.images.shape[2], state.images.shape[3])
-        lanes = lanes_for(state.spec.batch_size, self._library.lanes())
+        lanes = lanes_for(state.spec.batch_size, load().lanes())
         self.program: Program = record(state.network, self._image_shape, lanes)
         self._alone = self.program
         if state.network.views > 1:
@@ -211,7 +211,7 @@ class NativeEngine:
             job.max_factor, job.printed = optimizer.dsc.max_factor, optimizer.dsc.update == "printed"
         job.max_norm = optimizer.max_gradient_norm or 0.0
         job.ema_decay = state.spec.ema_decay
-        self._library.train(ctypes.byref(job))
+        load().train(ctypes.byref(job))
         return losses, norms
 
     def predict(self, rows: slice, inputs: Inputs) -> Tensor:
@@ -232,7 +232,7 @@ class NativeEngine:
             setattr(job, name, _address(tensor))
         job.result, job.count = _address(result), count
         job.z_stride = 0 if shared else count * job.views * job.pixels
-        self._library.evaluate(ctypes.byref(job))
+        load().evaluate(ctypes.byref(job))
         return result
 
     def _job(self, program: Program, weights: Tensor) -> Job:
