@@ -8,11 +8,24 @@ Examples:
     True
 """
 
-from schedrl.environments.registration import register, register_catalogue
+import os
+import sys
+
+from schedrl.environments.registration import load_plugins, register, register_catalogue
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError
 
-__all__ = ["AgentFileError", "MissingDataError", "SchedrlError", "__version__", "register"]
+__all__ = ["AgentFileError", "MissingDataError", "SchedrlError", "__version__", "load_plugins", "register"]
 
 __version__ = "0.1.0"
 
 register_catalogue()
+
+
+def _use_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+# OpenMP's threads do not survive a fork: a child that shares work with them waits for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_use_one_thread)
