@@ -26,6 +26,7 @@ __all__ = [
     "SchedrlError",
     "Spec",
     "SpecT",
+    "UnexpectedArgumentError",
     "parse",
     "printable",
     "shortened",
@@ -40,6 +41,10 @@ class SchedrlError(ValueError):
 
 class MissingDataError(SchedrlError):
     """A data set is not where it was looked for."""
+
+
+class UnexpectedArgumentError(SchedrlError, TypeError):
+    """An environment was made with an argument that it does not have; libraries look for a ``TypeError``."""
 
 
 class AgentFileError(SchedrlError):

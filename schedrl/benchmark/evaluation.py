@@ -67,13 +67,12 @@ def _evaluate(
 ) -> list[Episode]:
     qualities: dict[int, Quality] = {}
 
-    def at_end(runs: TrainingRuns, survivors: NDArray[np.bool_]) -> dict[int, dict[str, Any]]:
+    def at_end(runs: TrainingRuns, survivors: NDArray[np.bool_]) -> None:
         if samples is not None:
             rows = [run for run in np.flatnonzero(survivors).tolist() if run not in qualities]
             limits = variant.test_bound or variant.bound
             found = population_quality(runs.population, variant.data, limits, samples, seeds, rows)
             qualities.update({run: Quality.of(samples, quality) for run, quality in found.items()})
-        return {}
 
     env = TrainingVectorEnv(len(seeds), variant=variant, timing=True, device=device, at_end=at_end)
     results: dict[int, Episode] = {}
@@ -85,7 +84,8 @@ def _evaluate(
             open_runs = np.array([run not in results for run in range(len(seeds))])
             earned += np.where(open_runs, reward, 0.0)
             for run in np.flatnonzero(ended & open_runs).tolist():
-                results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run)
+                schedule = json.loads(env.schedule[run])
+                results[run] = _result(seeds[run], float(earned[run]), infos["final_info"], run, schedule)
     if samples is not None:
         lost = Quality.of(samples, None)
         for run, result in results.items():
@@ -122,12 +122,13 @@ def picture(policy: Policy, variant: TrainingVariant, seed: int, *, device: str 
     return drawn
 
 
-def _result(seed: int, earned: float, final: dict[str, NDArray[Any]], run: int) -> Episode:
+def _result(
+    seed: int, earned: float, final: dict[str, NDArray[Any]], run: int, schedule: list[dict[str, Any]]
+) -> Episode:
     fields = {name: final[name][run].item() for name in ("bound", "diverged", "optimizer_steps", "seconds")}
-    measured = "test_bound" in final and bool(final["_test_bound"][run])
+    measured = "test_bound" in final
     fields |= {"test_bound": final["test_bound"][run].item() if measured else None}
-    fields |= {"test_bins": final["test_bins"][run]} if measured else {}
-    schedule = json.loads(str(final["schedule"][run]))
+    fields |= {"test_bins": final["test_bins"][run].tolist()} if measured else {}
     return Episode.model_validate({**fields, "seed": seed, "return": earned, "schedule": schedule})
 
 
@@ -167,5 +168,7 @@ def replay(
     ) as env:
         env.reset(seed=[seed] * len(programs))
         for phase in range(phases):
-            env.step(np.array([offered.index(program[phase]) for program in chosen]))
+            # Not by env.step(), which refuses to go on after one run has diverged.
+            env.runs.walk(np.array([offered.index(program[phase]) for program in chosen]))
+            env.runs.train_phase()
         return sample_images(env.runs, count), env.runs.current.copy()

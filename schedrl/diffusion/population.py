@@ -127,21 +127,26 @@ class Population:
         self.optimizer.reset(run)
 
     def train(
-        self, noise: NoiseSampler, num_steps: int, coefficients: DSCCoefficients | None = None
+        self,
+        noise: NoiseSampler,
+        num_steps: int,
+        coefficients: DSCCoefficients | None = None,
+        chosen: NDArray[np.bool_] | None = None,
     ) -> PhaseRecord:
-        """Take ``num_steps`` optimizer steps in every run.
+        """Take ``num_steps`` optimizer steps in every run, or in some.
 
         Args:
             noise: Noise levels of every run, with the schedule's β_t for DSC and β modulation.
             num_steps: Number of steps.
             coefficients: DSC's γ and λ of every run; those of the specification when absent.
+            chosen: The runs to train, ``[runs]``; the record of the others is zero. All when absent.
         """
         if noise.num_runs != self.num_runs:
             raise SchedrlError(f"noise: must serve {self.num_runs} runs (got {noise.num_runs})")
         self._noise, size = noise, self._step_size(coefficients)
-        losses, norms = (torch.empty(num_steps, self.num_runs, device=self.device) for _ in range(2))
+        losses, norms = (torch.zeros(num_steps, self.num_runs, device=self.device) for _ in range(2))
         factors = torch.ones(num_steps, self.num_runs, dtype=torch.float64, device=self.device)
-        for rows in self._parts:
+        for rows in self._parts if chosen is None else self._parts_of(chosen):
             for begin in range(0, num_steps, self._block):
                 steps = slice(begin, min(begin + self._block, num_steps))
                 block = self._draw(rows, steps.stop - begin, noise, size)
@@ -264,6 +269,15 @@ class Population:
         # Rounded to float32, or the last digit would depend on where in a vector register a number happens to lie.
         factor = torch.exp(-gamma[:, None] * betas.mean(dim=2)).float().double()
         return replace(block, factor=factor, boost=boost)
+
+    def _parts_of(self, chosen: NDArray[np.bool_]) -> list[slice]:
+        """The parts without the runs that are not chosen: neighbours stay together."""
+        pieces: list[slice] = []
+        for part in self._parts:
+            rows = part.start + np.flatnonzero(chosen[part])
+            groups = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+            pieces += [slice(int(group[0]), int(group[-1]) + 1) for group in groups if len(group)]
+        return pieces
 
     def _drawn_bytes(self) -> int:
         """Bytes of one step's random numbers."""

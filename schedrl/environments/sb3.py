@@ -50,7 +50,7 @@ class Sb3VectorEnv(VecEnv):
     def reset(self) -> Any:
         seeded = any(seed is not None for seed in self._seeds)
         observations, infos = self.env.reset(seed=list(self._seeds) if seeded else None)  # type: ignore[arg-type]
-        self.reset_infos = [_row(infos, run) for run in range(self.num_envs)]
+        self.reset_infos = _rows(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -61,7 +61,7 @@ class Sb3VectorEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         assert self._actions is not None
         observations, rewards, ended, truncated, infos = self.env.step(self._actions)
-        rows = [_row(infos, run) for run in range(self.num_envs)]
+        rows = _rows(infos, self.num_envs)
         for run in np.flatnonzero(ended | truncated):
             row = rows[run]
             row.update(row.pop("final_info"))
@@ -95,12 +95,15 @@ class Sb3VectorEnv(VecEnv):
         return [None] * self.num_envs if frames is None else list(frames)
 
 
-def _row(infos: dict[str, Any], run: int) -> dict[str, Any]:
-    """One run's own info out of a vector environment's."""
-    row: dict[str, Any] = {}
+def _rows(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Every run's own info out of a vector environment's."""
+    rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for key, values in infos.items():
-        if key.startswith("_") or not infos.get(f"_{key}", np.ones(run + 1, dtype=bool))[run]:
+        if key.startswith("_"):
             continue
-        value = _row(values, run) if isinstance(values, dict) else values[run]
-        row[key] = value.item() if isinstance(value, np.generic) else value
-    return row
+        numbers = isinstance(values, np.ndarray) and values.ndim == 1
+        column = _rows(values, count) if isinstance(values, dict) else values.tolist() if numbers else values
+        for row, value, given in zip(rows, column, infos[f"_{key}"], strict=True):
+            if given:
+                row[key] = value
+    return rows

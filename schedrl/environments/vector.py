@@ -17,7 +17,7 @@ from schedrl.environments.definition import Variant
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.variants import of_family, parse_variant
-from schedrl.errors import SchedrlError
+from schedrl.errors import SchedrlError, UnexpectedArgumentError, unknown_name
 from schedrl.schedules.schedule import as_count
 
 __all__ = ["Observation", "PopulationEnv", "SingleEnv", "checked_actions", "spread_seeds"]
@@ -30,9 +30,10 @@ RENDER_MODES = ("rgb_array", "ansi")
 class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """Base of the vector environments: many episodes of one variant, advanced together.
 
-    A finished run begins a new episode within the same step; its last observation and info are in
+    By default a finished run begins a new episode within the same step; its last observation and info are in
     ``infos["final_obs"]`` and ``infos["final_info"]``. ``reset(seed=s)`` seeds run i with ``s + i``;
-    ``reset(seed=[s, s, ...])`` seeds them alike.
+    ``reset(seed=[s, s, ...])`` seeds them alike. Infos have the same entries, numbers and arrays of one shape, from
+    reset to end. Everything is as in Gymnasium's ``SyncVectorEnv`` of single environments.
 
     A subclass names its variant's class, makes its ``runs``, and implements the abstract methods.
 
@@ -40,11 +41,12 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         num_envs: Number of runs.
         variant: The definition, as a model or as plain data.
         render_mode: ``"rgb_array"``, ``"ansi"`` or None.
-        autoreset_mode: ``SAME_STEP`` or ``DISABLED``.
+        autoreset_mode: Gymnasium's ``AutoresetMode``, or its value.
         overrides: Fields of the variant to change; see :func:`schedrl.errors.with_fields`.
 
     Raises:
-        SchedrlError: Bad definition, missing data, unknown render mode.
+        SchedrlError: Bad definition, missing data, unknown render or autoreset mode; also a ``TypeError`` for an
+            argument that is neither an option nor a field.
     """
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 (Gymnasium declares it so)
@@ -62,9 +64,14 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         *,
         variant: Variant | Mapping[str, Any],
         render_mode: str | None = None,
-        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **overrides: Any,
     ) -> None:
+        fields = (type(variant) if isinstance(variant, Variant) else self.variant_type).model_fields
+        for name in overrides:
+            if (field := name.split(".")[0]) not in fields:
+                named = f"{type(self).__name__} got an unexpected keyword argument '{name}'"
+                raise UnexpectedArgumentError(f"{named}: {unknown_name('field', field, fields)}")
         made = (
             variant.changed(overrides, variant.id)
             if isinstance(variant, Variant)
@@ -73,14 +80,18 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         self.variant = of_family(made, self.variant_type)
         if render_mode not in (None, *RENDER_MODES):
             raise SchedrlError(f"render_mode: must be one of {', '.join(RENDER_MODES)} (got {render_mode!r})")
-        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            modes = ", ".join(mode.value for mode in AutoresetMode)
+            raise SchedrlError(f"autoreset_mode: must be one of {modes} (got {autoreset_mode!r})") from None
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.num_envs, self.render_mode = as_count("num_envs", num_envs, most=1_000_000), render_mode
         self.single_action_space = self.variant.action_space()
         self.single_observation_space = self.variant.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._autoreset = autoreset_mode is AutoresetMode.SAME_STEP
-        self._ready = False
+        self._ready, self._done = False, np.zeros(num_envs, dtype=np.bool_)
 
     @property
     def observation_names(self) -> tuple[str, ...]:
@@ -90,23 +101,24 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin new episodes in all runs.
+        """Begin new episodes, in all runs unless ``options`` choose some.
 
         Args:
             seed: One seed for run 0, counted up for the others; or one seed per run; or None to continue each run's
                 random numbers.
-            options: Not used.
+            options: ``reset_mask``, boolean ``[runs]``, resets these runs only.
         """
-        seeds = spread_seeds(seed, self.num_envs)
+        mask = self._reset_mask(options or {})
+        seeds = [
+            given if chosen else None
+            for given, chosen in zip(spread_seeds(seed, self.num_envs), mask, strict=True)
+        ]
         if seeds[0] is not None or self._np_random is None:
             self._np_random, self._np_random_seed = seeding.np_random(seeds[0])
         self._seed(seeds)
-        self._start(np.arange(self.num_envs))
-        self._ready = True
-        names = np.empty(self.num_envs, dtype=object)
-        names[:] = [self.observation_names] * self.num_envs
-        mask = np.ones(self.num_envs, dtype=np.bool_)
-        return self.observe(), {"observation_names": names, "_observation_names": mask}
+        self._start(np.flatnonzero(mask))
+        self._ready, self._done = True, self._done & ~mask
+        return self.observe(), _masked(self._infos(), mask)
 
     def step(
         self, actions: NDArray[Any]
@@ -114,21 +126,29 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         """Take one action per run.
 
         Raises:
-            SchedrlError: An action is not finite, out of range or wrongly shaped, or :meth:`reset` was not called.
+            SchedrlError: An action is not finite, out of range or wrongly shaped; :meth:`reset` was not called, or
+                without autoreset not after an episode's end.
         """
-        if not self._ready:
+        mode, waiting = self.autoreset_mode, self._done
+        if not self._ready or (mode is AutoresetMode.DISABLED and waiting.all()):
             raise SchedrlError("no episode is running: call reset() before step()")
+        if mode is AutoresetMode.DISABLED and waiting.any():
+            runs = ", ".join(map(str, np.flatnonzero(waiting)))
+            way = "reset them with options={'reset_mask': ended} before step()"
+            raise SchedrlError(f"the episodes of runs {runs} have ended: {way}")
         checked = checked_actions(actions, self.action_space, self.single_action_space)
-        rewards, ended, infos = self._advance(checked)
+        rewards, ended = self._advance(checked, waiting)
+        if waiting.any():  # NEXT_STEP: instead of a step they begin a new episode
+            self._start(np.flatnonzero(waiting))
+        infos: dict[str, Any] = {}
         if ended.any():
-            if self._autoreset:
-                infos |= {"final_obs": self._last_observations(ended), "_final_obs": ended.copy()}
-                infos |= {"final_info": self._report(ended, {}), "_final_info": ended.copy()}
+            self._finish(ended)
+            if mode is AutoresetMode.SAME_STEP:
+                infos = {"final_obs": self._last_observations(ended), "_final_obs": ended.copy()}
+                infos |= {"final_info": _masked(self._infos(), ended), "_final_info": ended.copy()}
                 self._start(np.flatnonzero(ended))
-            else:
-                self._report(ended, infos)
-                # Without autoreset only a reset can follow the end of all episodes.
-                self._ready = not ended.all()
+        self._done = ended.copy() if mode is not AutoresetMode.SAME_STEP else self._done
+        infos |= _masked(self._infos(), np.ones(self.num_envs, dtype=np.bool_))
         return self.observe(), rewards, ended, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -138,12 +158,13 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything needed to continue exactly: arrays, and plain JSON."""
         arrays, meta = self.runs.state()
-        return arrays, {**meta, "ready": self._ready}
+        return arrays, {**meta, "ready": self._ready, "done": self._done.tolist()}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
         """Continue from :meth:`state`."""
         self.runs.restore(arrays, meta)
         self._ready = bool(meta["ready"])
+        self._done = np.array(meta.get("done", [False] * self.num_envs), dtype=np.bool_)
 
     @abstractmethod
     def observe(self) -> Observation:
@@ -159,13 +180,29 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
 
     @abstractmethod
     def _advance(
-        self, actions: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
-        """Take an environment step in every run: rewards, which episodes ended, and infos of the step."""
+        self, actions: NDArray[Any], idle: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Take a step in every run but the ``idle`` ones: rewards, 0 for those, and which episodes ended."""
 
     @abstractmethod
-    def _report(self, ended: NDArray[np.bool_], infos: dict[str, Any]) -> dict[str, Any]:
-        """Add the last infos of the episodes that ended to ``infos``, in Gymnasium's form, and return it."""
+    def _finish(self, ended: NDArray[np.bool_]) -> None:
+        """Measure the episodes that ended, for :meth:`_infos`."""
+
+    @abstractmethod
+    def _infos(self) -> dict[str, NDArray[Any]]:
+        """Infos of all runs, ``[runs, ...]``; 0 for what is measured at an episode's end, until then."""
+
+    def _reset_mask(self, options: Mapping[str, Any]) -> NDArray[np.bool_]:
+        mask = options.get("reset_mask", everyone := np.ones(self.num_envs, dtype=np.bool_))
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == everyone.shape):
+            raise SchedrlError(
+                f"reset_mask: must be a boolean array of shape {everyone.shape} (got {mask!r})"
+            )
+        if not mask.any():
+            raise SchedrlError("reset_mask: must choose at least one run")
+        if not (self._ready or mask.all()):
+            raise SchedrlError("reset_mask: the first reset must be of all runs")
+        return mask
 
     def _last_observations(self, ended: NDArray[np.bool_]) -> NDArray[Any]:
         """``final_obs``: observations at the end of the episodes that ended; the other rows mean nothing."""
@@ -200,22 +237,33 @@ class SingleEnv(gym.Env[Observation, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin a new episode; ``seed`` fixes it entirely."""
         super().reset(seed=seed)
-        observations, _ = self.vector.reset(seed=seed)
-        return observations[0], {"observation_names": self.observation_names}
+        observations, infos = self.vector.reset(seed=seed)
+        return observations[0], _single(infos)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observations, rewards, ended, _, infos = self.vector.step(np.asarray(action)[None])
-        info = {
-            key: values[0].item() if isinstance(values[0], np.generic) else values[0]
-            for key, values in infos.items()
-            if not key.startswith("_")
-        }
-        return observations[0], float(rewards[0]), bool(ended[0]), False, info
+        return observations[0], float(rewards[0]), bool(ended[0]), False, _single(infos)
 
     def render(self) -> Any:
         """A picture (``rgb_array``) or a line (``ansi``) of the episode."""
         frames = self.vector.render()
         return None if frames is None else frames[0]
+
+
+def _masked(infos: Mapping[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos in Gymnasium's form: copies, 0 where a run has none, and the masks."""
+    made: dict[str, Any] = {}
+    for name, values in infos.items():
+        made[name] = np.zeros_like(values)
+        made[name][mask] = values[mask]
+        made[f"_{name}"] = mask.copy()
+    return made
+
+
+def _single(infos: Mapping[str, Any]) -> dict[str, Any]:
+    """The info of a vector environment of one run as that of a single environment."""
+    firsts = {name: values[0] for name, values in infos.items() if not name.startswith("_")}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in firsts.items()}
 
 
 def spread_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:

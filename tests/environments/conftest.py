@@ -82,7 +82,8 @@ class Episodes:
             observations.append(observation)
             rewards.append(reward)
             ended.append(end)
-            finals.append(infos.get("final_info"))
+            final = infos.get("final_info")
+            finals.append(final and {**final, "schedule": env.schedule})
         return {
             "observations": np.stack(observations),
             "rewards": np.stack(rewards),
@@ -105,7 +106,8 @@ class Episodes:
         for action in actions:
             observation, reward, ended, truncated, info = env.step(action)
             assert truncated is False
-            seen.append((observation.tolist(), reward, ended, info))
+            known = {key: np.asarray(value).tolist() for key, value in info.items()}
+            seen.append((observation.tolist(), reward, ended, {**known, "schedule": env.schedule}))
             if ended:
                 break
         return seen

@@ -63,8 +63,8 @@ def test_an_episode(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
     vector.action_space.seed(0)
     observations, infos = vector.reset(seed=1)
     assert observations in vector.observation_space
-    names = infos["observation_names"]
-    assert all(len(row) == len(set(row)) == observations.shape[1] for row in names)
+    names = vector.observation_names  # type: ignore[attr-defined]
+    assert len(names) == len(set(names)) == observations.shape[1]
     length = variant.episode.phases * variant.action.num_knots
     for step in range(1, length + 1):
         observations, rewards, ended, truncated, infos = vector.step(vector.action_space.sample())
@@ -76,7 +76,8 @@ def test_an_episode(env_id: str, stand_in: dict[str, dict[str, Any]]) -> None:
     assert final["optimizer_steps"].tolist() == [variant.optimizer_steps] * 2
     assert np.isfinite(final["bound"]).all()
     assert np.isfinite(final["test_bound"]).all()
-    assert [len(json.loads(text)) for text in final["schedule"]] == [variant.episode.phases] * 2
+    made = vector.schedule  # type: ignore[attr-defined]
+    assert [len(json.loads(text)) for text in made] == [variant.episode.phases] * 2
     assert not final["diverged"].any()
 
 
@@ -115,6 +116,6 @@ def test_fashion_mnist_trains_a_phase(env_id: str) -> None:
     action = np.zeros(env.action_space.shape or (), np.float32)
     seen = [env.step(action) for _ in range(knots)]
     assert not any(ended for _, _, ended, _, _ in seen)
-    assert ["bound" in info for *_, info in seen] == [False] * (knots - 1) + [True]
+    assert [info["optimizer_steps"] for *_, info in seen] == [0] * (knots - 1) + [3]
     assert float(seen[-1][1]) > 0.0
     assert not seen[-1][4]["diverged"]

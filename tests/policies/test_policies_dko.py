@@ -44,11 +44,11 @@ def made_inside(folder: Path) -> tuple[Schedule, TrainingVectorEnv]:
     variant = read_description(folder).variant
     env = TrainingVectorEnv(1, variant=training_variant(variant.id, variant.model_dump(mode="json")))
     policy = load_agent(folder, env.variant)
-    observation, infos = env.reset(seed=3)
+    observation, _ = env.reset(seed=3)
     for _ in range(env.variant.action.num_knots):
         action, _ = policy.predict(observation, deterministic=True)
-        observation, _, _, _, infos = env.step(action)
-    (made,) = json.loads(infos["final_info"]["schedule"][0])
+        observation, *_ = env.step(action)
+    (made,) = json.loads(env.schedule[0])
     return schedules.from_dict(made), env
 
 

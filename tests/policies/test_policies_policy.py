@@ -46,9 +46,9 @@ def episode(policy: Policy, variant: TrainingVariant, seeds: list[int]) -> list[
     while True:
         action, state = policy.predict(observation, state, start, deterministic=True)
         assert env.action_space.contains(action)
-        observation, _, start, _, infos = env.step(action)
+        observation, _, start, *_ = env.step(action)
         if start.all():
-            return [json.loads(text) for text in infos["final_info"]["schedule"]]
+            return [json.loads(text) for text in env.schedule]
 
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)

@@ -32,6 +32,8 @@ class SamplingVectorEnv(PopulationEnv):
     def __init__(self, num_envs: int = 1, **arguments: Any) -> None:
         super().__init__(num_envs, **arguments)
         self.runs: SamplingRuns = SamplingRuns(self.variant, num_envs)
+        names = ("error", *self.runs.batch.targets())
+        self._ends = {name: np.zeros(num_envs) for name in names}
 
     def observe(self) -> Observation:
         return self.runs.observe()
@@ -45,19 +47,27 @@ class SamplingVectorEnv(PopulationEnv):
 
     def _start(self, rows: NDArray[np.int64]) -> None:
         self.runs.start(rows)
+        for values in self._ends.values():
+            values[rows] = 0.0
 
     def _advance(
-        self, actions: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
-        return *self.runs.advance(actions[:, 0].astype(np.float64)), {}
+        self, actions: NDArray[Any], idle: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return self.runs.advance(actions[:, 0].astype(np.float64))  # a sampler at data stays there
 
-    def _report(self, ended: NDArray[np.bool_], infos: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, ended: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(ended)
         for name, values in self.runs.outcome(rows).items():
-            infos[name] = np.zeros((self.num_envs, *values.shape[1:]), dtype=values.dtype)
-            infos[name][rows] = values
-            infos[f"_{name}"] = ended.copy()
-        return infos
+            self._ends[name][rows] = values
+
+    def _infos(self) -> dict[str, NDArray[Any]]:
+        runs = self.runs
+        known = {
+            "reference_error": np.exp(runs.reference_error),
+            "num_steps": runs.total,
+            "sigmas": runs.levels,
+        }
+        return {**self._ends, **known}
 
 
 class SamplingEnv(SingleEnv):
@@ -75,7 +85,7 @@ class SamplingEnv(SingleEnv):
     step always ends at data.
 
     ### Observation Space
-    Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``: the share of the remaining
+    Box of ±5, float32; entries named by ``env.get_wrapper_attr("observation_names")``: the share of the remaining
     steps, their logarithm, the place along the reference, then features of the source and of the sampler's state; see
     ``write_features`` of the batches beside each source.
 
@@ -94,9 +104,9 @@ class SamplingEnv(SingleEnv):
     ``terminated`` after N steps. ``truncated`` is always False.
 
     ### Info
-    At the end ``error``, ``reference_error``, its parts (``kl`` and ``reverse_kl``, ``majority`` and
-    ``within_variance``, or ``teacher_mse`` and ``frechet``), ``num_steps`` and ``sigmas``, the agent's grid, padded
-    with zeros.
+    ``reference_error``, ``num_steps`` and ``sigmas``, the agent's grid so far, padded with zeros; ``error`` and its
+    parts (``kl`` and ``reverse_kl``, ``majority`` and ``within_variance``, or ``teacher_mse`` and ``frechet``), 0
+    before the end.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``.

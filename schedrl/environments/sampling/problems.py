@@ -49,7 +49,7 @@ class UniformStreams:
         self._blocks = np.empty((num_envs, _BLOCK, width))
 
     def seed(self, env: int, seed: int) -> None:
-        """Begin the stream of ``seed`` in environment ``env``."""
+        """Begin the stream of ``seed``, of any size, in environment ``env``."""
         self.seeds[env], self.episodes[env], self._loaded[env] = folded_seed(seed, 63), 0, -1
 
     def draw(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -99,16 +99,13 @@ class SamplingRuns:
         seen[: len(PROGRESS)] = self.remaining / self.total, left, self.place
         self.batch.write_features(self.sampler, self.sigma, seen[len(PROGRESS) :])
         np.clip(seen, -OBSERVATION_LIMIT, OBSERVATION_LIMIT, out=seen)
-        return np.ascontiguousarray(seen.T)
+        return np.array(seen.T, order="C")  # a copy, also of a single row
 
     def outcome(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """Results of ended episodes, each ``[rows, ...]``: errors of agent and reference, parts, and the grid."""
+        """Results of ended episodes, each ``[rows]``: the error and its parts."""
         batch, sampler, grids = self._at(rows)
         return {
             "error": np.exp(self.expected[rows]),
-            "reference_error": np.exp(self.reference_error[rows]),
-            "num_steps": self.total[rows],
-            "sigmas": grids,
             **batch.parts(sampler, self.sigma[rows], grids),
         }
 

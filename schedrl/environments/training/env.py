@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,13 +14,12 @@ from schedrl.environments.training.rendering import draw_lines, draw_pictures
 from schedrl.environments.training.runs import TrainingRuns
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
-from schedrl.metrics.variational_bound import BoundValue
+from schedrl.schedules import Schedule
 
 __all__ = ["AtEnd", "TrainingEnv", "TrainingVectorEnv"]
 
-AtEnd = Callable[[TrainingRuns, NDArray[np.bool_]], Mapping[int, Mapping[str, Any]]]
-"""``at_end(runs, survivors)`` returns further entries of the last info, by the run's number. It is called while the
-networks of the runs that ended are still there."""
+AtEnd = Callable[[TrainingRuns, NDArray[np.bool_]], None]
+"""``at_end(runs, survivors)`` is called while the networks of the runs that ended are still there."""
 
 
 class TrainingVectorEnv(PopulationEnv):
@@ -32,8 +31,8 @@ class TrainingVectorEnv(PopulationEnv):
     Args:
         num_envs: Number of runs.
         device: Torch device of the networks.
-        timing: Put ``seconds`` of the training into the last info. Off by default, because a seed does not fix it.
-        at_end: Measures the networks of episodes that have ended without divergence, for their last info.
+        timing: Put ``seconds`` of the training into infos. Off by default, because a seed does not fix it.
+        at_end: Measures the networks of episodes that have ended without divergence.
         arguments: Those of :class:`~schedrl.environments.vector.PopulationEnv`.
     """
 
@@ -56,6 +55,16 @@ class TrainingVectorEnv(PopulationEnv):
         self.timing, self._at_end = timing, at_end
         self.runs: TrainingRuns = TrainingRuns(self.variant, num_envs, device)
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._closed: dict[int, str] = {}
+        self._tests: dict[str, NDArray[np.float64]] = {}
+        if (spec := self.variant.test_bound) is not None:
+            shapes = {"test_bound": (num_envs,), "test_bins": (num_envs, spec.levels)}
+            self._tests = {name: np.zeros(shape) for name, shape in shapes.items()}
+
+    @property
+    def schedule(self) -> list[str]:
+        """Per run a JSON list, one schedule per phase, of the episode that ended with the last step or goes on."""
+        return [self._closed.get(run, _as_json(made)) for run, made in enumerate(self.runs.history)]
 
     def observe(self) -> Observation:
         return self.variant.observation.observe(self.runs.view())
@@ -77,32 +86,50 @@ class TrainingVectorEnv(PopulationEnv):
         for run, seed in enumerate(seeds):
             if seed is not None or self._rngs[run] is None:
                 self._rngs[run], _ = seeding.np_random(seed)
-        self.runs.sweep = []
 
     def _start(self, rows: NDArray[np.int64]) -> None:
+        for values in self._tests.values():
+            values[rows] = 0.0
         for run in rows.tolist():
             rng = self._rngs[run]
             assert rng is not None
             self.runs.start(run, int(rng.integers(2**31)))
 
     def _advance(
-        self, actions: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
+        self, actions: NDArray[Any], idle: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Add one action per run; the last of a sweep trains a phase."""
-        if not self.runs.walk(actions):
-            return np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.bool_), {}
-        rewards, ended = self.runs.train_phase()
-        everyone = np.ones(self.num_envs, dtype=np.bool_)
-        infos = {"bound": self.runs.current.copy(), "diverged": self.runs.diverged.copy()}
-        return rewards, ended, infos | {"_bound": everyone, "_diverged": everyone.copy()}
+        self._closed = {}
+        if self.runs.walk(actions, idle):
+            return self.runs.train_phase()
+        return np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.bool_)
 
-    def _report(self, ended: NDArray[np.bool_], infos: dict[str, Any]) -> dict[str, Any]:
-        survivors = ended & ~self.runs.diverged
-        tests = self.runs.test_bounds() if survivors.any() else None
-        more = self._at_end(self.runs, survivors) if self._at_end is not None and survivors.any() else {}
+    def _finish(self, ended: NDArray[np.bool_]) -> None:
+        runs, spec = self.runs, self.variant.test_bound
+        survivors = ended & ~runs.diverged
+        tests = runs.test_bounds() if survivors.any() else None
+        if self._at_end is not None and survivors.any():
+            self._at_end(runs, survivors)
         for run in np.flatnonzero(ended).tolist():
-            self._add_info(infos, {**self._final_info(run, tests), **more.get(run, {})}, run)
-        return infos
+            self._closed[run] = _as_json(runs.history[run])
+            if spec is None:
+                continue
+            if tests is not None and survivors[run]:
+                measured = tests.bits_per_dim[run], tests.diffusion[run]
+            else:  # a diverged run has no finite bound
+                worst = np.full(spec.levels, runs.divergence.worst_error)
+                measured = runs.divergence.worst_bound, spec.cell_bits(worst)
+            self._tests["test_bound"][run], self._tests["test_bins"][run] = measured
+
+    def _infos(self) -> dict[str, NDArray[Any]]:
+        runs = self.runs
+        infos: dict[str, NDArray[Any]] = {
+            "bound": runs.current,
+            "diverged": runs.diverged,
+            "optimizer_steps": runs.phase * self.variant.episode.steps_per_phase,
+            **self._tests,
+        }
+        return {**infos, "seconds": runs.seconds} if self.timing else infos
 
     def _last_observations(self, ended: NDArray[np.bool_]) -> NDArray[Any]:
         last, observed = np.full(self.num_envs, None, dtype=object), self.observe()
@@ -110,25 +137,9 @@ class TrainingVectorEnv(PopulationEnv):
             last[run] = observed[run]
         return last
 
-    def _final_info(self, run: int, tests: BoundValue | None) -> dict[str, Any]:
-        runs, diverged = self.runs, bool(self.runs.diverged[run])
-        info: dict[str, Any] = {
-            "bound": float(runs.current[run]),
-            "diverged": diverged,
-            "optimizer_steps": int(runs.phase[run]) * self.variant.episode.steps_per_phase,
-            "schedule": json.dumps([s.model_dump(mode="json") for s in runs.history[run]]),
-        }
-        if (spec := self.variant.test_bound) is not None:
-            # A diverged run has no finite bound.
-            if diverged or tests is None:
-                worst = np.full(spec.levels, runs.divergence.worst_error)
-                info["test_bound"], cells = runs.divergence.worst_bound, spec.cell_bits(worst)
-            else:
-                info["test_bound"], cells = float(tests.bits_per_dim[run]), tests.diffusion[run]
-            info["test_bins"] = tuple(cells.tolist())
-        if self.timing:
-            info["seconds"] = float(runs.seconds[run])
-        return info
+
+def _as_json(made: Sequence[Schedule]) -> str:
+    return json.dumps([schedule.model_dump(mode="json") for schedule in made])
 
 
 class TrainingEnv(SingleEnv):
@@ -145,7 +156,7 @@ class TrainingEnv(SingleEnv):
     [−1, 1]; 0 is the variant's reference schedule, or leaves the present one as it is.
 
     ### Observation Space
-    Box of ±5, float32; entries named by ``observation_names`` and in the info of ``reset``; meanings in
+    Box of ±5, float32; entries named by ``env.get_wrapper_attr("observation_names")``; meanings in
     :class:`schedrl.environments.training.observations.ObservationSpec`.
 
     ### Rewards
@@ -163,9 +174,9 @@ class TrainingEnv(SingleEnv):
     ``info["diverged"]`` is true. ``truncated`` is always False.
 
     ### Info
-    After a phase ``bound`` and ``diverged``; at the end also ``test_bound``, ``test_bins`` (its diffusion part by cell
-    of λ, from λ_max on), ``schedule`` (a JSON list, one entry per phase), ``optimizer_steps`` and, with
-    ``timing=True``, ``seconds``.
+    ``bound``, ``diverged``, ``optimizer_steps`` and, with ``timing=True``, ``seconds``; ``test_bound`` and
+    ``test_bins`` (its diffusion part by cell of λ, from λ_max on), 0 before the end. The schedules, a JSON list with
+    one entry per phase, are ``env.get_wrapper_attr("schedule")``.
 
     ### Arguments
     Every field of the variant, by name; ``render_mode``; ``device``; ``timing``.
@@ -175,3 +186,9 @@ class TrainingEnv(SingleEnv):
     """
 
     vector_type = TrainingVectorEnv
+
+    @property
+    def schedule(self) -> str:
+        """The schedules of the phases so far, a JSON list."""
+        made: str = self.vector.schedule[0]
+        return made

@@ -41,6 +41,7 @@ class Phase:
         schedules: The schedule of every run.
         noise: Their training noise.
         coefficients: DSC's γ and λ, where the agent sets them.
+        due: The runs that are trained, ``[runs]``; all when absent.
         records: Records of the parts trained so far.
     """
 
@@ -48,11 +49,12 @@ class Phase:
     schedules: list[Schedule]
     noise: NoiseSampler
     coefficients: DSCCoefficients | None
+    due: NDArray[np.bool_] | None = None
     records: list[PhaseRecord] = field(default_factory=list)
 
     def advance(self, num_steps: int) -> PhaseRecord:
         """Continue training; the numbers do not depend on how a phase is cut into parts."""
-        self.records.append(self.population.train(self.noise, num_steps, self.coefficients))
+        self.records.append(self.population.train(self.noise, num_steps, self.coefficients, self.due))
         return self.records[-1]
 
 
@@ -72,7 +74,8 @@ class TrainingRuns:
         mse: Validation ε error at each λ of the bound, ``[runs, levels]``.
         current: Validation bound in bits/dim, ``[runs]``.
         memory: What the action carries between phases, ``[runs, entries]``.
-        sweep: Actions of the present sweep so far.
+        sweep: Actions of the present sweeps so far, one entry per environment step.
+        begun: Where in ``sweep`` each run's begins, ``[runs]``; 0 unless a run was reset within the others' sweep.
         history: Schedules of the phases so far, per run.
         losses: Training losses of the phases so far, per run.
     """
@@ -99,6 +102,7 @@ class TrainingRuns:
         self.gradient_norm = np.ones(num_runs)
         self.diverged = np.zeros(num_runs, dtype=np.bool_)
         self.sweep: list[NDArray[Any]] = []
+        self.begun = np.zeros(num_runs, dtype=np.int64)
         self.history: list[list[Schedule]] = [[] for _ in range(num_runs)]
         self.losses: list[list[NDArray[np.float32]]] = [[] for _ in range(num_runs)]
 
@@ -111,25 +115,45 @@ class TrainingRuns:
         self.memory[run] = self.variant.action.initial_memory
         self.gradient_norm[run] = 1.0
         self.gradient_sum[run] = self.gradient_weight[run] = self.seconds[run] = 0.0
+        self.diverged[run] = False
         self.history[run], self.losses[run] = [], []
+        self._drop(np.arange(self.num_runs) == run)
 
-    def walk(self, actions: NDArray[Any]) -> bool:
-        """Add one action per run to the sweep; True when it is complete and :meth:`train_phase` is next."""
+    def walk(self, actions: NDArray[Any], idle: NDArray[np.bool_] | None = None) -> bool:
+        """Add one action per run to its sweep, but for the ``idle`` ones.
+
+        Returns:
+            Whether a sweep is complete, and :meth:`train_phase` is next.
+        """
         self.sweep.append(actions.copy())
-        return len(self.sweep) == self.variant.action.num_knots
+        if idle is not None:
+            self._drop(idle)
+        return bool(self._due().any())
+
+    def _due(self) -> NDArray[np.bool_]:
+        """The runs whose sweep is complete."""
+        complete: NDArray[np.bool_] = len(self.sweep) - self.begun == self.variant.action.num_knots
+        return complete
+
+    def _drop(self, chosen: NDArray[np.bool_]) -> None:
+        """Let the sweeps of some runs begin with the next action."""
+        begun = np.where(chosen, len(self.sweep), self.begun)
+        unused = int(begun.min())
+        self.sweep, self.begun = self.sweep[unused:], begun - unused
 
     def view(self) -> RunView:
         """The state that observations are made from."""
         runs, action = self.num_runs, self.variant.action
-        if self.sweep:
-            reached, sigma = action.walked(np.stack(self.sweep), self.local_deviation, self.limits)
-            logsnr = conversions.logsnr_from_log_alpha_bar(reached)
-        else:
-            sigma, logsnr = self.local_deviation.at(np.zeros(runs)), np.full(runs, self.limits[0])
+        sigma, logsnr = self.local_deviation.at(np.zeros(runs)), np.full(runs, self.limits[0])
+        for begin in set(self.begun.tolist()) - {len(self.sweep)}:
+            rows = self.begun == begin
+            sweep = np.stack(self.sweep[begin:])[:, rows]
+            reached, sigma[rows] = action.walked(sweep, self.local_deviation, self.limits)
+            logsnr[rows] = conversions.logsnr_from_log_alpha_bar(reached)
         unseen = self.gradient_weight == 0.0
         average = np.where(unseen, 1.0, self.gradient_sum / np.where(unseen, 1.0, self.gradient_weight))
         return RunView(
-            time=np.full(runs, len(self.sweep) / action.num_knots),
+            time=(len(self.sweep) - self.begun) / action.num_knots,
             sigma_local=sigma,
             logsnr=logsnr,
             budget=1.0 - self.phase / self.variant.episode.phases,
@@ -140,7 +164,7 @@ class TrainingRuns:
         )
 
     def train_phase(self) -> tuple[Array, NDArray[np.bool_]]:
-        """Train every run for one phase under the schedule of its sweep; see :meth:`finish_phase`."""
+        """Train the runs whose sweep is complete for one phase under its schedule; see :meth:`finish_phase`."""
         began = time.perf_counter()
         phase = self.begin_phase()
         phase.advance(self.variant.episode.steps_per_phase)
@@ -150,16 +174,22 @@ class TrainingRuns:
 
     def begin_phase(self) -> Phase:
         """Decode the sweep into the schedules of the next phase."""
-        action, sweep = self.variant.action, np.stack(self.sweep)
-        schedules, self.memory = action.schedules(sweep, self.memory, self.limits)
+        action, due = self.variant.action, self._due()
+        sweep = np.stack(
+            self.sweep[-action.num_knots :]
+        )  # of a run that is not due, the numbers are not used
+        schedules, memory = action.schedules(sweep, self.memory, self.limits)
+        self.memory = np.where(due[:, None], memory, self.memory)
         noise: NoiseSampler
         if self._every_image is not None:
             schedules, noise = action.image_noise(sweep, self._every_image, self.limits)
         else:
             betas = self.variant.training.reads_betas
             noise = ScheduleNoise.of(schedules, self.variant.timesteps, betas=betas)
-        self.sweep = []
-        return Phase(self.population, schedules, noise, action.coefficients(self.memory))
+        self._drop(due)
+        return Phase(
+            self.population, schedules, noise, action.coefficients(self.memory), None if due.all() else due
+        )
 
     def finish_phase(self, phase: Phase) -> tuple[Array, NDArray[np.bool_]]:
         """Measure the networks after a phase.
@@ -168,6 +198,7 @@ class TrainingRuns:
             Finite rewards ``[runs]``, and which episodes ended: their budget is spent or they diverged.
         """
         episode, reward, worst_error = self.variant.episode, self.variant.reward, self.divergence.worst_error
+        due = np.ones(self.num_runs, dtype=np.bool_) if phase.due is None else phase.due
         schedules, record = phase.schedules, PhaseRecord.joined(phase.records)
         value = self.bound.evaluate(self.population.predict_epsilon, self.num_runs)
         diverged = self.divergence.diverged(record, value)
@@ -180,16 +211,17 @@ class TrainingRuns:
         after = np.where(diverged, self.divergence.worst_bound, value.bits_per_dim)
         earned = reward.earned(self.current, after, own_loss)
         penalty = reward.penalty(self.divergence.worst_bound, worst_error, episode.phases)
-        earned = np.where(diverged, penalty, earned)
-        self.mse = np.where(diverged[:, None], worst_error, value.mse)
-        self.current = after
-        self._average_gradients(record.gradient_norm.astype(np.float64))
-        self.phase += 1
-        for run, schedule in enumerate(schedules):
-            self.history[run].append(schedule)
+        earned = np.where(due, np.where(diverged, penalty, earned), 0.0)
+        mse = np.where(diverged[:, None], worst_error, value.mse)
+        self.mse = np.where(due[:, None], mse, self.mse)
+        self.current = np.where(due, after, self.current)
+        self._average_gradients(record.gradient_norm.astype(np.float64), due)
+        self.phase += due
+        for run in np.flatnonzero(due).tolist():
+            self.history[run].append(schedules[run])
             self.losses[run].append(record.loss[:, run])
-        self.diverged = diverged
-        return earned, diverged | (self.phase >= episode.phases)
+        self.diverged = np.where(due, diverged, self.diverged)
+        return earned, due & (diverged | (self.phase >= episode.phases))
 
     def test_bounds(self) -> BoundValue | None:
         """Bounds on test images, or None when the variant leaves them out."""
@@ -207,6 +239,7 @@ class TrainingRuns:
         meta |= {
             "sweep": [actions.tolist() for actions in self.sweep],
             "sweep_dtype": str(self.sweep[0].dtype) if self.sweep else "",
+            "begun": self.begun.tolist(),
             "history": [[s.model_dump(mode="json") for s in made] for made in self.history],
         }
         return arrays, meta
@@ -223,6 +256,7 @@ class TrainingRuns:
                 )
             setattr(self, name, np.array(arrays[name]))
         self.sweep = [np.asarray(actions, dtype=meta["sweep_dtype"]) for actions in meta["sweep"]]
+        self.begun = np.array(meta.get("begun", [0] * self.num_runs), dtype=np.int64)
         self.history = [[schedules.from_dict(s) for s in made] for made in meta["history"]]
         self.losses = [[] for _ in range(self.num_runs)]
 
@@ -238,12 +272,15 @@ class TrainingRuns:
             )
         return LocalDeviation.of(images)
 
-    def _average_gradients(self, norms: Array) -> None:
-        self.gradient_norm = np.sqrt(np.square(norms).mean(axis=0))
+    def _average_gradients(self, norms: Array, due: NDArray[np.bool_]) -> None:
+        self.gradient_norm = np.where(due, np.sqrt(np.square(norms).mean(axis=0)), self.gradient_norm)
         decay = self.variant.episode.gradient_decay
         for row in norms:
-            self.gradient_sum = decay * self.gradient_sum + (1.0 - decay) * row
-            self.gradient_weight = decay * self.gradient_weight + (1.0 - decay)
+            self.gradient_sum = np.where(
+                due, decay * self.gradient_sum + (1.0 - decay) * row, self.gradient_sum
+            )
+            weight = decay * self.gradient_weight + (1.0 - decay)
+            self.gradient_weight = np.where(due, weight, self.gradient_weight)
 
 
 _STATE = (

@@ -134,7 +134,7 @@ def test_one_is_a_vector_of_one(make_vector: Any, kind: str) -> None:
     actions = actions_of(vector, 6)
     seen = play(vector, 4, actions)
     observation, info = single.reset(seed=4)
-    assert info["observation_names"] == vector.observation_names
+    assert single.observation_names == vector.observation_names
     np.testing.assert_array_equal(observation, seen["observations"][0, 0])
     for step, action in enumerate(actions):
         observation, reward, ended, truncated, info = single.step(action[0])

@@ -129,5 +129,4 @@ def test_metadata_and_spaces(make_vector: Any, make_single: Any) -> None:
     assert vector.single_observation_space == single.observation_space
     assert single.observation_space.shape == (len(single.observation_names),)
     assert "torch" not in vector.metadata
-    _, info = single.reset(seed=0)
-    assert info["observation_names"] == single.observation_names
+    assert vector.observation_names == single.observation_names

@@ -24,7 +24,7 @@ def episode(env: TrainingVectorEnv, sweep: np.ndarray) -> tuple[list[Any], dict[
     for actions in sweep:
         observation, _, _, _, infos = env.step(actions.astype(np.float32))
         seen.append(observation)
-    return seen, infos["final_info"]
+    return seen, {**infos["final_info"], "schedule": env.schedule}
 
 
 def test_without_a_slope_it_is_the_plain_kernel(tiny: dict[str, Any]) -> None:
