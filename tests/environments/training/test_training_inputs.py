@@ -117,7 +117,7 @@ def test_bad_arguments(make_vector: Any, arguments: dict[str, Any], message: str
 
 
 def test_number_of_environments(make_vector: Any) -> None:
-    with pytest.raises(SchedrlError, match=r"num_runs: must be at least 1 \(got 0\)"):
+    with pytest.raises(SchedrlError, match=r"num_envs': must be a whole number of at least 1 \(got 0\)"):
         make_vector("knots", 0)
 
 
