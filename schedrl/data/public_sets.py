@@ -10,9 +10,9 @@ import gzip
 import http.client
 import math
 import os
+import shutil
 import struct
 import tarfile
-import tempfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ import numpy as np
 from schedrl.data.image_data import ImageCount, ImageData, describe, search_places
 from schedrl.data.splits import Labels, Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
-from schedrl.files import cache_dir, write_chunks
+from schedrl.files import cache_dir, locked_folder, write_chunks
 
 __all__ = [
     "CIFAR10",
@@ -95,10 +95,15 @@ class _TorchvisionData(ImageData):
         dataset: Any = getattr(datasets, self.torchvision_name)
         target = downloads_dir()
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target, prefix=".part-", ignore_cleanup_errors=True) as part:
-                dataset(part, download=True)
-                merge_tree(Path(part), target)
+            part = target / ".part"
+            with locked_folder(target, wait=True):
+                shutil.rmtree(part, ignore_errors=True)  # of a kill
+                part.mkdir()
+                try:
+                    dataset(str(part), download=True)
+                    merge_tree(part, target)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split())
             raise MissingDataError(f"{self.name}: download into {target} failed ({reason})") from None

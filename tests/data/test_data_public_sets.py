@@ -242,7 +242,11 @@ def test_download_only_when_asked_and_only_into_the_cache(
     with pytest.raises(MissingDataError):
         data.load(spec)
     assert calls == []
+    left = public_sets.downloads_dir() / ".part" / "half"  # of a download that was killed
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
     check(data.load(spec, download=True), fake)
+    assert not left.parent.exists()
     ((folder, download),) = calls
     assert download
     assert Path(folder).is_relative_to(cache)

@@ -273,7 +273,13 @@ def test_damage_is_noticed_on_resuming(
     assert "\n" not in str(caught.value)
 
 
-def test_a_curve_survives_a_kill(tmp_path: Path) -> None:
+def test_a_curve_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def interrupted(*paths: Any) -> None:
+        replace(*paths)
+        raise KeyboardInterrupt
+
     assert read_progress(tmp_path) == []
     rows = [TrainingProgress(step, 0.5 * step, 1.25, 0.125) for step in (2, 4, 6)]
     for row in rows:
@@ -282,7 +288,10 @@ def test_a_curve_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     path.write_text(path.read_text() + "8,4.0,1.")
     assert read_progress(tmp_path) == rows
-    trim_progress(tmp_path, 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trim_progress(tmp_path, 4)
     assert read_progress(tmp_path) == rows[:2]
     path.write_text(path.read_text() + "8,nan,1.0,1.0\n")
     with pytest.raises(AgentFileError, match="line 4 is damaged"):
