@@ -313,8 +313,9 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 raise SchedrlError(
                     f"{folder}: {holder or 'another process'} works there; wait for its end, or give another folder"
                 )
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), path.stat()):
+                    break
             os.close(file)  # removed by the process that held it
         os.ftruncate(file, 0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
