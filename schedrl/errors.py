@@ -95,6 +95,7 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> SchedrlError:
         "unknown schedule 'cosin'; did you mean 'cosine'? Known: cosine, linear"
     """
     names = sorted(allowed)
+    name = name if len(name) <= 80 else f"{name[:77]}..."
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return SchedrlError(f"unknown {kind} '{name}'; {hint}Known: {', '.join(names)}")

@@ -97,7 +97,9 @@ def parse_settings(texts: Sequence[str] | None, option: str) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         key = key.strip()
         if not separator or not re.fullmatch(r"\w+(\.\w+)*", key):
-            raise SchedrlError(f"{option}: must be KEY=VALUE, as in training.batch_size=8 (got {text!r})")
+            raise SchedrlError(
+                f"{option}: must be KEY=VALUE, as in training.batch_size=8 (got {shortened(text)})"
+            )
         settings[key] = _value(value.strip(), text, option)
     return settings
 

@@ -45,7 +45,7 @@ def parse_variant(
         >>> changed.action.bins, changed.action.reference.name
         (8, 'linear')
     """
-    what = what or str(definition.get("id", "variant"))
+    what = what or str(definition.get("id", "variant"))[:80]
     content = with_fields(definition, overrides or {})
     given, family = definition.get("family", "training"), content.get("family", "training")
     if not isinstance(family, str) or family not in _FAMILIES:
