@@ -7,7 +7,7 @@ knows only some of the covariance of large images, and also measures how Gaussia
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,7 @@ class SpectrumMeasurement:
             this number of images shows by chance.
         kurtosis: [P] of the images along principal directions spread over the spectrum, first to last; 3 for a
             Gaussian.
+        mean_squares: [E] squared mean along the direction of each eigenvalue; empty where it was not measured.
     """
 
     eigenvalues: FloatArray
@@ -98,6 +99,7 @@ class SpectrumMeasurement:
     approximate: float
     residual_correlation: float
     kurtosis: FloatArray
+    mean_squares: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 class SpectrumMeter:
@@ -165,7 +167,10 @@ class SpectrumMeter:
         values, vectors = np.linalg.eigh(head / (self.count - 1))
         tail = (self._squares - self.count * mean[self._full :] ** 2) / (self.count - 1)
         total = max(float(values.sum() + tail.sum()), np.finfo(np.float64).tiny)
-        kept = _above_floor(np.sort(np.concatenate([values, tail]))[::-1], floor)
+        all_values, true_mean = np.concatenate([values, tail]), mean + self._shift
+        order = np.argsort(all_values)[::-1]
+        kept = _above_floor(all_values[order], floor)
+        along_all = np.concatenate([vectors.T @ true_mean[: self._full], true_mean[self._full :]])
         stride = 2 if sum(map(len, self._rows)) > _KEPT else 1
         rows = np.concatenate(self._rows)[::stride]
         along = rows[:, : self._full].astype(np.float64) - mean[: self._full]
@@ -178,6 +183,7 @@ class SpectrumMeter:
             approximate=float(tail.sum()) / total,
             residual_correlation=self._residual(rows),
             kurtosis=_kurtosis(along, values, vectors, floor),
+            mean_squares=np.square(along_all[order[: len(kept)]]),
         )
 
     def _begin(self) -> None:

@@ -15,7 +15,7 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
 from schedrl.sources.gaussian import divergences
 from schedrl.sources.gaussian.divergences import Direction
-from schedrl.sources.gaussian.flow import FlowSampler, best_flow_sigmas
+from schedrl.sources.gaussian.flow import FlowSampler, NetworkError, Prediction, best_flow_sigmas
 from schedrl.sources.gaussian.laws import best_gamma, gamma_star, geodesic_sigmas
 from schedrl.sources.gaussian.measurement import image_eigenvalues
 from schedrl.sources.gaussian.optimum import best_sigmas
@@ -208,19 +208,29 @@ class Gaussian(Spec):
         return _as_grid(levels[0])
 
     def flow_grid(
-        self, n: int, sampler: FlowSampler = "ddim", sigma_max: float = np.inf, sigma_min: float = 0.0
+        self,
+        n: int,
+        sampler: FlowSampler = "ddim",
+        sigma_max: float = np.inf,
+        sigma_min: float = 0.0,
+        prediction: Prediction | None = None,
+        network_error: float | NetworkError | None = None,
     ) -> Grid:
         """The grid whose images are closest to those of the exact flow from the same noise.
 
         The expected squared distance weights a direction by its variance, where :meth:`best_grid` asks which share of
-        its own variance each direction keeps. On the trained networks measured so far this grid was the better one;
-        ``schedrl schedule design`` uses it by default.
+        its own variance each direction keeps. ``schedrl schedule design`` uses this grid by default, with
+        ``prediction``: a grid for the exact denoiser can be far off with a network.
 
         Args:
             n: Number of steps.
             sampler: ``"ddim"`` or ``"heun"``; Heun's needs a finite ``sigma_max``.
-            sigma_max: First level.
+            sigma_max: First level; finite for a network that predicts epsilon.
             sigma_min: Lower limit of the positive levels; the last level is 0.
+            prediction: What the network predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``; None, without a
+                ``network_error``, stands for the exact denoiser.
+            network_error: Variance of a pixel's error in what it predicts; None assumes
+                :meth:`NetworkError.usual <schedrl.sources.gaussian.flow.NetworkError.usual>`.
 
         Returns:
             The grid.
@@ -229,6 +239,8 @@ class Gaussian(Spec):
             >>> source = Gaussian([4.0, 1.0, 0.1])
             >>> source.flow_grid(4).sigma_array.round(2)
             array([ inf, 4.19, 1.65, 0.61, 0.  ])
+            >>> source.flow_grid(4, sigma_max=80.0, prediction="epsilon").sigma_array.round(2)
+            array([80.  , 19.71,  4.9 ,  1.23,  0.  ])
         """
         count = as_count("n", n)
         _check_order(sigma_max, sigma_min)
@@ -236,7 +248,18 @@ class Gaussian(Spec):
             raise unknown_name("deterministic sampler", str(sampler), get_args(FlowSampler))
         if sampler == "heun" and np.isinf(sigma_max):
             raise SchedrlError("field 'sigma_max': must be finite for Heun's sampler (got inf)")
-        return _as_grid(best_flow_sigmas(self.spectrum, count, sampler, first=sigma_max, least=sigma_min))
+        if network_error is not None and not isinstance(network_error, NetworkError):
+            network_error = NetworkError((network_error,), prediction or "epsilon")
+        elif network_error is None and prediction is not None:
+            network_error = NetworkError.usual(prediction, sampler)
+        if network_error is not None and network_error.prediction == "epsilon" and np.isinf(sigma_max):
+            raise SchedrlError(
+                "field 'sigma_max': must be finite for a network that predicts epsilon (got inf)"
+            )
+        levels = best_flow_sigmas(
+            self.spectrum, count, sampler, first=sigma_max, least=sigma_min, network_error=network_error
+        )
+        return _as_grid(levels)
 
     def tangent_grid(self, n: int, gamma: float | None = None) -> Grid:
         """The tangent law from infinity to 0, with n steps and the scale ``gamma``, by default :attr:`gamma_star`."""

@@ -14,7 +14,13 @@ from schedrl.diffusion.samplers import ddim, heun
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import Gaussian
-from schedrl.sources.gaussian.flow import FlowSampler, best_flow_sigmas, flow_distance
+from schedrl.sources.gaussian.flow import (
+    FlowSampler,
+    NetworkError,
+    Prediction,
+    best_flow_sigmas,
+    flow_distance,
+)
 
 SPECTRUM = np.array([3.0, 0.5, 0.04, 0.002])
 
@@ -89,6 +95,121 @@ def _shifted(levels: FloatArray, size: float, rng: np.random.Generator) -> Float
     return other
 
 
+def _run_with_errors(levels: list[float], sampler: str, error: NetworkError, mean: FloatArray) -> FloatArray:
+    """Squared distances ``[n, E]`` to the flow from the first level, each prediction with an error of its own."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((40_000, len(SPECTRUM)))
+
+    def slope(y: FloatArray, r: float) -> FloatArray:
+        alpha = 1.0 / np.sqrt(1.0 + r * r)
+        sigma, x = r * alpha, y * alpha
+        clean = mean + SPECTRUM / (SPECTRUM + r * r) * (y - mean)
+        eps = (x - alpha * clean) / sigma
+        wrong = np.sqrt(error.variance[0]) * rng.standard_normal(y.shape)
+        if error.prediction == "epsilon":
+            return np.asarray(eps + wrong)
+        if error.prediction == "sample":
+            return np.asarray((x - alpha * (clean + wrong)) / sigma)
+        return np.asarray(sigma * x + alpha * (alpha * eps - sigma * clean + wrong))
+
+    y = noise * np.sqrt(1.0 + levels[0] ** 2)
+    for r, ahead in pairwise(levels):
+        first = slope(y, r)
+        there = y + (ahead - r) * first
+        if sampler == "heun" and ahead > 0.0:
+            there = y + 0.5 * (ahead - r) * (first + slope(there, ahead))
+        y = there
+    origin = 20.0
+    start = noise * np.sqrt(1.0 + origin**2)
+    flow = mean + (start - mean) * np.sqrt(SPECTRUM / (SPECTRUM + origin**2))
+    return np.asarray(np.square(y - flow))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("first", [20.0, 6.0])
+def test_a_networks_errors_add_what_a_simulation_finds(
+    first: float, prediction: Prediction, sampler: FlowSampler
+) -> None:
+    levels, mean = [first, 5.0, 1.3, 0.4, 0.1, 0.0], np.array([2.0, -1.0, 0.5, 0.0])
+    error = NetworkError((0.02,), prediction)
+    found = _run_with_errors(levels, sampler, error, mean).mean()
+    exact = flow_distance(
+        SPECTRUM, np.array(levels), sampler, network_error=error, origin=20.0, mean_squares=np.square(mean)
+    )
+    assert exact == pytest.approx(float(found), rel=0.03)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+def test_no_error_is_the_exact_denoiser(sampler: FlowSampler) -> None:
+    levels = np.array([20.0, 5.0, 1.3, 0.4, 0.0])
+    for prediction in ("epsilon", "v_prediction", "sample"):
+        without = flow_distance(SPECTRUM, levels, sampler, network_error=NetworkError((0.0,), prediction))
+        assert without == flow_distance(SPECTRUM, levels, sampler)
+
+
+def test_an_error_at_one_level_counts_in_the_step_from_there() -> None:
+    error = NetworkError((1e-9, 1e-2, 1e-9), "epsilon", (-3.0, -2.0 * float(np.log(1.3)), 3.0))
+    with_it = error.amplified(np.array([5.0, 1.3, 0.2, 0.0]))[:3]
+    np.testing.assert_allclose(with_it, [1e-9 * 26.0, 1e-2 * 2.69, 1e-9 * 1.04], rtol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_no_levels_nearby_are_better_with_an_error(
+    least: float, prediction: Prediction, sampler: FlowSampler
+) -> None:
+    error, rng = NetworkError((1e-2,), prediction), np.random.default_rng(0)
+    means = None if prediction == "epsilon" else np.array([4.0, 1.0, 0.3, 0.1])
+
+    def distance(levels: FloatArray) -> float:
+        return flow_distance(SPECTRUM, levels, sampler, network_error=error, origin=100.0, mean_squares=means)
+
+    best = best_flow_sigmas(
+        SPECTRUM, 6, sampler, first=100.0, least=least, network_error=error, mean_squares=means
+    )
+    assert len(best) == 7
+    assert (best[0] == 100.0) if means is None else (5.0 < best[0] < 100.0)
+    assert best[-2] >= least * (1.0 - 1e-12)
+    for _ in range(20):
+        other = _shifted(best, 0.02, rng)
+        if other[-2] >= least:
+            assert distance(best) <= distance(other) * (1.0 + 1e-5)
+
+
+def test_an_error_of_epsilon_caps_the_first_step() -> None:
+    firsts = [
+        best_flow_sigmas(SPECTRUM, 6, first=157.0, network_error=NetworkError((variance,)))[1]
+        for variance in (0.0, 1e-4, 1e-2)
+    ]
+    assert firsts == sorted(firsts)
+    assert firsts[-1] > 3.0 * firsts[0]
+    source = Gaussian(SPECTRUM)
+    guessed = source.flow_grid(6, sigma_max=157.0, prediction="epsilon")
+    assert guessed == source.flow_grid(6, sigma_max=157.0, network_error=1e-2)
+    assert guessed.sigmas[1] == pytest.approx(firsts[-1], rel=1e-3)
+    assert source.flow_grid(6, prediction="v_prediction").sigmas[0] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("variance", "prediction", "logsnr", "message"),
+    [
+        ((-1.0,), "epsilon", (0.0,), "must be finite and not negative"),
+        ((float("nan"),), "epsilon", (0.0,), "must be finite and not negative"),
+        ((), "epsilon", (), "must be finite and not negative"),
+        ((1.0, 2.0), "epsilon", (1.0, 1.0), "logsnr must rise"),
+        ((1.0, 2.0), "epsilon", (1.0,), "logsnr must rise"),
+        ((1.0,), "epsilom", (0.0,), "did you mean 'epsilon'"),
+    ],
+)
+def test_wrong_errors(
+    variance: tuple[float, ...], prediction: Any, logsnr: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(SchedrlError, match=message):
+        NetworkError(variance, prediction, logsnr)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "heun"])
 def test_flow_grid_of_a_source_is_closer_to_the_flow_than_its_other_grids(sampler: FlowSampler) -> None:
     source = Gaussian(SPECTRUM)
@@ -108,6 +229,8 @@ def test_flow_grid_of_a_source_is_closer_to_the_flow_than_its_other_grids(sample
         ({"n": 0}, "field 'n': must be a whole number of at least 1"),
         ({"n": 4, "sampler": "ddpm"}, r"unknown deterministic sampler 'ddpm'.* Known: ddim, heun"),
         ({"n": 4, "sampler": "heun"}, "field 'sigma_max': must be finite for Heun's sampler"),
+        ({"n": 4, "prediction": "epsilon"}, "must be finite for a network that predicts epsilon"),
+        ({"n": 4, "network_error": -1.0}, "must be finite and not negative"),
         ({"n": 4, "sigma_max": 1.0, "sigma_min": 2.0}, "field 'sigma_max': must be greater than sigma_min"),
     ],
 )
