@@ -15,7 +15,7 @@ from schedrl.files import ensure_file
 
 if TYPE_CHECKING:
     from schedrl.data.image_streams import ImageStream
-    from schedrl.design.design import ComparedGrid
+    from schedrl.design.design import Design
     from schedrl.export import ScheduleFile, TrainingSchedule
 
 __all__ = ["app"]
@@ -35,6 +35,8 @@ DESIGN_EXAMPLES = """
 `schedrl schedule design --data pictures/ --steps 10 --sampler ddim -o schedule.json --plot`
 
 `schedrl schedule design --data mine.npz --steps 20 --sampler heun --schedule scaled-linear -o schedule.json`
+
+`schedrl schedule design --data pictures/ --steps 10 --prediction v_prediction --network-error 1e-3`
 
 `schedrl schedule design --data digits --steps 8 --method agent:ppo -o schedule.json` : placed by a policy trained in
 AnyGaussianSampling-v0
@@ -68,6 +70,16 @@ def design(
             "[flow; optimal for ddpm]"
         ),
     ] = None,
+    prediction: Annotated[
+        Literal["epsilon", "v_prediction", "sample"], typer.Option(help="What the network predicts.")
+    ] = "epsilon",
+    network_error: Annotated[
+        str | None,
+        typer.Option(
+            help="Variance of a pixel's error in what the network predicts, for method flow: a number, or a .csv or "
+            ".json file with logsnr and variance. [a cautious guess]"
+        ),
+    ] = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -94,7 +106,7 @@ def design(
     """Measure images, place a sampler's steps for them, and compare with the grids that tools use by default."""
     from schedrl.design.design import design as make
     from schedrl.design.design import measure
-    from schedrl.design.methods import METHODS
+    from schedrl.design.methods import METHODS, read_network_error
     from schedrl.design.trust import trust
     from schedrl.errors import unknown_name
 
@@ -103,6 +115,9 @@ def design(
         raise unknown_name("method", method, (*METHODS, "agent:NAME"))
     if not 1e-6 <= floor <= 1e6:
         raise SchedrlError(f"--floor: must be a standard deviation between 1e-6 and 1e6 (got {floor})")
+    if network_error is not None and method != "flow":
+        raise SchedrlError(f"--network-error: is for --method flow, which places steps by it (got {method})")
+    error = None if network_error is None else read_network_error(network_error, prediction)
     training = _training_schedule(schedule, train_steps)
     if steps > train_steps:
         raise SchedrlError(f"--steps: must be at most the training steps T = {train_steps} (got {steps})")
@@ -114,10 +129,10 @@ def design(
     measurement = measure(stream, floor)
     for line in stream.report.sentences():
         note(line)
-    made = make(stream, measurement, method, sampler, steps, training)
+    made = make(stream, measurement, method, sampler, steps, training, prediction, error)
     made.file.write(out)
-    _print_design(made.rows, sampler, steps)
-    for line in [*made.notes, *trust(measurement)]:
+    _print_design(made, steps)
+    for line in [*made.notes, *trust(measurement, looked_at=error is not None)]:
         say(line)
     if plot:
         from schedrl.files import write_bytes
@@ -249,32 +264,30 @@ def _stream(
     return ArrayStream(text, data.load(spec).train, limit=images)
 
 
-def _print_design(rows: list[ComparedGrid], sampler: str, steps: int) -> None:
+def _print_design(made: Design, steps: int) -> None:
     from rich.table import Table
 
-    samplers = list(rows[0].by_sampler)
-    counts = sorted({count for row in rows for count in row.by_steps} - {steps})
+    sampler, by_flow = made.file.sampler, made.file.provenance.method == "flow"
+    show, other = (_percent, _number) if by_flow else (_number, _percent)
+    main, beside = ("off the flow", "KL, nats") if by_flow else ("KL, nats", "off the flow")
+    counts = sorted({count for row in made.rows for count in row.by_steps} - {steps})
     table = Table(box=None)
-    table.add_column("\nexact KL, nats", no_wrap=True)
-    for name in samplers:
-        table.add_column(f"{name}\nN={steps}", justify="right")
-    for count in counts:
-        table.add_column(f"{sampler}\nN={count}", justify="right")
-    if flows := rows[0].flow_error is not None:
-        table.add_column(f"flow error\nN={steps}", justify="right")
-    for place, row in enumerate(rows):
-        cells = [_number(row.by_sampler[name]) for name in samplers]
-        cells += [_number(row.by_steps[count]) if count in row.by_steps else "" for count in counts]
-        cells += [_percent(row.flow_error)] if flows else []
+    table.add_column(f"\n{sampler}", no_wrap=True)
+    for count in (steps, *counts):
+        table.add_column(f"{main}\nN={count}", justify="right")
+    if made.rows[0].other is not None:
+        table.add_column(f"{beside}\nN={steps}", justify="right")
+    for place, row in enumerate(made.rows):
+        cells = [show(row.by_steps.get(count)) for count in (steps, *counts)]
+        cells += [other(row.other)] if made.rows[0].other is not None else []
         table.add_row(row.name, *cells, style="bold" if place == 0 else None)
     console().print(table)
-    if flows:
+    if by_flow:
         say(
-            f"flow error: distance between {sampler}'s images and those of the exact flow from the same noise, "
-            f"relative to the spread of the images, N={steps}. It weights a direction by its variance, as eyes do; "
-            "KL weights all directions alike. --method flow minimises the flow error, --method optimal the KL. A grid "
-            "that starts below the highest level of the training schedule, such as diffusers' leading one, also misses "
-            "the mean of the images, which neither column includes."
+            f"off the flow: distance between {sampler}'s images and those of the exact flow from the same noise, "
+            "relative to the spread of the images, with the network's error; --method flow minimises it. KL is that of "
+            "the exact denoiser, and weights all directions alike; --method optimal minimises it. For a row that "
+            "starts later, what the network's own flow does above its start is not counted; for epsilon it was much."
         )
 
 
@@ -301,5 +314,5 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100.0 * share:.3g} %"
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

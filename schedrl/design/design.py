@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from schedrl.errors import SchedrlError
 from schedrl.export import Provenance, ScheduleFile, TrainingSchedule
 from schedrl.export.training_schedule import exact_kl
 from schedrl.provenance import revision, software
-from schedrl.schedules import Grid, get, grid
+from schedrl.schedules import Grid, grid
 from schedrl.schedules.conversions import FloatArray
-from schedrl.sources.gaussian.flow import flow_distance
+from schedrl.sources.gaussian.flow import NetworkError, Prediction, flow_distance
 from schedrl.sources.gaussian.measurement import SpectrumMeasurement, SpectrumMeter
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ __all__ = [
     "flow_error",
     "kl_by_sampler",
     "measure",
+    "start_error",
     "usual_grids",
 ]
 
-_SAMPLERS = ("ddim", "ddpm", "heun")
 _MOST_SHOWN = 50
+
+_MOST_FOR_EPSILON = 500.0
+"""Above this level the error of a network that predicts epsilon, times the level, exceeds any image."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,14 @@ class ComparedGrid:
     Attributes:
         name: How it was placed.
         grid: Its levels at the requested number of steps.
-        by_sampler: KL in nats at that number of steps.
-        by_steps: KL of the requested sampler by number of steps, each grid placed anew.
-        flow_error: As :func:`flow_error`, of the requested sampler at that number of steps.
+        by_steps: What the method minimises, by number of steps, each grid placed anew.
+        other: The other measure at the requested number of steps, if there is one.
     """
 
     name: str
     grid: Grid
-    by_sampler: dict[str, float]
     by_steps: dict[int, float]
-    flow_error: float | None
+    other: float | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Design:
 
     Attributes:
         file: The schedule.
-        rows: The chosen grid, then the usual ones.
-        notes: What had to be changed, as sentences.
+        rows: The chosen grid, then the usual ones; errors are :func:`flow_error` for method flow, else KL in nats.
+        notes: What had to be changed and what was assumed, as sentences.
     """
 
     file: ScheduleFile
@@ -88,7 +90,8 @@ class Design:
             right.plot(counts, [row.by_steps[count] for count in counts], marker="o", **style)
         left.set(xlabel="share of the steps taken", ylabel="σ / α", yscale="log", title="noise levels")
         title = f"error with {self.file.sampler}"
-        right.set(xlabel="steps N", ylabel="exact KL, nats", xscale="log", yscale="log", title=title)
+        label = "off the flow" if self.file.provenance.method == "flow" else "exact KL, nats"
+        right.set(xlabel="steps N", ylabel=label, xscale="log", yscale="log", title=title)
         ticks = sorted({count for row in self.rows for count in row.by_steps})
         right.set_xticks(ticks, [str(count) for count in ticks])
         right.minorticks_off()
@@ -111,6 +114,8 @@ def design(
     sampler: str,
     n: int,
     training: TrainingSchedule,
+    prediction: Prediction = "epsilon",
+    network_error: NetworkError | None = None,
 ) -> Design:
     """Place a grid for measured images and compare it.
 
@@ -121,10 +126,25 @@ def design(
         sampler: What the grid is for.
         n: Number of steps.
         training: What the network was trained on.
+        prediction: What the network predicts.
+        network_error: Of the network, for method flow; None assumes the usual error of this prediction.
     """
     spectrum = measurement.eigenvalues
+    assumed = network_error is None
+    network_error = network_error or NetworkError.usual(prediction, "heun" if sampler == "heun" else "ddim")
     ends = float(training.sigmas[0]), float(training.sigmas[-1])
-    chosen, notes = place(method, spectrum, n, sampler, ends)
+
+    def placed(count: int) -> tuple[Grid, list[str]]:
+        if method == "flow" and network_error.prediction == "epsilon" and ends[1] > _MOST_FOR_EPSILON:
+            spacing = "leading" if sampler == "heun" else "trailing"
+            note = (
+                f"epsilon says nothing of the images at the training schedule's end, σ / α = {ends[1]:.4g}, and no "
+                f"closed form was safe there: the steps are diffusers' {spacing} spacing"
+            )
+            return usual_grids(training, count)[f"diffusers {spacing}"], [note]
+        return place(method, spectrum, count, sampler, ends, network_error, measurement.mean_squares)
+
+    chosen, notes = placed(n)
     # Twice as many steps are shown only where placing them takes seconds: the optimum's cost grows with N cubed.
     steps = {max(n // 2, 1), n, *([2 * n] if 2 * n <= min(_MOST_SHOWN, training.num_train_timesteps) else [])}
     grids: dict[int, dict[str, Grid]] = {}
@@ -133,21 +153,38 @@ def design(
         if count == n:
             grids[count][method] = chosen
         elif not method.startswith("agent:") or 4 <= count <= 32:
-            grids[count][method] = place(method, spectrum, count, sampler, ends)[0]
+            grids[count][method] = placed(count)[0]
+
+    def measures(made: Grid) -> tuple[float, float | None]:
+        divergence = kl_by_sampler(spectrum, made, (sampler,))[sampler]
+        off = flow_error(spectrum, made, sampler, network_error, ends[1], measurement.mean_squares)
+        return (off, divergence) if method == "flow" and off is not None else (divergence, off)
+
+    # A grid that two tools share is one row, and a level's rounding makes no other grid.
+    names: dict[str, list[str]] = {method: [method]}
+    for name in usual_grids(training, n):
+        sigmas = grids[n][name].sigmas
+        same = (first for first in names if np.allclose(grids[n][first].sigmas, sigmas, rtol=0.01))
+        names.setdefault(next(same, name), []).append(name)
     rows = [
         ComparedGrid(
-            name,
+            ", ".join(shared) + (" (starts later)" if grids[n][name].sigmas[0] < 0.99 * ends[1] else ""),
             grids[n][name],
-            kl_by_sampler(spectrum, grids[n][name], _SAMPLERS),
-            {
-                count: kl_by_sampler(spectrum, made[name], (sampler,))[sampler]
-                for count, made in grids.items()
-                if name in made
-            },
-            flow_error(spectrum, grids[n][name], sampler),
+            {count: measures(made[name])[0] for count, made in grids.items() if name in made},
+            measures(grids[n][name])[1],
         )
-        for name in (method, *usual_grids(training, n))
+        for name, shared in names.items()
     ]
+    if method == "flow":
+        if assumed:
+            notes.append(
+                f"the variance of the network's error in {prediction} is taken to be {network_error.variance[0]:g}; "
+                "--network-error takes a measured one"
+            )
+        notes.append(
+            f"the training schedule ends at σ / α = {ends[1]:.4g}; there pure noise stands for noisy images, which "
+            f"puts even the network's exact flow {100.0 * start_error(spectrum, ends[1]):.2g} % off whatever the steps"
+        )
     provenance = Provenance(
         method=method,
         data=stream.name,
@@ -168,7 +205,7 @@ def usual_grids(training: TrainingSchedule, n: int) -> dict[str, Grid]:
     """The grids of N steps that people use without looking at their data, within a training schedule.
 
     Uniform in the schedule's steps, Karras' and Align Your Steps' closed form between the schedule's ends, and the even
-    spacings of diffusers' DDIM on this schedule and on the two that its pipelines have.
+    spacings of diffusers' DDIM.
     """
     ends = {"sigma_min": float(training.sigmas[0]), "sigma_max": float(training.sigmas[-1])}
     total = training.num_train_timesteps
@@ -177,14 +214,9 @@ def usual_grids(training: TrainingSchedule, n: int) -> dict[str, Grid]:
         "Karras": grid("karras", n, **ends),
         "kl_optimal (AYS)": grid("tangent", n, final_zero=True, **ends),
     }
-    schedules = {training.schedule.name: training}
-    for name in ("linear", "scaled-linear"):
-        schedules.setdefault(name, TrainingSchedule.of(get(name)))
-    for name, other in schedules.items():
-        for spacing in ("leading", "trailing"):
-            if n <= other.num_train_timesteps:
-                steps = diffusers_steps(other.num_train_timesteps, n, spacing)
-                made[f"diffusers {spacing}, {name}"] = Grid(sigmas=(*other.sigmas[steps].tolist(), 0.0))
+    for spacing in ("leading", "trailing"):
+        steps = diffusers_steps(total, n, spacing)
+        made[f"diffusers {spacing}"] = Grid(sigmas=(*training.sigmas[steps].tolist(), 0.0))
     return made
 
 
@@ -216,13 +248,30 @@ def kl_by_sampler(eigenvalues: FloatArray, made: Grid, samplers: tuple[str, ...]
     return found
 
 
-def flow_error(eigenvalues: FloatArray, made: Grid, sampler: Any) -> float | None:
+def flow_error(
+    eigenvalues: FloatArray,
+    made: Grid,
+    sampler: Any,
+    network_error: NetworkError | None = None,
+    origin: float = math.inf,
+    mean_squares: FloatArray | None = None,
+) -> float | None:
     """Distance between a sampler's images and the flow's from the same pure noise, relative to the images' spread.
 
-    The root of the expected squared distance over that of the variance. None for a sampler that follows no flow, and
-    for Heun's where it cannot start.
+    The root of the expected squared distance over that of the variance; arguments as for
+    :func:`~schedrl.sources.gaussian.flow.flow_distance`. None for a sampler that follows no flow, and for Heun's where
+    it cannot start.
     """
     levels = made.sigma_array
     if sampler == "ddpm" or (sampler == "heun" and np.isinf(levels[0])):
         return None
-    return float(np.sqrt(flow_distance(eigenvalues, levels, sampler) / eigenvalues.mean()))
+    distance = flow_distance(
+        eigenvalues, levels, sampler, network_error=network_error, origin=origin, mean_squares=mean_squares
+    )
+    return float(np.sqrt(distance / eigenvalues.mean()))
+
+
+def start_error(eigenvalues: FloatArray, first: float) -> float:
+    """As :func:`flow_error`, what a start in pure noise at a level costs however many steps follow."""
+    late = np.sqrt((1.0 + first**2) / (eigenvalues + first**2)) - 1.0
+    return float(np.sqrt((eigenvalues * late**2).mean() / eigenvalues.mean()))

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from schedrl.errors import SchedrlError, unknown_name
+from schedrl.files import read_object
 from schedrl.schedules import Grid
 from schedrl.schedules.continuous_laws import even_fractions, tangent_sigmas
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.divergences import kl
-from schedrl.sources.gaussian.flow import best_flow_sigmas
+from schedrl.sources.gaussian.flow import NetworkError, Prediction, best_flow_sigmas
 from schedrl.sources.gaussian.laws import best_gamma, geodesic_sigmas
 from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import output_variances
 
-__all__ = ["METHODS", "binned", "place"]
+__all__ = ["METHODS", "binned", "place", "read_network_error"]
 
 METHODS = ("tangent", "geodesic", "optimal", "flow")
 """Names of methods, beside ``agent:NAME``."""
 
 _BINS = 384
 
+_MEAN_WEIGHTS = {"ddim": 0.75, "heun": 3.0}
+"""How much a missed mean counts where a grid may start late; chosen with the errors of ``NetworkError.usual``."""
+
 
 def place(
-    method: str, eigenvalues: FloatArray, n: int, sampler: Any, ends: tuple[float, float]
+    method: str,
+    eigenvalues: FloatArray,
+    n: int,
+    sampler: Any,
+    ends: tuple[float, float],
+    network_error: NetworkError | None = None,
+    mean_squares: FloatArray | None = None,
 ) -> tuple[Grid, list[str]]:
     """Place a grid.
 
@@ -37,6 +49,9 @@ def place(
         n: Number of steps N.
         sampler: ``"ddim"``, ``"ddpm"`` or ``"heun"``.
         ends: Lowest and highest level that the network was trained on.
+        network_error: Of the network, for ``"flow"``; None stands for the exact denoiser, as the other methods do.
+        mean_squares: [E] of the data's mean; with a network's error, ``"flow"`` then also chooses where to start,
+            unless the network predicts epsilon, whose flow above a late start would be missed.
 
     Returns:
         The grid, from the highest level to 0, and what had to be changed, as sentences.
@@ -46,7 +61,7 @@ def place(
             flow.
     """
     low, high = ends
-    values, weights = binned(eigenvalues)
+    values, weights, means = binned(eigenvalues, mean_squares)
     if method.startswith("agent:"):
         made, notes = _within(_by_agent(method.removeprefix("agent:"), values, weights, n), low, high)
         if sampler != "ddim":
@@ -67,26 +82,88 @@ def place(
                 raise SchedrlError(
                     "method 'flow': is for the deterministic samplers, ddim and heun (got ddpm, which adds noise)"
                 )
-            levels = best_flow_sigmas(values, n, sampler, weights, first=high, least=low)
+            late = None
+            if network_error and network_error.prediction != "epsilon" and means is not None:
+                late = means * _MEAN_WEIGHTS[sampler]
+            levels = best_flow_sigmas(
+                values,
+                n,
+                sampler,
+                weights,
+                first=high,
+                least=low,
+                network_error=network_error,
+                mean_squares=late,
+            )
+            high = float(levels[0])
         case _:
             raise unknown_name("method", method, (*METHODS, "agent:NAME"))
     return _within(levels, low, high)
 
 
-def binned(eigenvalues: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """A spectrum of at most a few hundred different values, each with its multiplicity.
+def binned(
+    eigenvalues: FloatArray, mean_squares: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """A spectrum of at most a few hundred different values, the multiplicity of each, and its mean squares.
 
     Only the search for a grid uses it; reported errors are exact for the spectrum itself.
     """
     if len(eigenvalues) <= _BINS:
-        return eigenvalues, np.ones_like(eigenvalues)
+        return eigenvalues, np.ones_like(eigenvalues), mean_squares
     logs = np.log(eigenvalues)
     edges = np.linspace(logs.min(), logs.max(), _BINS + 1)[1:-1]
     bins = np.digitize(logs, edges)
     counts = np.bincount(bins, minlength=_BINS).astype(np.float64)
-    sums = np.bincount(bins, weights=logs, minlength=_BINS)
     full = counts > 0.0
-    return np.exp(sums[full] / counts[full])[::-1].copy(), counts[full][::-1].copy()
+
+    def averages(of: FloatArray) -> FloatArray:
+        return (np.bincount(bins, weights=of, minlength=_BINS)[full] / counts[full])[::-1].copy()
+
+    means = None if mean_squares is None else averages(mean_squares)
+    return np.exp(averages(logs)), counts[full][::-1].copy(), means
+
+
+def read_network_error(text: str, prediction: Prediction) -> NetworkError:
+    """An error as a user gives it.
+
+    Args:
+        text: A number, or a file with the variance at some log-SNR: a .csv with columns ``logsnr`` and ``variance``,
+            or a .json object with these two lists.
+        prediction: What the network predicts.
+
+    Examples:
+        >>> read_network_error("1e-3", "epsilon").variance
+        (0.001,)
+    """
+    path = Path(text)
+    if path.suffix not in (".csv", ".json"):
+        try:
+            number = float(text)
+        except ValueError:
+            raise SchedrlError(
+                f"network error: must be a number, or a .csv or .json file (got '{text}')"
+            ) from None
+        return NetworkError((number,), prediction)
+    try:
+        if path.suffix == ".json":
+            read: Any = read_object(path, "network error")
+        else:
+            with warnings.catch_warnings(action="ignore"):  # of an empty file
+                read = np.genfromtxt(path, delimiter=",", names=True, encoding="utf-8-sig")
+        columns = [np.array(read[name], dtype=np.float64, ndmin=1) for name in ("logsnr", "variance")]
+        order = np.argsort(columns[0])
+        logsnr, variance = (tuple(column[order].tolist()) for column in columns)
+        if len(columns[0]) != len(columns[1]):
+            raise ValueError
+    except OSError as problem:
+        raise SchedrlError(f"network error {path}: cannot be read: {problem}") from None
+    except SchedrlError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise SchedrlError(
+            f"network error {path}: needs logsnr and variance, as many numbers of one as of the other"
+        ) from None
+    return NetworkError(variance, prediction, logsnr)
 
 
 def _best_above(values: FloatArray, weights: FloatArray, start: Grid, sampler: Any) -> tuple[Grid, list[str]]:

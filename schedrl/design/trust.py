@@ -24,8 +24,13 @@ def measured_numbers(measurement: SpectrumMeasurement) -> dict[str, float]:
     return numbers
 
 
-def trust(measurement: SpectrumMeasurement) -> list[str]:
-    """Sentences on how far the Gaussian's exact errors can be trusted for the images."""
+def trust(measurement: SpectrumMeasurement, *, looked_at: bool) -> list[str]:
+    """Sentences on how far the Gaussian's exact errors can be trusted for the images and a network.
+
+    Args:
+        measurement: Of the images.
+        looked_at: Whether the network's error was given.
+    """
     m = measurement
     first = (
         f"{m.count} images of {m.dimension} numbers. {len(m.eigenvalues)} directions vary by at least the floor, a "
@@ -42,6 +47,8 @@ def trust(measurement: SpectrumMeasurement) -> list[str]:
             f"{m.count / m.dimension:.2g} images per dimension are few: the largest eigenvalues are overestimated and "
             f"the smallest underestimated{zeros}."
         )
+        if m.count < m.dimension:
+            said[-1] += " So few say nothing about how the images vary: do not trust these errors."
     if m.approximate > 0.0:
         said.append(
             f"{100.0 * m.approximate:.2g} % of the variance is in cosine coefficients that are treated as "
@@ -52,16 +59,23 @@ def trust(measurement: SpectrumMeasurement) -> list[str]:
         low, middle, high = np.quantile(m.kurtosis, [0.1, 0.5, 0.9]).tolist()
         said.append(
             f"Kurtosis along principal directions: median {middle:.2f}, 10 % to 90 % quantile {low:.2f} to {high:.2f}; "
-            f"a Gaussian has 3. {_meaning(low, middle, high, m.approximate)}"
+            f"a Gaussian has 3. {_meaning(m, low, middle, high)}"
+        )
+    if not looked_at:
+        said.append(
+            "The network was not looked at. `schedrl schedule tune --model FOLDER` tries steps on it and measures them."
         )
     return said
 
 
-def _meaning(low: float, middle: float, high: float, approximate: float) -> str:
+def _meaning(m: SpectrumMeasurement, low: float, middle: float, high: float) -> str:
     off = max(abs(middle - 3.0), 0.5 * (high - 3.0), 0.5 * (3.0 - low))
     if off < 0.5:
-        sure = "the order of the grids" if approximate > 0.0 else "the KL and the order of the grids"
-        return f"The images are close to Gaussian along these directions: {sure} can be trusted."
+        said = "The images are close to Gaussian along these directions"
+        if m.count < 2 * m.dimension:
+            return f"{said}, as far as so few can show."
+        sure = "the order of the grids" if m.approximate > 0.0 else "the KL and the order of the grids"
+        return f"{said}: {sure} can be trusted for the exact denoiser."
     if off < 3.0:
         return (
             "The images are moderately non-Gaussian. Where two grids differ clearly, trust their order; do not expect "

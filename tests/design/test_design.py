@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import diffusers as library
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from schedrl.design.design import diffusers_steps, flow_error, kl_by_sampler, usual_grids
-from schedrl.design.methods import METHODS, binned, place
+from schedrl.design.methods import METHODS, binned, place, read_network_error
 from schedrl.design.trust import trust
 from schedrl.errors import SchedrlError
 from schedrl.export import TrainingSchedule
@@ -99,11 +100,13 @@ def test_wrong_methods() -> None:
 
 def test_bins_keep_number_and_nearly_the_sum() -> None:
     many = np.sort(np.random.default_rng(0).lognormal(-4.0, 2.0, 5000))[::-1]
-    values, weights = binned(many)
+    values, weights, means = binned(many, 2.0 * many)
     assert len(values) < 400
     assert (np.diff(values) < 0.0).all()
     assert weights.sum() == 5000
     assert (values * weights).sum() == pytest.approx(many.sum(), rel=0.01)
+    assert means is not None
+    assert (means * weights).sum() == pytest.approx(2.0 * many.sum())
     assert binned(SPECTRUM)[0] is SPECTRUM
 
 
@@ -115,10 +118,49 @@ def test_steps_are_those_of_diffusers(n: int, spacing: str) -> None:
     assert diffusers_steps(1000, n, spacing).tolist() == theirs.timesteps.tolist()
 
 
-def test_usual_grids_of_another_schedule_have_its_spacings_too() -> None:
-    made = usual_grids(TrainingSchedule.of(get("cosine")), 10)
-    assert {f"diffusers leading, {law}" for law in ("cosine", "linear", "scaled-linear")} < set(made)
+def test_usual_grids_stay_on_the_schedule() -> None:
+    training = TrainingSchedule.of(get("cosine"))
+    made = usual_grids(training, 10)
+    assert set(made) == {
+        "uniform in t", "Karras", "kl_optimal (AYS)", "diffusers leading", "diffusers trailing"
+    }  # fmt: skip
     assert all(grid.num_steps == 10 and grid.sigmas[-1] == 0.0 for grid in made.values())
+    assert all(grid.sigmas[0] <= training.sigmas[-1] * (1.0 + 1e-9) for grid in made.values())
+
+
+def test_a_network_error_is_read(tmp_path: Path) -> None:
+    assert read_network_error("0.002", "sample").variance == (0.002,)
+    (tmp_path / "e.csv").write_text("logsnr,variance\n2.0,0.02\n-8,0.001\n")
+    (tmp_path / "e.json").write_text('{"logsnr": [2.0, -8.0], "variance": [0.02, 0.001]}')
+    for name in ("e.csv", "e.json"):
+        read = read_network_error(str(tmp_path / name), "epsilon")
+        assert (read.logsnr, read.variance) == ((-8.0, 2.0), (0.001, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("e.json", "{}", "needs logsnr and variance"),
+        ("e.json", '{"logsnr": [1], "variance": [1, 2]}', "needs logsnr and variance"),
+        ("e.json", '{"logsnr": ["a"], "variance": [1]}', "needs logsnr and variance"),
+        ("e.csv", "a,b\n1,2\n", "needs logsnr and variance"),
+        ("e.csv", "logsnr,variance\n1,x\n", "must be finite and not negative"),
+        ("e.csv", "", "needs logsnr and variance"),
+        ("none.csv", None, "cannot be read"),
+        ("none.json", None, "cannot be read"),
+        ("-1", None, "must be finite and not negative"),
+        ("nan", None, "must be finite and not negative"),
+        ("small", None, "must be a number, or a .csv or .json file"),
+    ],
+)
+def test_wrong_network_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SchedrlError, match=message):
+        read_network_error(name, "epsilon")
 
 
 def measurement(kurtosis: float, count: int = 5000, approximate: float = 0.0) -> SpectrumMeasurement:
@@ -130,15 +172,21 @@ def measurement(kurtosis: float, count: int = 5000, approximate: float = 0.0) ->
     [(3.1, "close to Gaussian"), (5.0, "moderately"), (1.9, "moderately"), (30.0, "far from")],
 )
 def test_sentence_follows_the_kurtosis(kurtosis: float, said: str) -> None:
-    assert said in trust(measurement(kurtosis))[-1]
+    assert said in trust(measurement(kurtosis), looked_at=True)[-1]
 
 
 def test_few_images_and_approximations_are_said() -> None:
-    assert len(trust(measurement(3.0))) == 2
-    assert "at most 49 are not 0" in trust(measurement(3.0, count=50))[1]
-    assert "treated as uncorrelated" in trust(measurement(3.0, approximate=0.02))[1]
+    assert len(trust(measurement(3.0), looked_at=True)) == 2
+    assert "at most 49 are not 0" in trust(measurement(3.0, count=50), looked_at=True)[1]
+    assert "treated as uncorrelated" in trust(measurement(3.0, approximate=0.02), looked_at=True)[1]
     # What is said of the KL there must not be taken back by what follows.
-    assert "KL and the order of the grids can be trusted" in trust(measurement(3.0))[-1]
-    assert ": the order of the grids can be trusted" in trust(measurement(3.0, approximate=0.02))[-1]
+    assert "KL and the order of the grids can be trusted" in trust(measurement(3.0), looked_at=True)[-1]
+    assert (
+        ": the order of the grids can be trusted"
+        in trust(measurement(3.0, approximate=0.02), looked_at=True)[-1]
+    )
+    assert "do not trust" in trust(measurement(3.0, count=20), looked_at=True)[1]
+    assert "as far as so few can show" in trust(measurement(3.0, count=20), looked_at=True)[-1]
+    assert "schedrl schedule tune --model" in trust(measurement(3.0), looked_at=False)[-1]
     # Coefficients that count by their variance alone are not 0, however few images there are.
-    assert "not 0" not in " ".join(trust(measurement(3.0, count=50, approximate=0.02)))
+    assert "not 0" not in " ".join(trust(measurement(3.0, count=50, approximate=0.02), looked_at=True))
