@@ -69,6 +69,8 @@ def trust(measurement: SpectrumMeasurement, *, looked_at: bool) -> list[str]:
 
 
 def _meaning(m: SpectrumMeasurement, low: float, middle: float, high: float) -> str:
+    if m.count < m.dimension:
+        return "Of so few images this too says nothing."
     off = max(abs(middle - 3.0), 0.5 * (high - 3.0), 0.5 * (3.0 - low))
     if off < 0.5:
         said = "The images are close to Gaussian along these directions"
