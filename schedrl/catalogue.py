@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["folder"]
-
 
 def folder(name: Literal["envs", "agents"]) -> Path:
     """The catalogue's folder.

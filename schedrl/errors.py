@@ -20,20 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-__all__ = [
-    "AgentFileError",
-    "MissingDataError",
-    "SchedrlError",
-    "Spec",
-    "SpecT",
-    "UnexpectedArgumentError",
-    "parse",
-    "printable",
-    "shortened",
-    "unknown_name",
-    "with_fields",
-]
-
 
 class SchedrlError(ValueError):
     """Bad input, described in one line for the person who gave it."""

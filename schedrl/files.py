@@ -26,27 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "cache_dir",
-    "curves_at_once",
-    "dump_json",
-    "ensure_file",
-    "ensure_folder",
-    "is_private",
-    "lock",
-    "locked_folder",
-    "parse_object",
-    "parse_value",
-    "read_arrays",
-    "read_model",
-    "read_object",
-    "whole_lines",
-    "write_arrays",
-    "write_bytes",
-    "write_chunks",
-    "write_text",
-]
-
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -358,12 +337,10 @@ def whole_lines(
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """:func:`write_chunks` of one piece."""
     write_chunks(path, [content])
 
 
 def write_text(path: Path, content: str) -> None:
-    """:func:`write_bytes` of UTF-8 text."""
     write_bytes(path, content.encode())
 
 

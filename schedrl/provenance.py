@@ -15,8 +15,6 @@ from typing import Any
 
 from schedrl.errors import SchedrlError
 
-__all__ = ["content_hash", "hardware", "provenance", "require_memory", "revision", "software", "versions"]
-
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """The fields of a result line that say where, with what and when it was made.

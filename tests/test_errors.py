@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from schedrl import catalogue, errors
+from schedrl import catalogue
 from schedrl.errors import AgentFileError, MissingDataError, SchedrlError, Spec, parse, unknown_name
 
 
@@ -231,10 +231,6 @@ def test_any_model_can_be_parsed() -> None:
     assert parse(Plain, {"size": 2}, "plain").size == 2
     with pytest.raises(SchedrlError, match=r"^plain: field 'size': Field required$"):
         parse(Plain, {}, "plain")
-
-
-def test_public_names() -> None:
-    assert set(errors.__all__) <= set(vars(errors))
 
 
 def test_catalogues_are_found() -> None:

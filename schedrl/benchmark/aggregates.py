@@ -22,8 +22,6 @@ from schedrl.stats.profiles import (
     performance_profile,
 )
 
-__all__ = ["Aggregate", "AggregateRow", "aggregate_environments"]
-
 _BASE = "cosine"
 """Scores are differences to this agent's runs, where it is in the benchmark."""
 

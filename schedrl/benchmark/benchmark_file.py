@@ -20,8 +20,6 @@ from schedrl.files import read_model
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import Agent, Form, find, slug
 
-__all__ = ["AgentEntry", "Benchmark", "Budget", "EnvironmentEntry", "lay_out", "read_benchmark"]
-
 
 class EnvironmentEntry(Spec):
     """An environment of a benchmark; in a file its id alone will do.

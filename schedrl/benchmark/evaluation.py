@@ -23,8 +23,6 @@ from schedrl.metrics.population_samples import population_quality, resolved
 from schedrl.policies.policy import Policy, State
 from schedrl.schedules import Schedule
 
-__all__ = ["MAX_RUNS", "chunks", "evaluate", "picture", "replay"]
-
 MAX_RUNS = 64
 """Most runs trained side by side; bounds memory."""
 

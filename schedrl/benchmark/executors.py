@@ -23,8 +23,6 @@ from typing import Protocol
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
-__all__ = ["Executor", "InProcess", "LocalProcesses", "Runnable"]
-
 
 class Runnable(Protocol):
     """Work that any process can do: it can be pickled."""
@@ -164,7 +162,6 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _prepare(threads: int) -> None:
-    """Prepare a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch

@@ -11,8 +11,6 @@ from schedrl.benchmark.executors import Runnable
 from schedrl.benchmark.store import Line
 from schedrl.errors import SchedrlError
 
-__all__ = ["Ray"]
-
 
 class Ray:
     """A Ray cluster: the one at an address, or one of this machine for as long as it takes.

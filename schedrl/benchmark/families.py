@@ -14,8 +14,6 @@ from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import Agent, Form
 
-__all__ = ["FAMILIES", "Family", "checked"]
-
 
 class Family(Protocol):
     """A family of environments in benchmarks: its adapter. Arguments are of the family's own types.

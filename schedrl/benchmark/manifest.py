@@ -20,20 +20,6 @@ from schedrl.files import dump_json, read_model, read_object, write_text
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import AnyAgent, Form
 
-__all__ = [
-    "MANIFEST",
-    "Manifest",
-    "ManifestRow",
-    "SamplingManifest",
-    "Several",
-    "TrainingManifest",
-    "family_of",
-    "load_sampling",
-    "load_training",
-    "read_manifest",
-    "write_manifests",
-]
-
 MANIFEST = "benchmark.json"
 
 VariantT = TypeVar("VariantT", bound=Variant)

@@ -13,8 +13,6 @@ from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.metrics.sample_quality import SampleQuality
 from schedrl.policies.agents import Form, Role, role_of
 
-__all__ = ["Episode", "Quality", "Result", "RowKey", "SamplingResult", "TrainingResult"]
-
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(ge=0.0)]
 
@@ -111,7 +109,6 @@ class Quality(Spec):
 
     @property
     def spec(self) -> SampleSpec:
-        """How it was measured."""
         return SampleSpec(count=self.samples, steps=self.steps, sampler=self.sampler, features=self.features)
 
 

@@ -26,8 +26,6 @@ from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.policies.grid_rules import OptimumRule
 from schedrl.provenance import provenance
 
-__all__ = ["SamplingFamily", "SamplingTask"]
-
 _BLOCK = 16
 """Problems solved side by side: always those whose seeds have the same quotient by this number, all of them. Sums over
 a batch round differently in another batch, so a problem's last digits would depend on which others were missing."""

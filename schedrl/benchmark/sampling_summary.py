@@ -13,8 +13,6 @@ from schedrl.environments.sampling.rewards import ERROR_RANGE
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval, geometric_mean
 
-__all__ = ["SamplingRow", "SamplingSummary", "positive", "summarise_sampling"]
-
 
 @dataclass(frozen=True)
 class SamplingRow(SummaryRow):
@@ -65,7 +63,6 @@ class SamplingSummary(Summary):
 
 
 def summarise_sampling(results: Sequence[SamplingResult]) -> SamplingSummary:
-    """Build the table."""
     check_comparable(results, "fingerprint")
     groups: dict[str, dict[int, SamplingResult]] = {}
     for result in results:

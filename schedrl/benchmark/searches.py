@@ -19,8 +19,6 @@ from schedrl.files import parse_object, read_model
 from schedrl.policies.agents import SEQUENCE, SearchProgress, SequenceAgent, SequenceSearchAgent
 from schedrl.policies.sequence_search import PROGRESS, STATE, check_search, ppo_budget, search
 
-__all__ = ["SEARCHES", "SearchTask", "do_searches", "search_tasks"]
-
 SEARCHES = "searches"
 """Folder of the searches, in that of the results."""
 
@@ -50,12 +48,10 @@ class SearchTask:
 
     @property
     def doing(self) -> str:
-        """What it does, for people."""
         return f"{self.label} in {self.variant.id}"
 
     @property
     def done(self) -> bool:
-        """Whether something has been found."""
         return (self.folder / SEQUENCE).exists()
 
     def find(self) -> SequenceAgent:
@@ -71,7 +67,6 @@ class SearchTask:
         return search(self.variant, agent.search, self.budget, agent.seed, self.folder, device=self.device)
 
     def run(self) -> list[Line]:
-        """Search."""
         self.find()
         return []
 

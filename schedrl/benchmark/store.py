@@ -16,8 +16,6 @@ from pydantic import ConfigDict
 from schedrl.errors import SchedrlError, Spec, parse
 from schedrl.files import lock, parse_object, whole_lines
 
-__all__ = ["RESULTS", "Line", "ResultStore", "read_results"]
-
 RESULTS = "results.jsonl"
 
 _FORMAT: Literal[1] = 1

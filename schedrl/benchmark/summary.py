@@ -9,8 +9,6 @@ from schedrl.benchmark.results import Result
 from schedrl.errors import SchedrlError
 from schedrl.policies.agents import Role, role_of
 
-__all__ = ["BOOTSTRAP_SEED", "Summary", "SummaryRow", "check_comparable"]
-
 BOOTSTRAP_SEED = 5
 """The same results give the same table."""
 

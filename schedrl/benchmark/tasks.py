@@ -16,8 +16,6 @@ from schedrl.errors import SchedrlError
 from schedrl.metrics.metric_specs import SampleSpec
 from schedrl.policies.agents import Agent, Form
 
-__all__ = ["FIRST_SEED", "Part", "Step", "Task", "held_out_seeds", "labelled", "run_tasks"]
-
 FIRST_SEED = 1_000_000
 """First held-out seed. Training seeds are small numbers, and the episodes that follow from one are drawn by its own
 generator, so no episode of a training begins like a held-out one. Every agent's own seeds are checked against it."""

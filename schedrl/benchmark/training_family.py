@@ -23,8 +23,6 @@ from schedrl.metrics.population_samples import resolved
 from schedrl.policies.agents import Agent, Form, default_agents
 from schedrl.provenance import provenance
 
-__all__ = ["TrainingFamily", "TrainingTask"]
-
 
 @dataclass(frozen=True)
 class TrainingTask(Task):

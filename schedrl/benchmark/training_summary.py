@@ -20,19 +20,6 @@ from schedrl.stats.intervals import (
 )
 from schedrl.stats.profiles import improvement
 
-__all__ = [
-    "Answer",
-    "TrainingRow",
-    "TrainingSummary",
-    "Verdict",
-    "answers_of",
-    "best_by_validation",
-    "bound_bins",
-    "named_groups",
-    "paired_by_seed",
-    "summarise_training",
-]
-
 _EQUAL = 1.1
 """Costs count as equal up to this factor; a search that spent more is no rival."""
 
@@ -68,7 +55,6 @@ class Answer:
 
     @property
     def verdict(self) -> Literal["better", "worse", "not told apart", "not answered"]:
-        """Lower bounds are better."""
         if self.difference is None:
             return "not answered"
         if not self.difference.excludes_zero:
@@ -106,7 +92,6 @@ class Verdict:
 
     @property
     def open(self) -> dict[str, Interval]:
-        """Rows whose interval holds zero."""
         return {name: found for name, found in self.differences.items() if not found.excludes_zero}
 
 
@@ -168,7 +153,6 @@ class TrainingSummary(Summary):
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> TrainingRow:
-        """The row of that name."""
         return next(row for row in self.rows if row.name == name)
 
     def best(self, role: Role) -> TrainingRow | None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from schedrl.benchmark.tasks import Part, Step
     from schedrl.policies.agents import Form
 
-__all__ = ["BENCHMARK_EXAMPLES", "REPORT_EXAMPLES", "benchmark", "forms_of", "measure_and_show", "report"]
 
 BENCHMARK_EXAMPLES = """
 **Examples**

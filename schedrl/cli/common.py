@@ -19,21 +19,6 @@ from schedrl.files import parse_object, parse_value
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "BarOption",
-    "DeviceOption",
-    "DownloadOption",
-    "EnvOption",
-    "Group",
-    "SetOption",
-    "Ticker",
-    "checked_device",
-    "console",
-    "note",
-    "parse_settings",
-    "say",
-    "ticker",
-]
 
 EnvOption = Annotated[
     str,

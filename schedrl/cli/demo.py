@@ -10,8 +10,6 @@ import typer
 from schedrl.cli.benchmark import forms_of, measure_and_show
 from schedrl.cli.common import BarOption, DownloadOption, SetOption, note, parse_settings, say, ticker
 
-__all__ = ["DEMO_EXAMPLES", "demo"]
-
 DEMO_EXAMPLES = """
 **Examples**
 

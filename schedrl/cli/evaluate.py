@@ -21,8 +21,6 @@ from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_file
 
-__all__ = ["EVALUATE_EXAMPLES", "evaluate"]
-
 EVALUATE_EXAMPLES = """
 **Examples**
 

@@ -28,7 +28,6 @@ from schedrl.errors import SchedrlError, unknown_name
 if TYPE_CHECKING:
     from schedrl.experiments.experiment import Experiment
 
-__all__ = ["EXPERIMENT_EXAMPLES", "experiment"]
 
 EXPERIMENT_EXAMPLES = """
 **Examples**

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from schedrl.fit.fit_spec import Cadence, FitSpec
     from schedrl.fit.fitting import FitProgress
 
-__all__ = ["FIT_EXAMPLES", "data_named", "fit"]
 
 FIT_EXAMPLES = """
 **Examples**

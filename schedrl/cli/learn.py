@@ -12,8 +12,6 @@ from schedrl.cli.common import BarOption, DownloadOption, note, say, ticker
 from schedrl.errors import SchedrlError
 from schedrl.files import ensure_file
 
-__all__ = ["LEARN_EXAMPLES", "learn"]
-
 LEARN_EXAMPLES = """
 **Examples**
 

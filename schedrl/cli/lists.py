@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from schedrl.cli.common import console
 
-__all__ = ["AGENTS_EXAMPLES", "ENVS_EXAMPLES", "agents", "envs"]
-
 ENVS_EXAMPLES = (
     "In Python: `gymnasium.make('schedrl/DigitsKnots-v0')` after `import schedrl`. Any field can be changed: "
     "`--set episode.steps_per_phase=50` here, `**{'episode.steps_per_phase': 50}` there."

@@ -17,8 +17,6 @@ from schedrl.cli.common import (
 from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
 
-__all__ = ["PLAN_EXAMPLES", "plan"]
-
 PLAN_EXAMPLES = """
 **Examples**
 

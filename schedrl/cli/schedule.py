@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from schedrl.design.design import Design
     from schedrl.export import ScheduleFile, TrainingSchedule
 
-__all__ = ["app"]
 
 app = typer.Typer(
     name="schedule",

@@ -22,8 +22,6 @@ from schedrl.cli.common import (
 from schedrl.environments.registration import ready_variant
 from schedrl.errors import SchedrlError
 
-__all__ = ["SEARCH_EXAMPLES", "search"]
-
 SEARCH_EXAMPLES = """
 **Examples**
 

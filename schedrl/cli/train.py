@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from schedrl.policies.ppo_training import Listener
     from schedrl.policies.progress import TrainingProgress
 
-__all__ = ["TRAIN_EXAMPLES", "progress_listener", "train"]
 
 TRAIN_EXAMPLES = """
 **Examples**

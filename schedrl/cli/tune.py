@@ -14,7 +14,6 @@ from schedrl.files import ensure_file
 if TYPE_CHECKING:
     from schedrl.design.tuning import Tuned
 
-__all__ = ["TUNE_EXAMPLES", "tune"]
 
 TUNE_EXAMPLES = """
 **Examples**

@@ -13,8 +13,6 @@ from pydantic import Field
 from schedrl.data.splits import Pixels
 from schedrl.errors import Spec
 
-__all__ = ["ImageCount", "ImageData", "ImageShape", "Place", "describe", "search_places"]
-
 ImageCount = Annotated[int, Field(ge=1, le=10**9)]
 """A number of images."""
 

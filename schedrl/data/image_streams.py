@@ -20,8 +20,6 @@ from schedrl.data.own import FORMATS, SUFFIXES, fitted_pixels, picture_files
 from schedrl.data.splits import Levels
 from schedrl.errors import MissingDataError, SchedrlError
 
-__all__ = ["ArrayStream", "FolderStream", "ImageStream", "ReadReport"]
-
 Images = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
@@ -47,7 +45,6 @@ class ReadReport:
     changed: Counter[str] = field(default_factory=Counter)
 
     def sentences(self) -> list[str]:
-        """The report in sentences."""
         said = [f"{count} of {self.read} pictures {what}" for what, count in sorted(self.changed.items())]
         if self.skipped:
             first, reason = self.skipped[0]

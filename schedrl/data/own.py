@@ -19,8 +19,6 @@ from schedrl.data.splits import Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.provenance import require_memory
 
-__all__ = ["FORMATS", "SUFFIXES", "ImageFolder", "Npz", "fitted_pixels", "picture_files"]
-
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 

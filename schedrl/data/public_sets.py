@@ -26,17 +26,6 @@ from schedrl.data.splits import Labels, Levels, Pixels
 from schedrl.errors import MissingDataError, SchedrlError
 from schedrl.files import cache_dir, locked_folder, write_chunks
 
-__all__ = [
-    "CIFAR10",
-    "MNIST",
-    "Digits",
-    "FashionMNIST",
-    "downloads_dir",
-    "merge_tree",
-    "unpack_gz",
-    "unpack_tar",
-]
-
 
 class Digits(ImageData):
     """1,797 handwritten digits, 1x8x8, 17 grey levels: scikit-learn's ``load_digits``.

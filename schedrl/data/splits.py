@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from schedrl.errors import SchedrlError
 
-__all__ = ["ImageSplit", "Pixels", "cut", "level_centres"]
-
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 Levels = npt.NDArray[np.uint8]

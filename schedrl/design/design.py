@@ -24,17 +24,6 @@ from schedrl.sources.gaussian.measurement import SpectrumMeasurement, SpectrumMe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "ComparedGrid",
-    "Design",
-    "design",
-    "diffusers_steps",
-    "flow_error",
-    "kl_by_sampler",
-    "measure",
-    "start_error",
-    "usual_grids",
-]
 
 _MOST_SHOWN = 50
 

@@ -19,8 +19,6 @@ from schedrl.sources.gaussian.laws import best_gamma, geodesic_sigmas
 from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import output_variances
 
-__all__ = ["METHODS", "binned", "place", "read_network_error"]
-
 METHODS = ("tangent", "geodesic", "optimal", "flow")
 """Names of methods, beside ``agent:NAME``."""
 

@@ -6,8 +6,6 @@ import numpy as np
 
 from schedrl.sources.gaussian.measurement import SpectrumMeasurement
 
-__all__ = ["measured_numbers", "trust"]
-
 
 def measured_numbers(measurement: SpectrumMeasurement) -> dict[str, float]:
     """The numbers that a schedule file keeps of a measurement."""

@@ -12,8 +12,6 @@ from schedrl.export.schedule_file import Provenance, ScheduleFile
 from schedrl.provenance import revision, software
 from schedrl.schedules import MAX_BETA, Betas, Grid
 
-__all__ = ["images_per_second", "tuned_file"]
-
 
 def images_per_second(network: NetworkOnTable) -> float:
     """How fast a network is on batches of 16 images, the first of which warms up."""

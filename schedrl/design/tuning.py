@@ -24,19 +24,6 @@ from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval, mean
 
-__all__ = [
-    "Candidate",
-    "FlowPath",
-    "Judge",
-    "Teacher",
-    "Tuned",
-    "default_grids",
-    "improve",
-    "make_teacher",
-    "path_grids",
-    "tune",
-]
-
 
 def even_timesteps(network: NetworkOnTable, n: int) -> Timesteps:
     """About n different whole steps from T − 1 to 0: half of them even in t, half in log-SNR."""

@@ -16,8 +16,6 @@ from pydantic import Field, model_validator
 from schedrl import schedules
 from schedrl.errors import SchedrlError, Spec
 
-__all__ = ["AVAController", "AVALaw", "AVASpec"]
-
 Array = NDArray[np.float64]
 
 
@@ -75,7 +73,6 @@ class AVALaw(Spec):
         return np.asarray(after)
 
     def law(self, gain: float) -> schedules.Schedule:
-        """The schedule at K."""
         return schedules.AVA(beta_init=self.beta_init, K=gain, alpha=self.alpha)
 
 

@@ -14,8 +14,6 @@ from torch import distributed
 from schedrl.diffusion.engines.choice import usable_device
 from schedrl.errors import SchedrlError
 
-__all__ = ["Processes", "joined", "leads"]
-
 _PATIENCE = timedelta(hours=2)
 """Time that processes wait for each other, since only the first one measures, samples and saves."""
 
@@ -54,7 +52,6 @@ class Processes:
         return slice(batch * self.rank // self.count, batch * (self.rank + 1) // self.count)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
         if self.count > 1:
             values = values.clone()
             distributed.all_reduce(values)

@@ -12,8 +12,6 @@ from torch.optim.optimizer import ParamsT
 
 from schedrl.errors import SchedrlError, unknown_name
 
-__all__ = ["DSC", "Update"]
-
 Update = Literal["adam", "printed"]
 
 _STEP_STATE = ("noise_level", "last_rate")

@@ -14,19 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = [
-    "GroupedOperations",
-    "Operations",
-    "StackedConv2d",
-    "StackedGroupNorm",
-    "StackedLayer",
-    "StackedLinear",
-    "from_channels",
-    "join_channels",
-    "modulate",
-    "to_channels",
-]
-
 F = TypeVar("F")
 """Features of all runs, in the engine's layout."""
 
@@ -131,7 +118,6 @@ def to_channels(x: Tensor) -> Tensor:
 
 
 def from_channels(x: Tensor, num_runs: int) -> Tensor:
-    """Inverse of :func:`to_channels`."""
     batch, channels, height, width = x.shape
     return x.reshape(batch, num_runs, channels // num_runs, height, width).transpose(0, 1)
 

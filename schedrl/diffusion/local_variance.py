@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["KERNEL_SIZE", "LocalDeviation", "gaussian_blur", "local_deviation"]
-
 KERNEL_SIZE = 7
 """Width of the filter, at most that of the image. Its standard deviation is a quarter of the width."""
 

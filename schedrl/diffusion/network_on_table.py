@@ -23,8 +23,6 @@ from schedrl.errors import SchedrlError, unknown_name
 from schedrl.files import read_object
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["NetworkOnTable", "Timesteps", "load_network"]
-
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow")
 """What a network can predict; ``flow`` is the velocity ε − x₀ of rectified flow."""
 
@@ -80,7 +78,6 @@ class NetworkOnTable:
 
     @property
     def num_train_timesteps(self) -> int:
-        """T."""
         return len(self.alphas)
 
     def point(self, t: float) -> tuple[float, float]:

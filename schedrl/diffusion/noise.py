@@ -17,8 +17,6 @@ from schedrl.diffusion.training_spec import DSC_TIMESTEPS, LOGSNR_LIMIT
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import betas_from_log_alpha_bar
 
-__all__ = ["ImageScheduleNoise", "NoiseSampler", "ScheduleNoise", "logsnr_quantiles"]
-
 _TABLE = np.linspace(0.0, 1.0, 1025)
 """Points at which the quantile function of a continuous schedule is tabulated."""
 

@@ -12,16 +12,6 @@ from torch import Tensor, nn
 from schedrl.diffusion.dsc import DSC
 from schedrl.diffusion.training_spec import OptimizerSpec
 
-__all__ = [
-    "StackedAdam",
-    "StepSize",
-    "UnclippedDSC",
-    "average_decay",
-    "last_rate",
-    "make_optimizer",
-    "set_rate",
-]
-
 
 @dataclass(frozen=True)
 class StepSize:

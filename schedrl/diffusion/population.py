@@ -25,8 +25,6 @@ from schedrl.diffusion.training_spec import DSCCoefficients, TrainingSpec
 from schedrl.diffusion.unet import UNet, check_size
 from schedrl.errors import SchedrlError
 
-__all__ = ["ControlledTraining", "PhaseRecord", "Population"]
-
 _BLOCK = 25
 """Most optimizer steps whose random numbers are drawn ahead; changes no number."""
 
@@ -50,7 +48,6 @@ class PhaseRecord:
 
     @classmethod
     def joined(cls, records: Sequence[PhaseRecord]) -> PhaseRecord:
-        """One record of consecutive calls."""
         return cls(
             *(
                 np.concatenate([getattr(record, name) for record in records])
@@ -202,7 +199,6 @@ class Population:
         return arrays, {"streams": [stream.state() if stream else None for stream in self.streams]}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
         for run, state in enumerate(meta["streams"]):
@@ -371,7 +367,6 @@ class ControlledTraining:
         return arrays, meta
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         self.population.restore(arrays, meta)
         own = {name.removeprefix("ava."): array for name, array in arrays.items() if name.startswith("ava.")}
         self._squares = list(np.array(own.pop("squares"), dtype=np.float64))

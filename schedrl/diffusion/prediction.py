@@ -24,17 +24,6 @@ from schedrl.diffusion.samplers import Denoiser
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, TrainingSpec
 from schedrl.diffusion.unet import UNet
 
-__all__ = [
-    "NetworkPredictor",
-    "Predictor",
-    "SurrogateError",
-    "epsilon_of",
-    "moved",
-    "network_denoiser",
-    "predict_epsilon",
-    "surrogate_error",
-]
-
 
 class Predictor(Protocol):
     """Noise estimates that may depend on a sampler's previous state and next level."""

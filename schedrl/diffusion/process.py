@@ -13,17 +13,6 @@ from torch import Tensor
 
 from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, PredictionType, TrainingSpec
 
-__all__ = [
-    "Inputs",
-    "View",
-    "alpha_sigma",
-    "to_epsilon",
-    "to_x0",
-    "training_inputs",
-    "training_target",
-    "with_neighbours",
-]
-
 View = tuple[Tensor, Tensor]
 """Noised images ``[runs, batch, C, H, W]`` and their log-SNR ``[runs, batch]``."""
 

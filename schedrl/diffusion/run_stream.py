@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RunStream", "folded_seed"]
-
 
 class RunStream:
     """Random numbers of one run.
@@ -82,7 +80,6 @@ class RunStream:
         return {**states, "queue": self._queue}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         for name, generator in self._generators.items():
             generator.bit_generator.state = state[name]
         self._queue = np.asarray(state["queue"], dtype=np.int64)

@@ -30,8 +30,6 @@ from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.diffusion.unet import UNet, check_size
 from schedrl.errors import SchedrlError
 
-__all__ = ["SingleTraining", "StepRecord", "Tuning"]
-
 _EVERYWHERE = slice(None)
 
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}

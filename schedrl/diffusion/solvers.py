@@ -15,8 +15,6 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-__all__ = ["SOLVERS", "CleanEstimate", "Path", "SolverName", "advance", "calls", "solve"]
-
 SolverName = Literal["ddim", "euler", "heun", "dpm++2m", "unipc"]
 """``euler`` is ``ddim``: the same map, in the coordinates of another scheduler."""
 

@@ -12,22 +12,6 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from schedrl.data.image_data import ImageShape
 from schedrl.errors import Spec, unknown_name
 
-__all__ = [
-    "DSC_TIMESTEPS",
-    "LOGSNR_LIMIT",
-    "NETWORKS",
-    "DSCCoefficients",
-    "DSCSpec",
-    "MSFISpec",
-    "NamedNetwork",
-    "OptimizerSpec",
-    "PredictionType",
-    "TrainingSpec",
-    "UNetSpec",
-    "Width",
-    "named_network",
-]
-
 PredictionType = Literal["epsilon", "x0", "v"]
 
 LOGSNR_LIMIT = 20.0

@@ -32,8 +32,6 @@ from schedrl.diffusion.training_spec import LOGSNR_LIMIT, MSFISpec, UNetSpec
 from schedrl.errors import SchedrlError
 from schedrl.provenance import require_memory
 
-__all__ = ["Encoded", "FeatureFusion", "UNet", "check_size"]
-
 F = TypeVar("F")
 
 
@@ -194,7 +192,6 @@ class UNet(nn.Module):
         return self.run(Inputs(x, logsnr, log_beta, neighbours))
 
     def run(self, inputs: Inputs) -> Tensor:
-        """As :meth:`forward`."""
         views = [(to_channels(z), logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)) for z, logsnr in inputs.views]
         out = self.features(GroupedOperations(self.num_runs), views, inputs.log_beta)
         return from_channels(out, self.num_runs)
@@ -212,7 +209,6 @@ class UNet(nn.Module):
         return self.decode(ops, encoded, around, log_beta)
 
     def encode(self, ops: Operations[F], x: F, logsnr: F) -> Encoded[F]:
-        """Encode one view."""
         embedding: F = self.embedding(ops, logsnr)
         h: F = self.stem(ops, x)
         skips: list[F] = []

@@ -13,8 +13,6 @@ from schedrl.data import AnyData
 from schedrl.errors import Spec
 from schedrl.provenance import content_hash
 
-__all__ = ["OBSERVATION_LIMIT", "Variant"]
-
 OBSERVATION_LIMIT = 5.0
 """Observations are clipped to ± this."""
 

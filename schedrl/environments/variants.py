@@ -12,8 +12,6 @@ from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import SchedrlError, parse, unknown_name, with_fields
 
-__all__ = ["AnyVariant", "of_family", "parse_variant"]
-
 AnyVariant: TypeAlias = Annotated[TrainingVariant | SamplingVariant, Field(discriminator="family")]
 """A variant of either family, as a field of a pydantic model."""
 

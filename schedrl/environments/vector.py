@@ -20,8 +20,6 @@ from schedrl.environments.variants import of_family, parse_variant
 from schedrl.errors import SchedrlError, UnexpectedArgumentError, unknown_name
 from schedrl.schedules.schedule import as_count
 
-__all__ = ["Observation", "PopulationEnv", "SingleEnv", "checked_actions", "spread_seeds"]
-
 Observation = NDArray[np.float32]
 
 RENDER_MODES = ("rgb_array", "ansi")
@@ -161,7 +159,6 @@ class PopulationEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         return arrays, {**meta, "ready": self._ready, "done": self._done.tolist()}
 
     def restore(self, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
-        """Continue from :meth:`state`."""
         self.runs.restore(arrays, meta)
         self._ready = bool(meta["ready"])
         self._done = np.array(meta.get("done", [False] * self.num_envs), dtype=np.bool_)

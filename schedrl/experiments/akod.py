@@ -30,8 +30,6 @@ from schedrl.report.claims import Claim
 from schedrl.report.document import Block, Heading, Paragraph, Sentences, Table
 from schedrl.report.figures import image
 
-__all__ = ["ROWS", "AKODExperiment", "AKODRow", "step_flops"]
-
 _WORDS = Sentences("experiments.txt.j2")
 
 BASELINE = "plain"

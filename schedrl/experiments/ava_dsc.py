@@ -21,8 +21,6 @@ from schedrl.report.claims import Claim, by_interval
 from schedrl.report.document import Block, Heading
 from schedrl.report.figures import image
 
-__all__ = ["ROWS", "AVADSCExperiment", "AVADSCRow"]
-
 BASELINE, LINEAR = "cosine", "linear-printed"
 """The rows that the paper compares with; differences in the tables are to the first."""
 

@@ -26,8 +26,6 @@ from schedrl.report.claims import Claim
 from schedrl.report.document import Block
 from schedrl.schedules import AnySchedule
 
-__all__ = ["EXPERIMENT", "Experiment", "ExperimentRow", "environment_of"]
-
 EXPERIMENT = "experiment.json"
 
 _IMAGE_SETS: dict[DataName, tuple[str, int]] = {
@@ -88,7 +86,6 @@ class ExperimentRow(Spec):
         return setting.variant.model_copy(update={"training": training})
 
     def driver(self, setting: ExperimentSetting, runs: TrainingRuns) -> Driver:
-        """What trains the row's runs."""
         if (agent := self.acting_agent(setting)) is not None:
             return AgentDriver(agent, runs)
         assert self.schedule is not None
@@ -243,7 +240,6 @@ class Experiment(Spec, ABC):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The experiment of a folder."""
         path = folder / EXPERIMENT
         if not os.path.exists(path):
             raise SchedrlError(

@@ -13,15 +13,6 @@ from matplotlib.ticker import ScalarFormatter
 from schedrl.experiments.row_runs import RowRuns
 from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES, new_axes
 
-__all__ = [
-    "LineStyles",
-    "frechet_figure",
-    "line_styles",
-    "quality_figure",
-    "surrogate_figure",
-    "traces_figure",
-]
-
 LineStyles = Mapping[str, dict[str, Any]]
 """Matplotlib's line properties, by row."""
 

@@ -12,8 +12,6 @@ from schedrl.files import ensure_folder
 from schedrl.report.claims import verdicts
 from schedrl.report.document import Block, Bullets, Code, Heading, Paragraph, Sentences, Table, write_document
 
-__all__ = ["result_tables", "write_experiment_report"]
-
 _WORDS = Sentences("experiments.txt.j2")
 
 _CELLS: dict[str, Callable[[RowRuns], str]] = {

@@ -11,8 +11,6 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.errors import Spec
 from schedrl.provenance import content_hash
 
-__all__ = ["DataName", "ExperimentRun", "ExperimentSetting", "RateTrial", "Sampling", "StepTimings", "Traces"]
-
 DataName = Literal["digits", "fashion-mnist", "cifar10"]
 
 
@@ -65,17 +63,14 @@ class ExperimentSetting(Spec):
 
     @property
     def ways(self) -> tuple[Sampling, ...]:
-        """Ways of drawing samples."""
         return self.samplings or (Sampling(sampler="ddim", steps=self.sampler_steps),)
 
     @property
     def learning_rate(self) -> float:
-        """The environment's learning rate."""
         return self.variant.training.optimizer.learning_rate
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of a run."""
         return self.variant.optimizer_steps
 
     @property

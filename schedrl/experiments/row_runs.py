@@ -11,8 +11,6 @@ from schedrl.experiments.records import ExperimentRun
 from schedrl.report.claims import Claim, by_interval
 from schedrl.stats.intervals import Interval, mean, paired_difference
 
-__all__ = ["Reach", "RowRuns", "below", "find_row", "shown", "steps_to_reach"]
-
 
 @dataclass(frozen=True)
 class Reach:
@@ -69,7 +67,6 @@ class RowRuns:
 
     @property
     def diverged(self) -> int:
-        """Number of diverged runs."""
         return sum(run.diverged_at is not None for run in self.runs)
 
     @property

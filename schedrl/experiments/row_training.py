@@ -26,18 +26,6 @@ from schedrl.metrics.sample_quality import FrechetDistance
 from schedrl.policies.agents import Agent
 from schedrl.schedules import Schedule
 
-__all__ = [
-    "AVADriver",
-    "AgentDriver",
-    "Driver",
-    "FixedDriver",
-    "TrainedRow",
-    "check_samples",
-    "sample_fields",
-    "surrogate_fields",
-    "train_watched",
-]
-
 Array = NDArray[np.float64]
 
 _SURROGATE_IMAGES, _SURROGATE_SEED = 64, 13

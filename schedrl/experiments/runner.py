@@ -23,8 +23,6 @@ from schedrl.experiments.row_training import FixedDriver, check_samples, sample_
 from schedrl.files import dump_json, ensure_folder, locked_folder, read_model, write_text
 from schedrl.provenance import hardware, software
 
-__all__ = ["RUNS", "TIMINGS", "TRIALS", "ExperimentResults", "load_experiment", "run_experiment"]
-
 RUNS, TRIALS, TIMINGS = "runs.jsonl", "trials.jsonl", "timings.json"
 
 FIRST_TRIAL_SEED = 2_000_000

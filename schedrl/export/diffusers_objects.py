@@ -9,16 +9,6 @@ from typing import Any, Literal, get_args
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.export.training_schedule import Placed, TrainingSchedule
 
-__all__ = [
-    "SCHEDULERS",
-    "PredictionType",
-    "SchedulerClass",
-    "SchedulerName",
-    "make_scheduler",
-    "scheduler_config",
-    "scheduler_named",
-]
-
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 """What a network predicts, by diffusers' names."""
 

@@ -18,8 +18,6 @@ from schedrl.export.diffusers_objects import PredictionType, scheduler_config, s
 from schedrl.export.schedule_file import ScheduleFile
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["FORMATS", "convert", "csv_table", "npz_arrays", "sigma_array", "sigma_text"]
-
 
 def convert(
     file: ScheduleFile,
@@ -171,7 +169,6 @@ def _npz(file: ScheduleFile, out: Path) -> list[str]:
 
 
 def _notes(file: ScheduleFile) -> list[str]:
-    """What :func:`sigma_array` changed."""
     return [] if np.isfinite(file.sigmas[0]) else file.placed().sentences()
 
 

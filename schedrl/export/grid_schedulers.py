@@ -24,8 +24,6 @@ from diffusers.schedulers.scheduling_heun_discrete import HeunDiscreteSchedulerO
 from schedrl.errors import SchedrlError
 from schedrl.export.training_schedule import Placed
 
-__all__ = ["GRID_CLASSES"]
-
 if TYPE_CHECKING:
 
     class _Base:

@@ -16,8 +16,6 @@ from schedrl.export.training_schedule import Placed, Share, TrainingSchedule, pl
 from schedrl.schedules import AnySchedule, Grid
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["FileSampler", "Provenance", "ScheduleFile"]
-
 FileSampler = Literal["ddim", "ddpm", "heun", "euler", "dpm++2m", "unipc"]
 """What a file can be for: the samplers of :mod:`schedrl.diffusion.samplers`, and the solvers of ``schedule tune``."""
 

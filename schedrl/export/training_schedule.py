@@ -16,8 +16,6 @@ from schedrl.schedules import AnySchedule, Grid
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources import Gaussian
 
-__all__ = ["Placed", "Share", "TrainingSchedule", "exact_kl", "place", "require_agreement"]
-
 _TOLERANCE = 1e-6
 """How far a derived number may be from its own formula: more than printing loses, less than any edit changes."""
 

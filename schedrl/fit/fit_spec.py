@@ -15,8 +15,6 @@ from schedrl.metrics.metric_specs import BoundSpec
 from schedrl.provenance import content_hash
 from schedrl.schedules import AnySchedule
 
-__all__ = ["Cadence", "FitSpec", "fit_spec"]
-
 _DEFAULTS = {
     "digits": "unet-digits",
     "mnist": "unet-fashion",

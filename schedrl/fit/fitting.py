@@ -40,8 +40,6 @@ from schedrl.metrics.variational_bound import Bound
 from schedrl.provenance import software
 from schedrl.schedules import grid
 
-__all__ = ["CHECKPOINT", "FIT", "FitProgress", "claim", "run_fit"]
-
 CHECKPOINT, FIT, LOG = "checkpoint.safetensors", "fit.json", "log.jsonl"
 
 _SAMPLE_SEED = 11
@@ -196,7 +194,6 @@ class _Observer:
         self._curves.flush()
 
     def _sample(self, step: int) -> None:
-        """Draw a sheet of samples."""
         from PIL import Image
 
         spec, cadence = self._spec, self._cadence

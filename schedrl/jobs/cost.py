@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from schedrl.diffusion.training_spec import TrainingSpec
     from schedrl.environments.training.variant import TrainingVariant
 
-__all__ = ["NetworkCost", "TrainingCost", "network_cost", "training_cost"]
-
 
 @dataclass(frozen=True)
 class TrainingCost:

@@ -21,8 +21,6 @@ from schedrl.policies.ppo_training import (
 )
 from schedrl.policies.progress import TrainingProgress
 
-__all__ = ["AGENT", "ENVIRONMENT", "MINUTES", "RUNS", "benchmark", "request_in", "train_for"]
-
 ENVIRONMENT = "schedrl/DigitsKnots-v0"
 """Where the demo learns."""
 

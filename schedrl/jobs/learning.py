@@ -38,18 +38,6 @@ from schedrl.policies.ppo_training import (
 from schedrl.provenance import provenance
 from schedrl.schedules import Grid, PiecewiseLogSNR, from_dict
 
-__all__ = [
-    "BASELINES",
-    "LearningJob",
-    "LearningRequest",
-    "benchmark_of",
-    "learned_schedule",
-    "measure_job",
-    "prepare",
-    "train_job",
-    "write_schedule",
-]
-
 JOB, AGENT, LEARNED = "learn.json", "agent", "learned"
 
 BASELINES = ("cosine", "linear", "uniform", "tangent-0.1", "tangent-0.2", "tangent-0.3")

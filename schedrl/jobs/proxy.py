@@ -14,8 +14,6 @@ from schedrl.data.own import ImageFolder, Npz
 from schedrl.errors import SchedrlError, Spec
 from schedrl.files import write_bytes
 
-__all__ = ["PROXY", "Proxy", "make_proxy"]
-
 PROXY = "proxy.npz"
 
 _LEAST = 60

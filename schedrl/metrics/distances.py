@@ -27,15 +27,6 @@ from torch import Tensor
 
 from schedrl.errors import SchedrlError
 
-__all__ = [
-    "KID",
-    "FeatureStatistics",
-    "PrecisionRecall",
-    "frechet_distance",
-    "polynomial_mmd2",
-    "precision_recall",
-]
-
 Array = NDArray[np.float64]
 
 

@@ -32,19 +32,6 @@ from schedrl.diffusion.training_spec import Width
 from schedrl.errors import SchedrlError, Spec, unknown_name
 from schedrl.files import cache_dir, read_model
 
-__all__ = [
-    "EXTRACTORS",
-    "WEIGHTS_FILES",
-    "Classifier",
-    "ClassifierCard",
-    "ClassifierFeatures",
-    "FeatureExtractor",
-    "InceptionFeatures",
-    "PCAFeatures",
-    "extractor",
-    "find_weights",
-]
-
 Images = NDArray[np.float32]
 Features = NDArray[np.float64]
 

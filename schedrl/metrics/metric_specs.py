@@ -12,8 +12,6 @@ from pydantic import Field, model_validator
 from schedrl.data.image_data import ImageCount
 from schedrl.errors import Spec
 
-__all__ = ["BoundSpec", "SampleSpec"]
-
 
 class BoundSpec(Spec):
     """End points, grid and images of the bound.

@@ -22,8 +22,6 @@ from schedrl.metrics.metric_specs import BoundSpec, SampleSpec
 from schedrl.metrics.sample_quality import ReferenceFeatures, SampleQuality, sample_quality
 from schedrl.schedules import grid
 
-__all__ = ["BATCH", "draw_samples", "own_features", "population_quality", "reference_features", "resolved"]
-
 BATCH = 100
 """Images of a run that are sampled at once."""
 

@@ -23,19 +23,6 @@ from schedrl.files import dump_json, read_model, write_arrays, write_text
 from schedrl.policies.policy import BatchPolicy, Rows, State
 from schedrl.policies.ppo import PPOSpec
 
-__all__ = [
-    "DESCRIPTION",
-    "REQUEST",
-    "WEIGHTS",
-    "AgentFile",
-    "LearnedPolicy",
-    "build_network",
-    "fits",
-    "load_agent",
-    "read_description",
-    "save_agent",
-]
-
 FORMAT: Literal[1] = 1
 WEIGHTS, DESCRIPTION, CARD = "policy.safetensors", "agent.json", "README.md"
 REQUEST = "training.json"
@@ -177,7 +164,6 @@ def read_description(path: Path) -> AgentFile:
 
 @cache
 def _warn(text: str) -> None:
-    """Say something once."""
     log.warning("%s", text)
 
 

@@ -43,33 +43,6 @@ from schedrl.schedules import AnySchedule, Schedule
 if TYPE_CHECKING:
     from schedrl.policies.agent_files import AgentFile
 
-__all__ = [
-    "SEARCH_SEEDS",
-    "SEQUENCE",
-    "AVAAgent",
-    "AVADSCAgent",
-    "Agent",
-    "AnyAgent",
-    "Form",
-    "GridAgent",
-    "GridSearchAgent",
-    "PPOAgent",
-    "RandomAgent",
-    "Role",
-    "ScheduleAgent",
-    "SearchProgress",
-    "SequenceAgent",
-    "SequenceSearchAgent",
-    "TrainedAgent",
-    "catalogue",
-    "default_agents",
-    "find",
-    "named_schedules",
-    "nearest_divisor",
-    "parse_agent",
-    "role_of",
-    "slug",
-]
 
 SEQUENCE = "sequence.json"
 """File of a search's result in its folder."""
@@ -575,7 +548,6 @@ def role_of(kind: str) -> Role:
 
 
 def parse_agent(definition: Mapping[str, Any], source: str) -> Agent:
-    """Validate one agent's definition."""
     kind = str(definition.get("kind", ""))
     if kind not in _KINDS:
         raise SchedrlError(f"{source}: field 'kind': {unknown_name('agent kind', kind, _KINDS)}")

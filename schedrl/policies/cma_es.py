@@ -9,8 +9,6 @@ import numpy as np
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["CMAES"]
-
 
 class CMAES:
     """CMA-ES (package ``cma``, extra ``search``) over actions in [−1, 1], from the reference, which is 0.

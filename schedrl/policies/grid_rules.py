@@ -17,21 +17,6 @@ from schedrl.schedules import AnyGridLaw, Grid
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import Sigma
 
-__all__ = [
-    "AnyGridRule",
-    "DilationRule",
-    "FixedRule",
-    "FlowOptimumRule",
-    "GeodesicRule",
-    "GridPolicy",
-    "GridRule",
-    "InterpolantRule",
-    "LawRule",
-    "OptimumRule",
-    "ReferenceRule",
-    "TangentRule",
-]
-
 
 class GridRule(Protocol):
     """A rule that gives every problem a grid."""
@@ -54,7 +39,6 @@ class ReferenceRule(Spec):
     name: Literal["reference"] = "reference"
 
     def grids(self, problems: SamplingProblems) -> FloatArray:
-        """What action 0 throughout gives."""
         return problems.reference()
 
 

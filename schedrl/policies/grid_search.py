@@ -21,16 +21,6 @@ from schedrl.errors import Spec
 from schedrl.policies.cma_es import CMAES
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = [
-    "AnyGridSearch",
-    "CMAESGridSearch",
-    "CoordinateGridSearch",
-    "DynamicGridSearch",
-    "GridSearch",
-    "RandomGridSearch",
-    "Solution",
-]
-
 _ROWS_AT_ONCE = 8192
 """Sampler runs evaluated side by side; bounds memory, as does the next."""
 

@@ -25,20 +25,6 @@ from schedrl.errors import SchedrlError
 from schedrl.schedules import Schedule
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = [
-    "AVADSCLaw",
-    "AVADSCPolicy",
-    "AVAPolicy",
-    "BatchPolicy",
-    "Policy",
-    "RandomPolicy",
-    "Rows",
-    "SchedulePolicy",
-    "SequencePolicy",
-    "State",
-    "walk",
-]
-
 State = tuple[NDArray[Any], ...]
 """What a policy remembers between two steps: arrays with one row per run."""
 

@@ -24,18 +24,6 @@ from schedrl.environments.vector import PopulationEnv
 from schedrl.errors import AgentFileError, SchedrlError, Spec, parse
 from schedrl.files import parse_object, read_arrays, read_object, write_arrays
 
-__all__ = [
-    "CHECKPOINT",
-    "CommonBaseline",
-    "PPOSpec",
-    "SteppedPPO",
-    "build",
-    "make_training_env",
-    "ppo_spec",
-    "restore_checkpoint",
-    "save_checkpoint",
-]
-
 CHECKPOINT = "checkpoint.safetensors"
 
 

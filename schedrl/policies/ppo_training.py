@@ -31,19 +31,6 @@ from schedrl.policies.preview import draw_choice
 from schedrl.policies.progress import TrainingProgress, append_progress, trim_progress
 from schedrl.provenance import versions
 
-__all__ = [
-    "REQUEST",
-    "Listener",
-    "TrainingRequest",
-    "begin_or_resume",
-    "check_folder",
-    "new_folder",
-    "read_request",
-    "request_for",
-    "resume",
-    "train",
-]
-
 _FIGURE_EVERY = 10
 
 

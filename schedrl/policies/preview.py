@@ -15,8 +15,6 @@ from schedrl.policies.policy import Policy, walk
 from schedrl.schedules import Schedule
 from schedrl.schedules.conversions import logsnr_from_sigma
 
-__all__ = ["draw_choice"]
-
 _EPISODES = 4
 """Sources that a sampling policy's grids are drawn for."""
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from schedrl.errors import AgentFileError, SchedrlError
 from schedrl.files import whole_lines, write_text
 
-__all__ = ["PROGRESS", "TrainingProgress", "append_progress", "read_progress", "trim_progress"]
-
 PROGRESS = "progress.csv"
 
 
@@ -32,7 +30,6 @@ class TrainingProgress:
 
     @property
     def line(self) -> str:
-        """The row in the file."""
         return "{},{:.3f},{:.6f},{:.6f}\n".format(*astuple(self))
 
 

@@ -28,21 +28,6 @@ from schedrl.policies.cma_es import CMAES
 from schedrl.schedules import Schedule
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = [
-    "ALGORITHMS",
-    "AnySequenceSearch",
-    "BestStaticSearch",
-    "CMAESSequenceSearch",
-    "HalvingSequenceSearch",
-    "Proposals",
-    "RandomSequenceSearch",
-    "Round",
-    "SequenceSearch",
-    "SequenceSpace",
-    "TPESequenceSearch",
-    "static_sequences",
-]
-
 
 @dataclass(frozen=True)
 class SequenceSpace:
@@ -60,7 +45,6 @@ class SequenceSpace:
 
     @classmethod
     def of(cls, variant: TrainingVariant) -> SequenceSpace:
-        """That of an environment."""
         space = variant.action_space()
         if isinstance(space, gym.spaces.Discrete):
             return cls(variant.episode_steps, 1, int(space.n))
@@ -68,7 +52,6 @@ class SequenceSpace:
 
     @property
     def size(self) -> int:
-        """Numbers in a sequence."""
         return self.steps * self.width
 
     def draw(self, rng: np.random.Generator, count: int, spread: float) -> FloatArray:
@@ -99,7 +82,6 @@ class Round:
 
     @property
     def runs(self) -> int:
-        """Training runs that it costs."""
         return len(self.candidates) * self.seeds
 
 

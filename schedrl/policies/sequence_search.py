@@ -38,8 +38,6 @@ from schedrl.policies.sequence_proposals import (
 )
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["PROGRESS", "STATE", "check_search", "ppo_budget", "search", "search_spec"]
-
 STATE, PROGRESS = "search.json", "progress.jsonl"
 
 _MAX_RUNS = 64
@@ -218,7 +216,6 @@ class _Trial:
         return mean
 
     def close(self) -> None:
-        """Let the environment go."""
         if self._env is not None:
             self._env.close()
 

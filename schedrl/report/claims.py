@@ -11,8 +11,6 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.report.document import Block, Paragraph, Sentences, Table
 from schedrl.stats.intervals import Interval
 
-__all__ = ["NOT_MEASURED", "READING", "Claim", "by_interval", "paper_claims", "verdicts"]
-
 _WORDS = Sentences("claims.txt.j2")
 
 READING = _WORDS.reading()

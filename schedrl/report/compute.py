@@ -23,8 +23,6 @@ from schedrl.policies.progress import read_progress
 from schedrl.schedules.conversions import FloatArray
 from schedrl.stats.intervals import Interval
 
-__all__ = ["ComputeGains", "FinalGain", "GainCurve", "compute_gains"]
-
 _HAND_MADE = 4
 """Hand-made rows that are drawn."""
 

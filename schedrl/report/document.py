@@ -13,20 +13,6 @@ from markupsafe import Markup, escape
 
 from schedrl.files import write_bytes, write_text
 
-__all__ = [
-    "Block",
-    "Bullets",
-    "Code",
-    "Heading",
-    "Image",
-    "Paragraph",
-    "Sentences",
-    "Table",
-    "as_html",
-    "as_markdown",
-    "write_document",
-]
-
 _SHORT = 28
 """Longest text, in characters, that a table cell keeps on one line."""
 

@@ -21,8 +21,6 @@ from schedrl.report.document import Block, Bullets, Code, Heading, Sentences, Ta
 from schedrl.report.figures import image, learning_figure
 from schedrl.stats.intervals import Interval
 
-__all__ = ["FamilyReport", "shown"]
-
 _WORDS = Sentences("common.txt.j2")
 
 VariantT = TypeVar("VariantT", bound=Variant)
@@ -148,7 +146,6 @@ def shown(value: Interval | None, spec: str, *, interval: bool = True) -> str:
 
 
 def _each(values: Iterable[str]) -> str:
-    """All different values, each once."""
     return "; ".join(dict.fromkeys(values))
 
 

@@ -29,24 +29,6 @@ from schedrl.report.document import Image, Sentences
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval
 
-__all__ = [
-    "ScheduleCurve",
-    "bins_figure",
-    "bounds_figure",
-    "compute_figure",
-    "densities_figure",
-    "image",
-    "learning_figure",
-    "new_axes",
-    "noise_figure",
-    "png",
-    "profiles_figure",
-    "samples_figure",
-    "schedules_figure",
-    "scores_figure",
-    "worded_image",
-]
-
 # Okabe & Ito 2008. Vermillion is kept for learned agents, violet for searched ones.
 LEARNED = "#D55E00"
 SEARCHED = "#5B2A86"
@@ -229,7 +211,6 @@ def bounds_figure(summary: TrainingSummary) -> Figure:
 
 
 def learning_figure(rows: Sequence[TrainingProgress], name: str) -> Figure:
-    """Return against training."""
     figure, axes = new_axes(7.5, 4.0)
     steps = np.array([row.timesteps for row in rows], dtype=np.float64)
     means = np.array([row.return_mean for row in rows])

@@ -20,8 +20,6 @@ from schedrl.report.training_report import TrainingReport
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAMILIES", "WIDTH", "picture", "print_summary", "print_table", "statistics", "write_report"]
-
 
 WIDTH = 100
 """Longest line on a terminal, in characters."""

@@ -17,8 +17,6 @@ from schedrl.report.figures import samples_figure, worded_image
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import mean
 
-__all__ = ["quality_table", "samples_blocks"]
-
 _WORDS = Sentences("training.txt.j2")
 
 _IMAGES = 16

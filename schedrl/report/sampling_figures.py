@@ -17,8 +17,6 @@ from schedrl.report.figures import FAINT, HAND_MADE, LEARNED, STYLES, new_axes
 from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 from schedrl.sources.gaussian.recursions import exact_variance, variance_trajectory
 
-__all__ = ["grids_figure", "loss_figure", "modes_figure", "profile_figure", "steps_figure"]
-
 
 def grids_figure(grids: Mapping[str, FloatArray], learned: str | None) -> Figure:
     """log-SNR against the step, for the grids of one source; infinite ends are not drawn."""

@@ -21,8 +21,6 @@ from schedrl.report.family_report import FamilyReport, shown
 from schedrl.report.figures import image, png
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SamplingReport"]
-
 _WORDS = Sentences("sampling.txt.j2")
 
 _DRAWN = 6

@@ -34,8 +34,6 @@ from schedrl.report.samples import samples_blocks
 from schedrl.schedules import Schedule
 from schedrl.stats.intervals import Interval, mean
 
-__all__ = ["TrainingReport", "answer_text", "answers", "findings"]
-
 _WORDS = Sentences("training.txt.j2")
 
 _NAMED = {"hand-made": 4, "searched": 2}
@@ -97,7 +95,6 @@ class TrainingReport(FamilyReport[TrainingVariant, TrainingResult]):
 
     @cached_property
     def summary(self) -> TrainingSummary:
-        """The table."""
         return summarise_training(self.results, self.manifest.reference, self.manifest.notes)
 
     @staticmethod

@@ -25,17 +25,6 @@ from schedrl.schedules.conversions import (
 )
 from schedrl.schedules.schedule import LOGSNR_LIMIT, Schedule, above, inverse_of_falling
 
-__all__ = [
-    "AVA",
-    "BetaKnots",
-    "BetaSchedule",
-    "Betas",
-    "Linear",
-    "PrintedLinear",
-    "ScaledLinear",
-    "TrainTimesteps",
-]
-
 Beta = Annotated[float, Field(gt=0.0, lt=1.0)]
 TrainTimesteps = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0.0, le=1e6)]

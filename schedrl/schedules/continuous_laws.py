@@ -29,23 +29,6 @@ from schedrl.schedules.schedule import (
     require_monotone,
 )
 
-__all__ = [
-    "EDM",
-    "MIN_BIN_MASS",
-    "VE",
-    "VPSDE",
-    "Cosine",
-    "Karras",
-    "Laplace",
-    "PiecewiseLogSNR",
-    "Sigmoid",
-    "Tangent",
-    "UniformLogSNR",
-    "even_fractions",
-    "karras_sigmas",
-    "tangent_sigmas",
-]
-
 MIN_BIN_MASS = 1e-9
 """Smallest probability of a bin in :meth:`PiecewiseLogSNR.from_density`."""
 

@@ -16,19 +16,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Broadcast",
-    "FloatArray",
-    "alpha_bar_from_logsnr",
-    "betas_from_log_alpha_bar",
-    "log_alpha_bar_from_betas",
-    "log_alpha_bar_from_logsnr",
-    "logsnr_from_alpha_bar",
-    "logsnr_from_log_alpha_bar",
-    "logsnr_from_sigma",
-    "sigma_from_logsnr",
-]
-
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 """What every function of this package returns: a float64 array (0-d for a scalar argument)."""
 

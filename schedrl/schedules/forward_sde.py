@@ -18,8 +18,6 @@ from schedrl.schedules.conversions import FloatArray, log_alpha_bar_from_logsnr,
 from schedrl.schedules.registry import AnySchedule
 from schedrl.schedules.schedule import Schedule, above, require_within_unit
 
-__all__ = ["AnyBetaRate", "BetaRate", "Drift", "ForwardSDE", "LinearRate", "ScheduleRate"]
-
 Drift = Literal["vp", "printed"]
 
 _LOG_2 = 0.6931471805599453

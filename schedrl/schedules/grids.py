@@ -30,21 +30,6 @@ from schedrl.schedules.conversions import (
 from schedrl.schedules.registry import AnySchedule, name_alone
 from schedrl.schedules.schedule import LogSNR, Rho, Schedule, Sigma, above, as_count, require_monotone
 
-__all__ = [
-    "AnyGridLaw",
-    "ExponentialGrid",
-    "Grid",
-    "GridLaw",
-    "KarrasGrid",
-    "PowerSigmaGrid",
-    "PowerTimeGrid",
-    "TangentGrid",
-    "UniformLogSNRGrid",
-    "UniformTimeGrid",
-    "grid",
-    "grid_names",
-]
-
 Level = Annotated[float, Field(ge=0.0, allow_inf_nan=True)]
 
 

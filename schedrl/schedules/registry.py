@@ -24,8 +24,6 @@ from schedrl.schedules.continuous_laws import (
 )
 from schedrl.schedules.schedule import Schedule
 
-__all__ = ["AnySchedule", "from_dict", "from_json", "get", "name_alone", "names", "schedule_type"]
-
 
 def name_alone(value: Any) -> Any:
     """Let ``"cosine"`` stand for ``{"name": "cosine"}`` where a discriminated union is read."""

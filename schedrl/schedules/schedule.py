@@ -20,21 +20,6 @@ from schedrl.schedules.conversions import (
     logsnr_from_log_alpha_bar,
 )
 
-__all__ = [
-    "LOGSNR_LIMIT",
-    "MAX_BETA",
-    "ContinuousSchedule",
-    "LogSNR",
-    "Rho",
-    "Schedule",
-    "Sigma",
-    "above",
-    "as_count",
-    "inverse_of_falling",
-    "require_monotone",
-    "require_within_unit",
-]
-
 LOGSNR_LIMIT = 20.0
 """Limit on the log-SNR of a continuous schedule and of every draw: at 20 the noise is 4.5e-5 of the signal."""
 

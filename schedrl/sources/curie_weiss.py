@@ -21,15 +21,6 @@ from schedrl.schedules.conversions import Broadcast, FloatArray
 from schedrl.schedules.schedule import as_count
 from schedrl.sources.scaling import gaussian_midpoints, half_log_odds, signal_and_noise
 
-__all__ = [
-    "CurieWeiss",
-    "CurieWeissOutcome",
-    "Denoiser",
-    "quadrature_mean",
-    "saddle_mean",
-    "spontaneous_magnetisation",
-]
-
 Denoiser: TypeAlias = Literal["auto", "quadrature", "saddle"]
 """The ways to compute the posterior mean of the spins."""
 

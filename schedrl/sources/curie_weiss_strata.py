@@ -28,8 +28,6 @@ from schedrl.sources.scaling import (
     signal_and_noise,
 )
 
-__all__ = ["strata_outcome", "strata_start", "strata_step", "strata_weights"]
-
 # The nodes are quantiles of a Gaussian of this variance: the density that is best for a Gaussian's third power.
 _NODE_VARIANCE = 3.0
 _GOLDEN_RATIO = 0.6180339887498949

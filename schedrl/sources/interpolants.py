@@ -21,17 +21,6 @@ from schedrl.schedules.continuous_laws import tangent_sigmas
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
 
-__all__ = [
-    "Dimension",
-    "Interpolant",
-    "NoisePath",
-    "Scaling",
-    "dilated_grid",
-    "dilated_tangent_grid",
-    "dilated_times",
-    "uniform_grid",
-]
-
 Scaling: TypeAlias = Literal["vp", "ve"]
 """Scale of the noise: 1 (variance preserving) or sqrt(d) (variance exploding)."""
 

@@ -24,16 +24,6 @@ from schedrl.schedules.schedule import as_count
 from schedrl.sources.interpolants import Dimension, Interpolant
 from schedrl.sources.scaling import gaussian_midpoints, half_log_odds, signal_and_noise
 
-__all__ = [
-    "GaussianMixture",
-    "MixtureOutcome",
-    "MixturePosterior",
-    "majority_of_grids",
-    "mixture_step",
-    "perpendicular_gain",
-    "quantile_start",
-]
-
 _ITERATIONS = 100
 _PRECISION = 1e-14
 _NOTHING = 1e-200

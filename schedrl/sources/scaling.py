@@ -12,8 +12,6 @@ import numpy as np
 from schedrl.schedules.conversions import Broadcast, FloatArray
 from schedrl.schedules.schedule import as_count
 
-__all__ = ["gaussian_midpoints", "half_log_odds", "positive_fraction", "signal_and_noise"]
-
 
 def signal_and_noise(sigma: Broadcast) -> tuple[FloatArray, FloatArray]:
     r"""Cosine and sine of :math:`\psi = \arctan\sigma`, without cancellation at either end.

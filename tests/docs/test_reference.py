@@ -33,6 +33,16 @@ def test_there_are_public_modules() -> None:
     assert {"schedrl", "schedrl.schedules", "schedrl.benchmark"} <= set(MODULES)
 
 
+def test_a_module_names_its_public_parts_only_where_they_are_public() -> None:
+    """`__all__` is for the public API; a package's `__init__` also says by it what it passes on."""
+    naming = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "schedrl").rglob("*.py")
+        if path.name != "__init__.py" and "\n__all__ = " in path.read_text(encoding="utf-8")
+    }
+    assert naming <= set(MODULES)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_listed_and_the_others_are_not(module: str) -> None:
     own = {name for name in LISTED if name.rpartition(".")[0] == module}

@@ -19,8 +19,6 @@ from schedrl.diffusion.engines.tape import NotRecordableError
 from schedrl.diffusion.engines.torch_engine import TorchEngine
 from schedrl.errors import SchedrlError
 
-__all__ = ["MEMORY_BUDGET", "EngineName", "choose", "memory_budget", "usable_device"]
-
 EngineName = Literal["auto", "native", "torch"]
 
 MEMORY_BUDGET = 2 * 2**30

@@ -14,8 +14,6 @@ from schedrl.diffusion.process import Inputs
 from schedrl.diffusion.training_spec import TrainingSpec
 from schedrl.diffusion.unet import UNet
 
-__all__ = ["Block", "Engine", "PopulationState", "record"]
-
 
 @dataclass(frozen=True)
 class Block:

@@ -27,8 +27,6 @@ from schedrl.diffusion.process import Inputs
 from schedrl.errors import SchedrlError
 from schedrl.files import cache_dir, is_private, locked_folder, write_bytes
 
-__all__ = ["Job", "KernelUnavailableError", "NativeEngine", "lanes_for", "load"]
-
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 
 # For this processor. The -fno flags change no result: they only drop the bookkeeping of errors.

@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["COLUMNS", "OPERATIONS", "NotRecordableError", "Program", "Symbol", "Tape"]
-
 OPERATIONS = ("embed", "convolve", "norm_silu", "silu", "halve", "double", "join", "add")
 """Names of the operations, in the order of the kernel's ``Op``."""
 

@@ -17,8 +17,6 @@ from schedrl.diffusion.optimizer import StepSize
 from schedrl.diffusion.process import Inputs, training_inputs
 from schedrl.diffusion.unet import UNet
 
-__all__ = ["TorchEngine", "bytes_per_image", "load_rows"]
-
 _OVERHEAD = 2
 """Memory of a step relative to the tensors that autograd saves, which leaves room for gradients and workspaces."""
 

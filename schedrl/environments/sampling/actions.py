@@ -23,16 +23,6 @@ from schedrl.schedules import AnyGridLaw
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import Sigma
 
-__all__ = [
-    "AnyReference",
-    "GeodesicReference",
-    "LawReference",
-    "Placement",
-    "ReferenceGrid",
-    "TangentReference",
-    "TwoScaleReference",
-]
-
 Counts = NDArray[np.int64]
 
 
@@ -49,7 +39,6 @@ class ReferenceGrid(Spec, ABC):
 
     @property
     def first_sigma(self) -> float:
-        """Sigma at w = 1."""
         return math.inf
 
     def check(self) -> None:
@@ -80,7 +69,6 @@ class TangentReference(ReferenceGrid):
         return np.where(place < 1.0, sigmas, np.inf)
 
     def place(self, sigma: FloatArray, total: Counts, sources: SourceBatch) -> FloatArray:
-        """(2/π) atan(σ/γ)."""
         return np.asarray(np.arctan(sigma / self._scale(sources)) * (2.0 / np.pi))
 
     def _scale(self, sources: SourceBatch) -> FloatArray | float:

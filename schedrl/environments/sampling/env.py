@@ -13,8 +13,6 @@ from schedrl.environments.sampling.runs import SamplingRuns
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
 
-__all__ = ["SamplingEnv", "SamplingVectorEnv"]
-
 
 class SamplingVectorEnv(PopulationEnv):
     """Many environments :class:`SamplingEnv`, advanced together by NumPy operations.

@@ -22,8 +22,6 @@ from schedrl.sources.gaussian.laws import gamma_star, geodesic_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, cosine_sine, transition
 from schedrl.sources.gaussian.spectrum_families import AnySpectrumFamily
 
-__all__ = ["GaussianBatch", "GaussianSource", "ImageSource", "image_spectrum"]
-
 
 class _SpectralSource(SourceKind):
     """Common part of the Gaussian sources.

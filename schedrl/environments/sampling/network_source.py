@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from schedrl.metrics.features import FeatureExtractor
     from schedrl.metrics.sample_quality import ReferenceFeatures
 
-__all__ = ["FeaturesName", "NetworkBatch", "NetworkSource", "shared_network"]
 
 FeaturesName = Literal["digits-cnn", "fashion-cnn", "inception", "pca"]
 """Feature networks of :mod:`schedrl.metrics.features`."""

@@ -13,8 +13,6 @@ from schedrl.environments.sampling.source_kind import SourceBatch
 from schedrl.environments.sampling.variant import SamplingVariant
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SamplingProblems", "UniformStreams", "draw_episodes"]
-
 _BLOCK = 32
 """Episodes drawn at once: making a generator takes as long as an episode, so one serves a block."""
 

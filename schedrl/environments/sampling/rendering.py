@@ -13,8 +13,6 @@ from schedrl.schedules.conversions import FloatArray, logsnr_from_sigma
 if TYPE_CHECKING:
     from schedrl.environments.sampling.runs import SamplingRuns
 
-__all__ = ["draw_lines", "draw_pictures", "reference_sigmas"]
-
 
 def reference_sigmas(runs: SamplingRuns, run: int) -> FloatArray:
     """The reference grid of a run, ``[N + 1]``."""

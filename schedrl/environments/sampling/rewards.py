@@ -10,15 +10,6 @@ from pydantic import Field
 from schedrl.errors import Spec
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = [
-    "ERROR_RANGE",
-    "AnySamplingReward",
-    "FinalReward",
-    "PredictedReward",
-    "SamplingReward",
-    "log_error",
-]
-
 ERROR_RANGE = (1e-30, 1e30)
 """Errors are clipped to this range, so that their logarithms and ratios are finite."""
 

@@ -15,8 +15,6 @@ from schedrl.environments.sampling.variant import PROGRESS, SamplingVariant
 from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["SamplingRuns"]
-
 
 class SamplingRuns:
     """Episodes of a variant, side by side.

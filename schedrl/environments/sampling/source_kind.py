@@ -22,18 +22,6 @@ from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.recursions import SamplerName
 
-__all__ = [
-    "Features",
-    "Parts",
-    "Rows",
-    "SourceBatch",
-    "SourceKind",
-    "State",
-    "at_rows",
-    "moved_rows",
-    "run_grids",
-]
-
 Features = tuple[tuple[str, int], ...]
 """Names and widths of parts of an observation."""
 
@@ -77,7 +65,6 @@ class SourceBatch(ABC):
         raise SchedrlError("action.reference: 'geodesic' is for Gaussian sources")
 
     def take(self, rows: Rows) -> Self:
-        """The sources of some rows."""
         taken = copy(self)
         for name in ("near", "far", *self.by_row):
             setattr(taken, name, getattr(self, name)[..., rows])
@@ -145,7 +132,6 @@ class SourceKind(Spec, ABC):
 
     @property
     def title(self) -> str:
-        """Its name in a table."""
         return self.kind
 
     @property
@@ -160,7 +146,6 @@ class SourceKind(Spec, ABC):
 
     @property
     def image_sets(self) -> tuple[AnyData, ...]:
-        """Image sets that it needs."""
         return ()
 
     @property
@@ -203,7 +188,6 @@ class SourceKind(Spec, ABC):
 
 
 def at_rows(state: State, rows: Rows) -> State:
-    """The states of some rows."""
     return tuple(part[..., rows] for part in state)
 
 

@@ -27,8 +27,6 @@ from schedrl.sources.mixture import (
 )
 from schedrl.sources.scaling import positive_fraction
 
-__all__ = ["CurieWeissBatch", "CurieWeissSource", "MixtureBatch", "MixtureSource"]
-
 Span = tuple[float, float]
 """Smallest and largest value; equal for a constant."""
 

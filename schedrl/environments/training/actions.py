@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from schedrl.diffusion.local_variance import LocalDeviation
     from schedrl.diffusion.noise import NoiseSampler
 
-__all__ = [
-    "Action",
-    "AnyAction",
-    "ChoiceAction",
-    "DSCAction",
-    "GainAction",
-    "KernelAction",
-    "KnotsAction",
-    "LogRange",
-    "Memory",
-    "Range",
-    "relative_deviation",
-]
 
 Array = NDArray[np.float64]
 
@@ -137,7 +124,6 @@ class BoxAction(Action):
 
     @property
     def width(self) -> int:
-        """Numbers in an action."""
         return 1
 
     def space(self) -> gym.spaces.Box:

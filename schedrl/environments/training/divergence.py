@@ -11,8 +11,6 @@ from schedrl.diffusion.process import alpha_sigma, to_epsilon
 from schedrl.environments.training.variant import TrainingVariant
 from schedrl.metrics.variational_bound import Bound, BoundValue
 
-__all__ = ["DivergenceRule"]
-
 
 class DivergenceRule:
     """A run has diverged if a training loss is not finite, or if its mean ε error on the bound's grid is too large.

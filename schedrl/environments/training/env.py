@@ -16,8 +16,6 @@ from schedrl.environments.training.variant import TrainingVariant
 from schedrl.environments.vector import Observation, PopulationEnv, SingleEnv
 from schedrl.schedules import Schedule
 
-__all__ = ["AtEnd", "TrainingEnv", "TrainingVectorEnv"]
-
 AtEnd = Callable[[TrainingRuns, NDArray[np.bool_]], None]
 """``at_end(runs, survivors)`` is called while the networks of the runs that ended are still there."""
 

@@ -13,8 +13,6 @@ from pydantic import Field
 from schedrl.environments.definition import OBSERVATION_LIMIT
 from schedrl.errors import Spec
 
-__all__ = ["LOG_UNIT", "MEMORY_FEATURES", "FeatureName", "ObservationSpec", "RunView"]
-
 Array = NDArray[np.float64]
 
 LOG_UNIT = 3.0

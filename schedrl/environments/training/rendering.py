@@ -12,7 +12,6 @@ from schedrl.schedules import grid
 if TYPE_CHECKING:
     from schedrl.environments.training.runs import TrainingRuns
 
-__all__ = ["draw_lines", "draw_pictures", "sample_images", "tile"]
 
 _SAMPLES = 8
 _SAMPLER_STEPS = 20

@@ -11,8 +11,6 @@ from pydantic import Field
 
 from schedrl.errors import Spec
 
-__all__ = ["AnyReward", "BoundReward", "OwnLossReward", "TrainingReward"]
-
 Array = NDArray[np.float64]
 
 

@@ -21,8 +21,6 @@ from schedrl.errors import SchedrlError
 from schedrl.metrics.variational_bound import Bound, BoundValue, OwnLoss
 from schedrl.schedules import Schedule, conversions
 
-__all__ = ["Phase", "TrainingRuns"]
-
 Array = NDArray[np.float64]
 
 _LOCAL_IMAGES = 32

@@ -19,8 +19,6 @@ import numpy as np
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = ["Direction", "bound_gap", "continuous_bound", "kl", "kl_from_log", "kl_slopes", "w2_squared"]
-
 Direction: TypeAlias = Literal["forward", "reverse"]
 """``forward`` is KL(source ‖ output), which punishes what the sampler misses; ``reverse`` KL(output ‖ source)."""
 

@@ -22,8 +22,6 @@ from schedrl.errors import SchedrlError, unknown_name
 from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.recursions import cosine_sine, output_variances, transition
 
-__all__ = ["FlowSampler", "NetworkError", "Prediction", "best_flow_sigmas", "flow_distance"]
-
 FlowSampler = Literal["ddim", "heun"]
 """The deterministic samplers, which approximate the flow."""
 

@@ -25,16 +25,6 @@ from schedrl.schedules.conversions import Broadcast, FloatArray
 from schedrl.sources.gaussian.divergences import Direction, kl
 from schedrl.sources.gaussian.recursions import SamplerName, Start, output_variances
 
-__all__ = [
-    "ScaledLaw",
-    "best_gamma",
-    "cube_root_sigmas",
-    "gamma_star",
-    "geodesic_sigmas",
-    "scan_minimum",
-    "sine_sigmas",
-]
-
 _NODES, _GAUSS = np.polynomial.legendre.leggauss(8)
 _NODES, _GAUSS = 0.5 * (_NODES + 1.0), 0.5 * _GAUSS  # on [0, 1]
 _MARGIN = 3.0  # e-folds beyond the spectrum in which the metric still bends

@@ -16,8 +16,6 @@ from schedrl.errors import SchedrlError
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import as_count
 
-__all__ = ["SpectrumMeasurement", "SpectrumMeter", "image_eigenvalues"]
-
 _FULL = 3072
 """Directions with a full covariance: 32 x 32 in colour. 75 MB, and seconds to diagonalise."""
 

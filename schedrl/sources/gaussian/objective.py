@@ -26,8 +26,6 @@ from schedrl.schedules.conversions import FloatArray
 from schedrl.sources.gaussian.divergences import Direction, kl_from_log, kl_slopes
 from schedrl.sources.gaussian.recursions import SamplerName, Start
 
-__all__ = ["kl_derivatives", "kl_of_levels", "log_ratio"]
-
 
 class _PairTerm(NamedTuple):
     """A term of two levels, and its derivatives in their logarithms; ``b`` is before the step, ``a`` after it.

@@ -31,8 +31,6 @@ from schedrl.sources.gaussian.laws import (
 from schedrl.sources.gaussian.objective import kl_derivatives, kl_of_levels
 from schedrl.sources.gaussian.recursions import SamplerName, Start
 
-__all__ = ["best_sigmas"]
-
 _FIRST_ITERATIONS, _LAST_ITERATIONS, _FINALISTS = 12, 200, 2
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _EXPONENTS = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -236,7 +234,6 @@ class _Problem(NamedTuple):
     first_is_free: bool = False
 
     def rows(self, rows: npt.NDArray[np.intp] | slice) -> _Problem:
-        """Some of the problems."""
         return self._replace(eigenvalues=self.eigenvalues[rows], weights=self.weights[rows])
 
     def value(self, sigmas: FloatArray, rows: npt.NDArray[np.intp] | None = None) -> FloatArray:

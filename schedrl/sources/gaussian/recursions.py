@@ -17,16 +17,6 @@ import numpy as np
 from schedrl.errors import SchedrlError, unknown_name
 from schedrl.schedules.conversions import FloatArray
 
-__all__ = [
-    "SamplerName",
-    "Start",
-    "exact_variance",
-    "output_variances",
-    "start_variance",
-    "transition",
-    "variance_trajectory",
-]
-
 SamplerName: TypeAlias = Literal["ddim", "ddpm", "ddpm-large", "ddpm-exact", "heun"]
 """``ddim`` (eta = 0) is Euler in sigma; ``ddpm`` is ancestral sampling with the small variance
 :math:`\\tilde\\beta`, ``ddpm-large`` with :math:`\\beta`, ``ddpm-exact`` with the one that is right for every

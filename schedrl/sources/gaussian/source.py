@@ -22,8 +22,6 @@ from schedrl.sources.gaussian.optimum import best_sigmas
 from schedrl.sources.gaussian.recursions import SamplerName, Start, output_variances, variance_trajectory
 from schedrl.sources.gaussian.spectrum_families import Eigenvalue
 
-__all__ = ["Gaussian"]
-
 
 class Gaussian(Spec):
     """Gaussian data with a given spectrum of covariance; the mean is 0.

@@ -13,15 +13,6 @@ from schedrl.errors import SchedrlError, Spec
 from schedrl.schedules.conversions import FloatArray
 from schedrl.schedules.schedule import require_within_unit
 
-__all__ = [
-    "AnySpectrumFamily",
-    "Eigenvalue",
-    "FixedSpectrum",
-    "LogUniformSpectrum",
-    "PowerLawSpectrum",
-    "SpectrumFamily",
-]
-
 
 def _variance(value: float) -> float:
     if not 1e-12 <= value <= 1e12:
