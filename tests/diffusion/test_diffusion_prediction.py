@@ -321,7 +321,7 @@ def test_a_law_without_betas_says_so() -> None:
         ({"gap": (1.0, 0.5)}, "gap: the shortest distance comes first"),
         ({"gap": (0.0, 0.5)}, "greater than 0"),
         ({"alone": 1.5}, "less than or equal to 1"),
-        ({"fuse": "mean"}, "'sum' or 'concat'"),
+        ({"fuse": "mean"}, "unknown value 'mean'; Known: concat, sum"),
     ],
 )
 def test_bad_specifications_are_refused(fields: dict[str, Any], message: str) -> None:
