@@ -510,7 +510,7 @@ def _chosen(solver: SolverName, group: Sequence[Candidate], judges: dict[str, Ju
 
 
 def mean_ratio(values: FloatArray, others: FloatArray) -> Interval:
-    """Ratio of two means over the same images, with its t interval (linearised).
+    """Ratio of two means over the same images, with its t interval (of the logarithm, linearised).
 
     Examples:
         >>> f"{mean_ratio(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])):.2f}"
@@ -518,4 +518,5 @@ def mean_ratio(values: FloatArray, others: FloatArray) -> Interval:
     """
     ratio = float(values.mean() / others.mean())
     spread = mean((values - ratio * others) / others.mean())
-    return Interval(ratio, ratio + spread.low, ratio + spread.high)
+    factor = float(np.exp(spread.half_width / ratio)) if ratio > 0.0 else 1.0
+    return Interval(ratio, ratio / factor, ratio * factor)
